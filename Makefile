@@ -1,0 +1,41 @@
+# The two commands: `make studio` and `make test`. Each can be interrupted and repeated; what is done is not done again.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: studio test check lint slow gpu bench clean setup
+
+studio: setup ## make the environment, fetch the starter model, start the studio
+	@echo "==> Starting the studio"
+	@exec $(BIN)/atelier up
+
+test: setup ## the same environment, then all tests
+	@echo "==> Running the tests"
+	@$(BIN)/python -m pytest -m "not slow and not gpu"
+
+setup: $(READY)
+	@$(BIN)/python -m engine.models.starter
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Atelier needs Python 3.11 or newer; $(PYTHON) is older. Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "==> Making the environment in .venv"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "==> Installing the pinned packages (about 2 GB the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@sed -n 's/^#no-deps //p' requirements.txt | xargs $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+lint: setup ## format, style and types
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+check: lint test ## everything that has to hold before a change is kept
+
+slow: setup ## the tests that train for minutes
+	@$(BIN)/python -m pytest -m slow
+
+gpu: setup ## the checks that need a CUDA device
+	@$(BIN)/python -m pytest -m gpu tests/gpu
+
+clean: ## remove the environment; the studio's home is not touched
+	@rm -rf .venv

@@ -1,0 +1,85 @@
+"""The sentences in both languages, by key, and the choice between the languages."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from engine.specs.problem import Problem
+
+LANGUAGES: dict[str, str] = {"en": "English", "zh": "中文"}
+COOKIE = "atelier_language"
+FOLDER = Path(__file__).parent / "text"
+
+
+class Text:
+    """The sentences of one language: `t("runs.title")`, `t("runs.step", step=3)`."""
+
+    def __init__(self, language: str, sentences: Mapping[str, str]) -> None:
+        self.language = language
+        self._sentences = sentences
+
+    def __call__(self, key: str, /, **values: Any) -> str:
+        """Return the sentence of a key with its values filled in; an unknown key returns itself."""
+        sentence = self._sentences.get(key)
+        if sentence is None:
+            return key
+        return sentence.format_map(_Values(values)) if "{" in sentence else sentence
+
+    def has(self, key: str) -> bool:
+        return key in self._sentences
+
+    def either(self, *keys: str, **values: Any) -> str:
+        """Return the sentence of the first key that exists, else the last key itself."""
+        return self(next((key for key in keys if key in self._sentences), keys[-1]), **values)
+
+    def problem(self, problem: Problem) -> tuple[str, str]:
+        """Return what is wrong and how to fix it."""
+        values = {"field": problem.where.field or "", "line": problem.where.line or "", **problem.values}
+        fix = f"problem.{problem.code}.fix"
+        return self(f"problem.{problem.code}.what", **values), self(fix, **values) if self.has(fix) else ""
+
+
+class _Values(dict[str, Any]):
+    """A value that the row does not carry leaves its name in the sentence instead of failing the page."""
+
+    def __missing__(self, key: str) -> str:
+        return "{" + key + "}"
+
+
+@lru_cache(maxsize=4)
+def text(language: str) -> Text:
+    """Return the sentences of a language.
+
+    Raises:
+        KeyError: the language is not in `LANGUAGES`.
+    """
+    if language not in LANGUAGES:
+        raise KeyError(language)
+    sentences: dict[str, str] = json.loads((FOLDER / f"{language}.json").read_text("utf-8"))
+    extra = os.environ.get("ATELIER_TEXT_EXTRA")
+    for path in sorted(Path(extra).glob(f"*.{language}.json")) if extra else ():
+        sentences |= json.loads(path.read_text("utf-8"))
+    return Text(language, sentences)
+
+
+def choose(cookie: str | None, accept: str | None) -> str:
+    """Pick the language: the cookie of the switch, else the browser's first wish that exists, else English."""
+    if cookie in LANGUAGES:
+        return str(cookie)
+    wishes = [_wish(part) for part in (accept or "").split(",") if part.strip()]
+    ranked = sorted((wish for wish in wishes if wish[0] in LANGUAGES), key=lambda wish: -wish[1])
+    return ranked[0][0] if ranked else "en"
+
+
+def _wish(part: str) -> tuple[str, float]:
+    tag, _, parameter = part.strip().partition(";")
+    try:
+        weight = float(parameter.partition("=")[2] or 1)
+    except ValueError:
+        weight = 0.0
+    return tag.split("-")[0].strip().lower(), weight

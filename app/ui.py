@@ -1,0 +1,29 @@
+"""Ui: what every page is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.language import Text, text
+from engine.specs.home import Home
+from storage.database import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Ui:
+    """The store, the home and the language of the pages that are built with it."""
+
+    store: Store
+    home: Home
+    language: str
+
+    @property
+    def t(self) -> Text:
+        """The sentences: `ui.t("runs.title")`, `ui.t("runs.step", step=3)`."""
+        return text(self.language)
+
+    def reason(self, code: str | None, values: Mapping[str, Any] | None = None) -> str:
+        """Return the sentence of a job's reason; an empty string where there is none."""
+        return self.t.either(f"reason.{code}", f"problem.{code}.what", "reason.other", **{"code": code, **(values or {})}) if code else ""

@@ -1,0 +1,37 @@
+"""The small trained part alone; whoever loads it needs the base as well."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.exporters.protocol import Parts
+
+
+class AdapterExporter:
+    kind = "adapter"
+    needs_adapter = True
+
+    def write(self, parts: Parts, folder: Path) -> None:
+        for name, content in parts.adapter_files().items():
+            if isinstance(content, bytes):
+                (folder / name).write_bytes(content)
+            else:
+                shutil.copyfile(content, folder / name)
+
+    def load_back(self, parts: Parts, folder: Path) -> Any:
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(parts.chat_base(), str(folder)).eval()
+
+    def lines(self, name: str, base_name: str) -> Sequence[str]:
+        return (
+            "from peft import PeftModel",
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            f"tokenizer = AutoTokenizer.from_pretrained({name!r})",
+            f"base = AutoModelForCausalLM.from_pretrained({base_name!r})",
+            f"model = PeftModel.from_pretrained(base, {name!r})",
+        )

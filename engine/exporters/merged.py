@@ -1,0 +1,58 @@
+"""Whole weights in 16 bits, the adapter merged in: loads anywhere without anything else.
+
+Never merged in place into quantised weights: rounding back to 4 bits swallows the adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.exporters.protocol import Parts
+
+SHARD = "4GB"
+
+
+class MergedExporter:
+    kind = "merged"
+    needs_adapter = False
+
+    def write(self, parts: Parts, folder: Path) -> None:
+        model = parts.base()
+        if parts.has_adapter:
+            model = merge(parts.attach(model))
+        model.save_pretrained(str(folder), max_shard_size=SHARD)
+
+    def load_back(self, parts: Parts, folder: Path) -> Any:
+        del parts
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(str(folder), dtype="auto", local_files_only=True).eval()
+
+    def lines(self, name: str, base_name: str) -> Sequence[str]:
+        del base_name
+        return (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            f"tokenizer = AutoTokenizer.from_pretrained({name!r})",
+            f"model = AutoModelForCausalLM.from_pretrained({name!r}, dtype='auto')",
+        )
+
+
+def merge(model: Any) -> Any:
+    """Merge the adapter layer by layer in float32, rounding once; return the plain model.
+
+    Merging in bfloat16 would round the small added part before the sum as well.
+    """
+    import torch
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            layer = module.get_base_layer()
+            kind = layer.weight.dtype
+            layer.to(torch.float32)
+            module.merge(safe_merge=True)
+            layer.to(kind)
+    return model.merge_and_unload()

@@ -1,0 +1,55 @@
+"""What an export form is: how a checkpoint is written for others, and how they load it. One file a form, one line in `__init__`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+
+class Parts(Protocol):
+    """What a form is made from; see `engine.models.sources`. Loading methods import torch."""
+
+    base_name: str
+    """What the base is called elsewhere; never a path."""
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether there is an adapter beside a base; else the base is the trained model itself."""
+        ...
+
+    def base(self) -> Any:
+        """The base to merge onto, in 16 bits: as the run saw it, or the original."""
+        ...
+
+    def chat_base(self) -> Any:
+        """The base exactly as the chat loads it."""
+        ...
+
+    def attach(self, model: Any) -> Any:
+        """The model with the trained adapter beside it."""
+        ...
+
+    def adapter_files(self) -> dict[str, bytes | Path]:
+        """The adapter's files for others, with no trace of this machine."""
+        ...
+
+
+class Exporter(Protocol):
+    """An entry of the catalogue; stateless, torch only inside function bodies."""
+
+    kind: ClassVar[str]
+    needs_adapter: ClassVar[bool]
+    """Whether only runs that trained an adapter can be written in this form."""
+
+    def write(self, parts: Parts, folder: Path) -> None:
+        """Write the weights and their configuration into the folder."""
+        ...
+
+    def load_back(self, parts: Parts, folder: Path) -> Any:
+        """Load the written folder as a stranger would, with nothing but the plain libraries."""
+        ...
+
+    def lines(self, name: str, base_name: str) -> Sequence[str]:
+        """The lines of Python that load it elsewhere; `name` is the folder's name there."""
+        ...

@@ -1,0 +1,76 @@
+"""How far one model is from another on given answers, token by token with the true answer before it. Child processes only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MIN_TOKENS = 500
+MAX_TOKENS = 1500
+MEMORY_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The tokens of a row and which of them are the answer's."""
+
+    ids: tuple[int, ...]
+    trained: tuple[bool, ...]
+
+    @property
+    def num_answer_tokens(self) -> int:
+        """Answer tokens that are predicted from something before them."""
+        return sum(self.trained[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Share of answer tokens with the same likeliest token, and mean KL(reference || candidate) in nats."""
+
+    num_tokens: int
+    top1: float
+    kl: float
+
+
+def enough(rows: Iterable[Row], vocab_size: int) -> list[Row]:
+    """The first rows that together hold `MIN_TOKENS` answer tokens, and more as far as memory allows."""
+    wanted = max(MIN_TOKENS, min(MAX_TOKENS, MEMORY_BYTES // (4 * vocab_size)))
+    taken: list[Row] = []
+    total = 0
+    for row in rows:
+        if total >= wanted:
+            break
+        if row.num_answer_tokens:
+            taken.append(row)
+            total += row.num_answer_tokens
+    return taken
+
+
+def log_probabilities(model: Any, rows: Sequence[Row]) -> Any:
+    """Log-probabilities of the whole vocabulary at each answer token of the rows, as float32 on the CPU."""
+    import torch
+
+    found = []
+    with torch.inference_mode():
+        for row in rows:
+            ids = torch.tensor([row.ids], device=model.device)
+            places = torch.tensor(
+                [place - 1 for place, trained in enumerate(row.trained) if trained and place], device=model.device
+            )
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0, places]
+            found.append(torch.log_softmax(logits.float(), dim=-1).cpu())
+    return torch.cat(found)
+
+
+def compare(reference: Any, candidate: Any) -> Agreement:
+    """Compare two results of `log_probabilities` on the same rows."""
+    import torch
+
+    same = torch.tensor(0.0, dtype=torch.float64)
+    total = torch.tensor(0.0, dtype=torch.float64)
+    for left, right in zip(reference.split(64), candidate.split(64), strict=True):
+        same += (left.argmax(-1) == right.argmax(-1)).sum()
+        total += (left.double().exp() * (left.double() - right.double())).sum()
+    count = len(reference)
+    return Agreement(count, float(same) / count, max(0.0, float(total) / count))

@@ -1,0 +1,97 @@
+"""The sanitised copy of a model folder: only files of known kinds, configurations without what could start foreign code. Torch-free."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from engine.models.template import FILE as TEMPLATE
+from engine.models.weights import INDEX, open_regular, read_json, weight_files
+
+CONFIGS = ("config.json", "generation_config.json", "tokenizer_config.json")
+PLAIN = (
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "chat_template.json",
+    TEMPLATE,
+    "README.md",
+    "LICENSE",
+    "LICENSE.txt",
+    "LICENSE.md",
+    "NOTICE",
+)
+DANGEROUS = re.compile(
+    r"_.*|custom_.*|auto_map|trust_remote_code|.*kernels?|.*attn_implementation.*|experts_implementation|name_or_path"
+)
+BLOCK = 4 * 2**20
+
+
+def copy_model(
+    source: Path,
+    into: Path,
+    *,
+    known: Collection[str] | None = None,
+    keep_files: bool = False,
+    copied: Callable[[int], None] = lambda _count: None,
+) -> str:
+    """Copy the allowed files of `source` into the empty folder `into`; return the SHA-256 over names and contents.
+
+    `known` are the keys that the model type's configuration has; others are left out. With `keep_files` the source is
+    ours and on the same disk: its weights are linked, not written twice. `copied` is told bytes as they are written.
+
+    Raises:
+        ProblemError: a file is a link, a pipe or not there.
+        OSError: the disk is full.
+    """
+    whole = hashlib.sha256()
+    for name in sorted({*CONFIGS, *PLAIN, *weight_files(source), INDEX}):
+        path = source / name
+        if not path.exists() and not path.is_symlink():
+            continue
+        if name in CONFIGS:
+            told = sanitise(read_json(path), known=known if name == "config.json" else None)
+            data = json.dumps(told, ensure_ascii=False, indent=2, sort_keys=True).encode()
+            (into / name).write_bytes(data)
+            digest = hashlib.sha256(data).hexdigest()
+        else:
+            digest = _copy(path, into / name, link=keep_files, copied=copied)
+        whole.update(f"{name}\0{digest}\n".encode())
+    return whole.hexdigest()
+
+
+def sanitise(config: dict[str, Any], *, known: Collection[str] | None = None) -> dict[str, Any]:
+    """The configuration without keys that could bring in code or kernels, and without unknown ones."""
+    kept = {key: value for key, value in config.items() if known is None or key in known}
+    return {key: _clean(value) for key, value in kept.items() if not DANGEROUS.fullmatch(key)}
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _clean(inner) for key, inner in value.items() if not DANGEROUS.fullmatch(str(key))}
+    if isinstance(value, list):
+        return [_clean(inner) for inner in value]
+    return value
+
+
+def _copy(path: Path, to: Path, *, link: bool, copied: Callable[[int], None]) -> str:
+    digest = hashlib.sha256()
+    with os.fdopen(open_regular(path), "rb") as read:
+        if link:
+            os.link(path, to, follow_symlinks=False)
+        with (Path(os.devnull) if link else to).open("wb") as write:
+            while block := read.read(BLOCK):
+                digest.update(block)
+                write.write(block)
+                copied(len(block))
+    return digest.hexdigest()

@@ -1,0 +1,220 @@
+"""Models from the hub: fetched by a process of its own, which alone knows the token and alone reaches the network.
+
+`python -m engine.models.hub ORGANISATION/NAME FOLDER [--revision R]` writes lines of JSON; the last one says how it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.runtime.files import folder_bytes
+from engine.specs.problem import Problem, ProblemError, problem
+
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}")
+REVISION = re.compile(r"[0-9a-f]{40}|[\w][\w./-]{0,60}")
+PATTERNS = (
+    "*.safetensors",
+    "*.json",
+    "tokenizer.model",
+    "spiece.model",
+    "merges.txt",
+    "vocab.txt",
+    "*.jinja",
+    "README.md",
+    "LICENSE*",
+    "NOTICE",
+)
+MAX_BYTES = 500 * 2**30
+TOKEN_FILE_KEY = "HF_TOKEN"
+POLL_S = 0.5
+TIMEOUT_S = "20"
+
+
+def download(
+    name: str,
+    folder: Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> str:
+    """Fetch a hub model's safe files into `folder`; return the commit. What is there already is not fetched again.
+
+    Raises:
+        ProblemError: `hub_bad_name`, `hub_unreachable`, `hub_not_found`, `hub_no_access`, `hub_no_safetensors`.
+    """
+    check_name(name, revision)
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = [sys.executable, "-m", "engine.models.hub", "--", name, str(folder), revision or ""]
+    child = subprocess.Popen(  # noqa: S603  our own interpreter and module
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment(token), text=True
+    )
+    said: dict[str, Any] = {}
+    try:
+        for line in child.stdout or ():
+            said = json.loads(line)
+            if "done_bytes" in said:
+                progress(said["done_bytes"], said["total_bytes"])
+    finally:
+        child.kill()
+        child.wait()
+    if "commit" in said:
+        return str(said["commit"])
+    if "code" in said:
+        raise ProblemError([Problem.from_dict(said)])
+    raise ProblemError([problem("hub_unreachable", field="location", name=name, detail=f"exit {child.returncode}")])
+
+
+def check_name(name: str, revision: str | None = None) -> None:
+    """Refuse what is no hub id: a path, a URL, dots.
+
+    Raises:
+        ProblemError: `hub_bad_name`.
+    """
+    if not NAME.fullmatch(name) or ".." in name or "--" in name:
+        raise ProblemError([problem("hub_bad_name", field="location", given=name[:80])])
+    if revision and (not REVISION.fullmatch(revision) or ".." in revision):
+        raise ProblemError([problem("hub_bad_name", field="revision", given=revision[:80])])
+
+
+def _environment(token: str | None) -> dict[str, str]:
+    passed = (
+        "PATH",
+        "HOME",
+        "LANG",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "NO_PROXY",
+        "https_proxy",
+        "http_proxy",
+        "no_proxy",
+        "HF_ENDPOINT",
+        "PYTHONPATH",
+    )
+    kept = {key: os.environ[key] for key in passed if key in os.environ}
+    kept |= {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_ETAG_TIMEOUT": TIMEOUT_S,
+        "HF_HUB_DOWNLOAD_TIMEOUT": TIMEOUT_S,
+    }
+    root = str(Path(__file__).resolve().parents[2])
+    kept["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [kept.get("PYTHONPATH")])])
+    return kept | ({TOKEN_FILE_KEY: token} if token else {})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The downloading process."""
+    parser = argparse.ArgumentParser(prog="python -m engine.models.hub", description=__doc__)
+    parser.add_argument("name")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("revision", nargs="?", default="")
+    given = parser.parse_args(arguments)
+    _end_with_parent()
+    try:
+        commit = _fetch(given.name, given.folder, given.revision or None)
+    except ProblemError as error:
+        _say(error.problems[0].as_dict())
+        return 66
+    _say({"commit": commit})
+    return 0
+
+
+def _fetch(name: str, folder: Path, revision: str | None) -> str:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.utils import filter_repo_objects
+
+    check_name(name, revision)
+    token: str | bool = os.environ.get(TOKEN_FILE_KEY) or False
+    try:
+        told = HfApi(token=token).model_info(name, revision=revision, files_metadata=True, timeout=float(TIMEOUT_S))
+        sizes = {item.rfilename: item.size or 0 for item in told.siblings or []}
+        wanted = list(filter_repo_objects(sizes, allow_patterns=list(PATTERNS)))
+        _check(name, sizes, wanted)
+        total = sum(sizes[file] for file in wanted)
+        with _Watch(folder, total):
+            snapshot_download(
+                name, revision=told.sha, local_dir=folder, allow_patterns=wanted, token=token, max_workers=4
+            )
+    except ProblemError:
+        raise
+    except Exception as error:
+        raise ProblemError([_problem_of(error, name)]) from error
+    _say({"done_bytes": total, "total_bytes": total})
+    return str(told.sha)
+
+
+def _check(name: str, sizes: Mapping[str, int], wanted: list[str]) -> None:
+    plain = [file for file in wanted if "/" not in file]
+    if not any(file.endswith(".safetensors") for file in plain):
+        raise ProblemError([problem("hub_no_safetensors", field="location", name=name)])
+    wanted[:] = plain
+    if sum(sizes[file] for file in wanted) > MAX_BYTES:
+        raise ProblemError([problem("model_file_too_large", file=name, limit_mb=MAX_BYTES >> 20)])
+
+
+def _problem_of(error: Exception, name: str) -> Problem:
+    """Tell apart: not there, no access, not reachable. Only the kind of error is passed on: its text may hold addresses."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    detail = type(error).__name__
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, GatedRepoError) or status == 403:
+        return problem("hub_no_access", field="location", name=name)
+    if isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError)) or status in (401, 404):
+        return problem("hub_not_found", field="location", name=name)
+    if isinstance(error, HfHubHTTPError):
+        detail = f"HTTP {status}"
+    if isinstance(error, OSError) and error.errno == 28:
+        return problem("hub_disk_full", field="location", name=name)
+    return problem("hub_unreachable", field="location", name=name, detail=detail)
+
+
+class _Watch:
+    """Says how many bytes have arrived, by looking at the disk."""
+
+    def __init__(self, folder: Path, total: int) -> None:
+        self._folder, self._total, self._over = folder, total, threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(POLL_S):
+            _say({"done_bytes": min(folder_bytes(self._folder), self._total), "total_bytes": self._total})
+
+
+def _say(data: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(data) + "\n")
+    sys.stdout.flush()
+
+
+def _end_with_parent() -> None:
+    """Leave when the parent is gone: nobody waits for these files any more."""
+    import ctypes
+    import signal
+
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""The one place that loads weights and tokenizers, with the flags that keep foreign code and pickles out.
+
+Runs in child processes only: torch and its kin are imported inside the functions.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+TRUST_REMOTE_CODE = False
+"""Never a setting: no code that comes with a model is ever run."""
+
+SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": TRUST_REMOTE_CODE}
+
+
+def use_threads() -> None:
+    """Take the number of torch threads from `ATELIER_TORCH_THREADS`, if it is set."""
+    if wanted := os.environ.get("ATELIER_TORCH_THREADS"):
+        import torch
+
+        torch.set_num_threads(int(wanted))
+
+
+def load_tokenizer(folder: str | Path) -> Any:
+    """Load a model folder's tokenizer with its chat template."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(folder), **SAFE)
+
+
+def load_model(folder: str | Path, *, quantization: str = "none", dtype: str = "bfloat16", device: str = "cpu") -> Any:
+    """Load a model folder's weights, ready for evaluation; `quantization` is `none`, `int8` or `nf4`.
+
+    `dtype` is the format of what is not quantised.
+    """
+    from transformers import AutoModelForCausalLM
+
+    quantized = QUANTIZERS[quantization]()
+    model = AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        **SAFE,
+        use_safetensors=True,
+        dtype=dtype_of(dtype),
+        attn_implementation="sdpa",
+        **({"quantization_config": quantized, "device_map": {"": device}} if quantized is not None else {}),
+    )
+    if quantized is None:
+        model = model.to(device)
+    return model.eval()
+
+
+def load_adapter(model: Any, folder: str | Path, *, name: str = "default") -> Any:
+    """Put an adapter beside a base, as a PeftModel; on a PeftModel one more under its own name.
+
+    The weights keep the format that they were stored in.
+    """
+    from peft import PeftModel
+
+    named = {"adapter_name": name, "is_trainable": False, "autocast_adapter_dtype": False, "use_safetensors": True}
+    if isinstance(model, PeftModel):
+        model.load_adapter(str(folder), **named)
+    else:
+        model = PeftModel.from_pretrained(model, str(folder), **named)
+    _match_stored_dtype(model, folder, name)
+    return model.eval()
+
+
+def dequantised(folder: str | Path, *, quantization: str, device: str = "cpu") -> Any:
+    """Load the base as a run saw it, written out in bfloat16.
+
+    Always a fresh quantised load: a model that has answered holds weights re-packed for its processor.
+    """
+    import torch
+
+    model = load_model(folder, quantization=quantization, dtype="bfloat16", device=device)
+    if quantization != "none":
+        model = model.dequantize(torch.bfloat16)
+    return model.to(torch.bfloat16).eval()
+
+
+def dtype_of(name: str) -> Any:
+    """The torch dtype with this name."""
+    import torch
+
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}[name]
+
+
+def _nf4() -> Any:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def _int8() -> Any:
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(load_in_8bit=True)
+
+
+QUANTIZERS = {"none": lambda: None, "int8": _int8, "nf4": _nf4}
+
+
+def _match_stored_dtype(model: Any, folder: str | Path, name: str) -> None:
+    """Give the adapter's weights the format of their file: peft may create them in another one."""
+    from safetensors import safe_open
+
+    path = Path(folder) / "adapter_model.safetensors"
+    with safe_open(str(path), framework="pt") as weights:
+        kinds = {weights.get_tensor(key).dtype for key in list(weights.keys())[:1]}
+    for key, value in model.named_parameters():
+        if f".{name}." in key and kinds:
+            value.data = value.data.to(next(iter(kinds)))

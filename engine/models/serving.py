@@ -1,0 +1,131 @@
+"""A base in memory that answers for itself and for any number of adapters beside it. Child processes only."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from engine.models.loading import load_adapter, load_model, load_tokenizer
+
+MAX_ADAPTERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an answer is drawn. Temperature 0 takes the likeliest token each time."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    seed: int = 0
+
+
+class Served:
+    """One base with its tokenizer, and its adapters by key. Not for several threads at once.
+
+    An answer of the base is computed with all adapters switched off; an answer of an adapter with that one alone.
+    """
+
+    def __init__(self, folder: str | Path, *, quantization: str, dtype: str, device: str = "cpu") -> None:
+        from engine.data.render import Renderer
+
+        self.tokenizer = load_tokenizer(folder)
+        self.renderer = Renderer(self.tokenizer)
+        self._model = load_model(folder, quantization=quantization, dtype=dtype, device=device)
+        self.device = device
+        self.context_length = int(getattr(self._model.config.get_text_config(), "max_position_embeddings", 0) or 2**31)
+        self.stop_ids = stop_ids(self.tokenizer, self._model.generation_config, self.renderer)
+        self._adapters: OrderedDict[str, str] = OrderedDict()
+
+    @property
+    def adapters(self) -> list[str]:
+        """The folders of the adapters in memory, the least recently used first."""
+        return list(self._adapters)
+
+    @contextmanager
+    def speaking(self, adapter: str | Path | None) -> Iterator[Any]:
+        """The model with this adapter active, or with none."""
+        if adapter is not None:
+            self._activate(str(adapter))
+            yield self._model
+        elif self._adapters:
+            with self._model.disable_adapter():
+                yield self._model
+        else:
+            yield self._model
+
+    def generate(
+        self,
+        prompt: Sequence[int],
+        *,
+        adapter: str | Path | None,
+        sampling: Sampling,
+        streamer: Any = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> list[int]:
+        """Continue the prompt; return the new tokens, the one that ended the answer included."""
+        import torch
+
+        ids = torch.tensor([list(prompt)], device=self.device)
+        draw = (
+            {"do_sample": True, "temperature": sampling.temperature}
+            if sampling.temperature > 0
+            else {"do_sample": False}
+        )
+        torch.manual_seed(sampling.seed)
+        with self.speaking(adapter) as model, torch.inference_mode():
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=min(sampling.max_tokens, self.context_length - len(prompt)),
+                eos_token_id=self.stop_ids,
+                pad_token_id=self.stop_ids[0],
+                streamer=streamer,
+                stopping_criteria=[_stopping(stop)],
+                **draw,
+            )
+        return [int(token) for token in out[0, len(prompt) :]]
+
+    def _activate(self, folder: str) -> None:
+        if folder not in self._adapters:
+            while len(self._adapters) >= MAX_ADAPTERS:
+                _, name = self._adapters.popitem(last=False)
+                self._model.delete_adapter(name)
+            name = "a" + sha256(folder.encode()).hexdigest()[:16]
+            self._model = load_adapter(self._model, folder, name=name)
+            self._adapters[folder] = name
+        self._adapters.move_to_end(folder)
+        self._model.set_adapter(self._adapters[folder])
+
+
+def stop_ids(tokenizer: Any, generation_config: Any, renderer: Any) -> list[int]:
+    """The tokens that end an answer: those of the generation config, and the one that the chat template ends a turn with.
+
+    A base model's own end token is often not the one that its template, and so a trained run, uses.
+    """
+    told = generation_config.eos_token_id if generation_config.eos_token_id is not None else tokenizer.eos_token_id
+    found = list(told) if isinstance(told, (list, tuple)) else [told]
+    if tokenizer.chat_template is not None:
+        turn = renderer.conversation(
+            [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], last_only=True
+        )[0]
+        last = max((place for place, trained in enumerate(turn.trained) if trained), default=None)
+        if last is not None and turn.ids[last] in tokenizer.added_tokens_decoder:
+            found.append(turn.ids[last])
+    return sorted({int(token) for token in found if token is not None}) or [0]
+
+
+def _stopping(asked: Callable[[], bool]) -> Any:
+    import torch
+    from transformers import StoppingCriteria
+
+    class Asked(StoppingCriteria):  # type: ignore[misc]
+        def __call__(self, input_ids: Any, scores: Any, **_named: Any) -> Any:
+            del scores
+            return torch.full((input_ids.shape[0],), asked(), dtype=torch.bool, device=input_ids.device)
+
+    return Asked()

@@ -1,0 +1,68 @@
+"""What an export is made from: a base as the run saw it, its adapter, its tokenizer. Child processes only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.models.copying import CONFIGS, PLAIN, sanitise
+from engine.models.loading import dequantised, load_adapter, load_model
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A checkpoint and its base. `original` asks for the base's own 16-bit weights instead of the dequantised ones."""
+
+    base_path: Path
+    base_name: str
+    quantization: str
+    dtype: str
+    adapter_path: Path | None
+    original: bool = False
+    device: str = "cpu"
+
+    @property
+    def has_adapter(self) -> bool:
+        return self.adapter_path is not None
+
+    def base(self) -> Any:
+        kind = "float16" if self.dtype == "float16" else "bfloat16"
+        if self.original or self.quantization == "none":
+            return load_model(self.base_path, quantization="none", dtype=kind, device=self.device)
+        return dequantised(self.base_path, quantization=self.quantization, device=self.device)
+
+    def chat_base(self) -> Any:
+        return load_model(self.base_path, quantization=self.quantization, dtype=self.dtype, device=self.device)
+
+    def attach(self, model: Any) -> Any:
+        assert self.adapter_path is not None  # noqa: S101  the caller asks `has_adapter` first
+        return load_adapter(model, self.adapter_path)
+
+    def adapter_files(self) -> dict[str, bytes | Path]:
+        assert self.adapter_path is not None  # noqa: S101  only forms that need an adapter ask for its files
+        config = json.loads((self.adapter_path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        told = {**config, "base_model_name_or_path": self.base_name, "inference_mode": True}
+        return {
+            ADAPTER_WEIGHTS: self.adapter_path / ADAPTER_WEIGHTS,
+            ADAPTER_CONFIG: json.dumps(told, indent=2, sort_keys=True).encode(),
+        }
+
+    def write_texts(self, folder: Path, *, stop_ids: list[int]) -> None:
+        """Put tokenizer, chat template, generation config and licence beside the weights, with no trace of this machine."""
+        for name in PLAIN:
+            if name != "README.md" and (self.base_path / name).is_file():
+                (folder / name).write_bytes((self.base_path / name).read_bytes())
+        for name in CONFIGS:
+            path = folder / name if name == "config.json" else self.base_path / name
+            if path.is_file():
+                told = sanitise(json.loads(path.read_text(encoding="utf-8")))
+                if name == "generation_config.json":
+                    told["eos_token_id"] = stop_ids[0] if len(stop_ids) == 1 else stop_ids
+                (folder / name).write_text(
+                    json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False), encoding="utf-8"
+                )

@@ -1,0 +1,9 @@
+"""The objectives by name."""
+
+from __future__ import annotations
+
+from engine.objectives.dpo import DpoObjective
+from engine.objectives.protocol import Objective
+from engine.objectives.sft import SftObjective
+
+OBJECTIVES: dict[str, Objective] = {"sft": SftObjective(), "dpo": DpoObjective()}

@@ -1,0 +1,1 @@
+"""The processes: the worker and the children that do the work."""

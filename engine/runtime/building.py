@@ -1,0 +1,129 @@
+"""From a spec to the library's trainer: rows as tokens, arguments, and what a quantised base needs before step 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.data.render import Renderer
+from engine.data.tokens import prepare as prepare_tokens
+from engine.models.loading import load_tokenizer
+from engine.objectives import OBJECTIVES
+from engine.runtime.child import Context
+from engine.runtime.device import Device
+from engine.runtime.parts import Cadence, TrainerParts, arguments, cadence
+from engine.runtime.staging import Save, staged
+from engine.runtime.start import Start, load_reference
+from engine.specs.job import JobSpec
+from engine.specs.problem import ProblemError, problem
+from storage import datasets
+from storage.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The run's rows as tokens, and the tokenizer that made them."""
+
+    tokenizer: Any
+    renderer: Renderer
+    version_path: Path
+    train: Any
+    evaluation: Any
+    test_indices: list[int]
+    eval_indices: list[int]
+    counts: dict[str, Any]
+    steps: Cadence
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What stays the same through an attempt."""
+
+    spec: JobSpec
+    device: Device
+    begin: Start
+    folder: Path
+
+
+def prepare(context: Context, spec: JobSpec, begin: Start) -> Rows:
+    """Turn the dataset version into token rows, stored once and read by every attempt.
+
+    Raises:
+        ProblemError: the dataset is gone or holds nothing that can be trained.
+    """
+    from datasets import Dataset
+
+    try:
+        with context.store.read() as session:
+            version = datasets.get(session, spec.data.dataset, spec.data.version)
+    except StoreError as error:
+        raise ProblemError([problem("data_not_there", field="data.dataset", given=spec.data.dataset)]) from error
+    tokenizer = load_tokenizer(begin.base)
+    renderer = Renderer(tokenizer)
+    found = prepare_tokens(Path(version.path), renderer, spec, context.home.datasets / "tokens")
+    train = Dataset.from_parquet(str(found.train_path))
+    evaluation = Dataset.from_parquet(str(found.eval_path)) if found.eval_path else None
+    if spec.data.packing:
+        train = _packed(train, spec)
+    steps = cadence(spec, len(train), len(evaluation) if evaluation else 0)
+    return Rows(
+        tokenizer,
+        renderer,
+        Path(version.path),
+        train,
+        evaluation,
+        found.test_indices,
+        found.eval_indices,
+        found.counts,
+        steps,
+    )
+
+
+def _packed(rows: Any, spec: JobSpec) -> Any:
+    from trl import pack_dataset
+
+    return pack_dataset(rows, seq_length=spec.data.max_length, strategy="bfd")
+
+
+def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measure_start: bool) -> Any:
+    """The library's trainer, ready to train."""
+    from transformers import EarlyStoppingCallback
+
+    named = arguments(frame.spec, frame.device, frame.folder, rows.steps)
+    named["eval_on_start"] = measure_start and rows.evaluation is not None
+    callbacks: list[Any] = [watch]
+    if frame.spec.training.early_stopping_patience and rows.evaluation is not None:
+        callbacks.append(EarlyStoppingCallback(frame.spec.training.early_stopping_patience))
+    common = {
+        "train_dataset": rows.train,
+        "eval_dataset": rows.evaluation,
+        "processing_class": rows.tokenizer,
+        "callbacks": callbacks,
+    }
+    objective = OBJECTIVES[frame.spec.objective.kind]
+    parts = TrainerParts(
+        frame.spec, model, named, common, staged(save), reference=lambda: load_reference(frame.begin, frame.device)
+    )
+    trainer = objective.trainer(parts)
+    if frame.begin.quantization != "none":
+        _warm_up(trainer)
+    return trainer
+
+
+def _warm_up(trainer: Any) -> None:
+    """One forward pass in each mode before step 1 of every attempt; the random state is put back.
+
+    The first evaluation re-packs quantised weights for the processor and rounds their scales on the way back
+    (measured: the loss of step 3 changes). Done before the first step, it cannot fall between two of them.
+    """
+    import torch
+
+    state = torch.random.get_rng_state()
+    batch = trainer.data_collator([trainer.train_dataset[0]])
+    inputs = trainer._prepare_inputs({name: batch[name] for name in ("input_ids", "attention_mask") if name in batch})
+    with torch.no_grad():
+        for mode in (False, True):
+            trainer.model.train(mode)
+            trainer.model(**inputs)
+    torch.random.set_rng_state(state)

@@ -1,0 +1,129 @@
+"""Checkpoints: staged, flushed, listed in a manifest, renamed; used only while the manifest verifies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.runtime.files import folder_bytes, publish, write_json
+
+MANIFEST = "manifest.json"
+_SPACE_FACTOR = 1.2  # free space wanted before a save, as a multiple of the last one's size
+
+
+class BrokenCheckpoint(Exception):
+    """The folder is not what its manifest says; `why` names the file and the difference."""
+
+    def __init__(self, folder: Path, why: str) -> None:
+        self.folder, self.why = folder, why
+        super().__init__(f"{folder.name}: {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a checkpoint holds. `sha256` is that of the manifest file itself."""
+
+    step: int
+    token: int
+    spec_sha: str
+    files: Mapping[str, Mapping[str, Any]]
+    sha256: str
+    num_bytes: int
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def spec_sha(spec: Mapping[str, Any]) -> str:
+    """Hex digest of a spec: a checkpoint is resumed only by the run that wrote it."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+
+
+def save(
+    parent: Path, write: Callable[[Path], None], *, step: int, token: int, spec: Mapping[str, Any]
+) -> tuple[Path, Manifest]:
+    """Write a checkpoint by `write(folder)` and publish it as `parent/checkpoint-STEP`.
+
+    Raises:
+        OSError: the disk is full or fails; nothing that was there before is touched.
+    """
+    final = parent / f"checkpoint-{step}"
+    staged = parent / f".tmp-{step}-{token}"
+    shutil.rmtree(staged, ignore_errors=True)
+    _check_space(parent)
+    staged.mkdir(parents=True)
+    try:
+        write(staged)
+        _write_manifest(staged, step=step, token=token, spec=spec)
+        publish(staged, final)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    return final, verify(final, deep=False)
+
+
+def _check_space(parent: Path) -> None:
+    parent.mkdir(parents=True, exist_ok=True)
+    earlier = sorted(parent.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
+    if not earlier:
+        return
+    wanted = int(_SPACE_FACTOR * folder_bytes(earlier[-1]))
+    free = shutil.disk_usage(parent).free
+    if free < wanted:
+        raise OSError(28, f"No space left on device: a checkpoint needs {wanted} bytes, {free} are free")
+
+
+def _write_manifest(folder: Path, *, step: int, token: int, spec: Mapping[str, Any]) -> None:
+    from importlib.metadata import version
+
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    versions = {name: version(name) for name in ("torch", "transformers", "peft", "trl")}
+    write_json(
+        folder / MANIFEST,
+        {"step": step, "token": token, "spec_sha": spec_sha(spec), "files": files, "versions": versions},
+    )
+
+
+def verify(folder: Path, *, deep: bool = True) -> Manifest:
+    """Read the manifest and check the files against it: names and sizes, and with `deep` their digests.
+
+    Raises:
+        BrokenCheckpoint: a file is missing, added or changed, or the manifest cannot be read.
+    """
+    path = folder / MANIFEST
+    try:
+        text = path.read_bytes()
+        data = json.loads(text)
+        files: dict[str, dict[str, Any]] = data["files"]
+        step, token, spec = int(data["step"]), int(data["token"]), str(data["spec_sha"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BrokenCheckpoint(folder, f"manifest unreadable ({type(error).__name__})") from error
+    present = {one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()} - {MANIFEST}
+    if difference := present ^ set(files):
+        raise BrokenCheckpoint(folder, f"files differ from the manifest: {', '.join(sorted(difference))}")
+    for name, expected in files.items():
+        if os.path.getsize(folder / name) != expected["bytes"]:
+            raise BrokenCheckpoint(folder, f"{name} has another size than the manifest says")
+        if deep and sha256_of(folder / name) != expected["sha256"]:
+            raise BrokenCheckpoint(folder, f"{name} has other contents than the manifest says")
+    total = sum(int(one["bytes"]) for one in files.values()) + len(text)
+    return Manifest(step, token, spec, files, hashlib.sha256(text).hexdigest(), total)
+
+
+def sweep(parent: Path) -> None:
+    """Remove what a killed save left behind."""
+    for leftover in parent.glob(".tmp-*"):
+        shutil.rmtree(leftover, ignore_errors=True)

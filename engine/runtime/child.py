@@ -1,0 +1,179 @@
+"""The frame of every child process: reads its job, runs, leaves a result marker, and exits with a code that means something."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.runtime.files import write_json
+from engine.runtime.outcome import Exit, exit_of
+from engine.specs.home import Home
+from engine.specs.problem import ProblemError
+from storage import jobs
+from storage.database import Store, open_store
+from storage.errors import Fenced
+from storage.jobs import Claim, Flags, Job
+
+
+class Stopped(Exception):
+    """The child ended because it was asked to; what it had is saved."""
+
+
+class NonFinite(Exception):
+    """A loss or gradient is not a number; `step` says where."""
+
+    def __init__(self, step: int, what: str) -> None:
+        self.step, self.what = step, what
+        super().__init__(f"{what} is not finite at step {step}")
+
+
+class Refused(Exception):
+    """The work was done and judged not good enough to keep; `result` shows the figures."""
+
+    def __init__(self, reason: str, values: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        self.reason, self.values, self.result = reason, dict(values), dict(result)
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a child knows of its job. Every write carries the claim."""
+
+    home: Home
+    store: Store
+    job: Job
+    claim: Claim
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return self.job.spec
+
+    @property
+    def folder(self) -> Path:
+        """The attempt's own folder: a stale attempt can only write where nobody reads."""
+        return self.home.runs / str(self.claim.job_id) / str(self.claim.token)
+
+    def phase(self, code: str) -> None:
+        """Show people what is being done."""
+        with self.store.write() as session:
+            jobs.progress(session, self.claim, phase=code)
+
+    def progress(self, step: int, total: int) -> None:
+        """Show people how far it is."""
+        with self.store.write() as session:
+            jobs.progress(session, self.claim, step=step, total=total)
+
+    def event(self, kind: str, data: dict[str, Any]) -> None:
+        """Append a line to the job's history."""
+        with self.store.write() as session:
+            jobs.event(session, self.claim, kind, data)
+
+    def flags(self) -> Flags:
+        """What was asked of the job meanwhile."""
+        with self.store.read() as session:
+            return jobs.flags(session, self.claim)
+
+
+def run(main: Callable[[Context], Mapping[str, Any]]) -> None:
+    """Run `main` for the job and token named in the arguments, then leave the process.
+
+    `main` returns the job's result; `reason` in it (optional) names how it ended.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("job_id", type=int)
+    parser.add_argument("token", type=int)
+    arguments = parser.parse_args()
+    die_with_the_worker()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    home = Home.from_environment()
+    store = open_store(home.store_url)
+    with store.read() as session:
+        job = jobs.get(session, arguments.job_id)
+    context = Context(home, store, job, Claim(job.id, job.attempt, arguments.token))
+    context.folder.mkdir(parents=True, exist_ok=True)
+    marker = context.folder / "result.json"
+    code, said = _end_of(main, context)
+    if code is not Exit.FENCED:
+        with contextlib.suppress(OSError):  # a full disk: the exit code alone must do
+            write_json(marker, said)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # no library's exit handler may hang or change the code
+
+
+def _end_of(main: Callable[[Context], Mapping[str, Any]], context: Context) -> tuple[Exit, dict[str, Any]]:
+    try:
+        result = dict(main(context))
+        return Exit.DONE, {"ok": True, "reason": result.pop("reason", "done"), "result": result}
+    except Stopped:
+        return Exit.STOPPED, {"ok": False, "reason": "stopped"}
+    except Fenced:
+        return Exit.FENCED, {}
+    except ProblemError as error:
+        found = [item.as_dict() for item in error.problems]
+        return exit_of(error.problems), {
+            "ok": False,
+            "reason": error.problems[0].code,
+            "values": found[0]["values"],
+            "problems": found,
+        }
+    except NonFinite as error:
+        return Exit.NON_FINITE, {
+            "ok": False,
+            "reason": "non_finite",
+            "values": {"step": error.step, "what": error.what},
+        }
+    except Refused as error:
+        return Exit.INTERNAL, {"ok": False, "reason": error.reason, "values": error.values, "result": error.result}
+    except Exception as error:
+        traceback.print_exc()
+        if _is_out_of_memory(error):
+            return Exit.OUT_OF_MEMORY, {"ok": False, "reason": "out_of_memory", "values": {}}
+        if _is_disk_full(error):
+            return Exit.DISK_FULL, {"ok": False, "reason": "disk_full", "values": {}}
+        return Exit.INTERNAL, {"ok": False, "reason": "internal_error", "values": {"error": type(error).__name__}}
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what caused it, outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return any(isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError" for one in causes(error))
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return any(
+        (isinstance(one, OSError) and one.errno in full)
+        or "No space left on device" in str(one)
+        or "database or disk is full" in str(one)
+        for one in causes(error)
+    )
+
+
+def die_with_the_worker() -> None:
+    """Turn the end of the worker into a SIGTERM to ourselves: its end of the lifeline pipe closes with it."""
+    import threading
+
+    def watch() -> None:
+        if sys.stdin is not None and not sys.stdin.closed:
+            while sys.stdin.buffer.read(1):
+                continue
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if os.environ.get("ATELIER_LIFELINE") == "stdin":
+        threading.Thread(target=watch, name="lifeline", daemon=True).start()

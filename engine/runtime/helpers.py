@@ -1,0 +1,102 @@
+"""The worker's standing children: the preview child, and one chat process for each base that is asked for."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from engine.runtime import process
+from engine.runtime.machine import host, is_alive
+from engine.runtime.process import Child
+from engine.specs.home import Home
+from storage import answers, processes, requests
+from storage.database import Store
+from storage.jobs import Job
+
+log = logging.getLogger(__name__)
+
+RESTART_AFTER_S = 5.0
+TOKEN_FILE = "hub_token"  # noqa: S105 - a file's name
+
+
+class Helpers:
+    """Keeps them alive while they are needed."""
+
+    def __init__(self, home: Home, store: Store) -> None:
+        self._home, self._store = home, store
+        self._preview: Child | None = None
+        self._preview_ended_at = -RESTART_AFTER_S
+        self._chats: dict[int, Child] = {}
+        self._write_off_the_dead()
+
+    def tick(self) -> None:
+        """Start what is asked for, bury what has ended."""
+        self._keep_preview()
+        self._bury_chats()
+        with self._store.read() as session:
+            wanted = set(answers.waiting_bases(session))
+            served = {one.base_key for one in processes.listing(session)}
+        for base_key in wanted - served:
+            self._start_chat(base_key)
+
+    def is_busy(self) -> bool:
+        """Whether a chat may be asked for soon: then the worker looks more often."""
+        return bool(self._chats)
+
+    def secrets(self, job: Job) -> dict[str, str]:
+        """What only the downloader gets: the hub token and the network."""
+        if job.kind != "add_model" or job.spec.get("source") != "hub":
+            return {}
+        extra = {"HF_HUB_OFFLINE": "0"}
+        path = self._home.root / TOKEN_FILE
+        if path.is_file():
+            extra["HF_TOKEN"] = path.read_text(encoding="utf-8").strip()
+        return extra
+
+    def close(self) -> None:
+        """End them all; answers that were being written are marked."""
+        children = [*self._chats.values(), *([self._preview] if self._preview else [])]
+        for child in children:
+            child.ask_to_end()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and any(child.ended() is None for child in children):
+            time.sleep(0.05)
+        for child in children:
+            if child.ended() is None:
+                child.kill()
+        self._bury_chats()
+
+    def _keep_preview(self) -> None:
+        if self._preview is not None and self._preview.ended() is not None:
+            log.warning("preview child ended code=%s", self._preview.process.returncode)
+            self._preview, self._preview_ended_at = None, time.monotonic()
+            with self._store.write() as session:
+                requests.fail_taken(session, [{"code": "preview_died", "field": None, "line": None, "values": {}}])
+        if self._preview is None and time.monotonic() - self._preview_ended_at >= RESTART_AFTER_S:
+            self._preview = process.spawn("engine.runtime.preview", [], log=self._home.logs / "preview.log")
+
+    def _start_chat(self, base_key: str) -> None:
+        with self._store.write() as session:
+            row = processes.add(session, base_key=base_key, host=host(), pid=0, pid_start=None)
+        child = process.spawn("engine.runtime.chat", [str(row.id), base_key], log=self._home.logs / "chat.log")
+        self._chats[row.id] = child
+        log.info("chat process=%d pid=%d base=%s", row.id, child.pid, base_key)
+
+    def _bury_chats(self) -> None:
+        for process_id, child in list(self._chats.items()):
+            if child.ended() is not None:
+                del self._chats[process_id]
+                self._write_off(process_id)
+
+    def _write_off(self, process_id: int) -> None:
+        with self._store.write() as session:
+            answers.fail_of_dead(session, process_id, "chat_died")
+            processes.gone(session, process_id)
+
+    def _write_off_the_dead(self) -> None:
+        """What an earlier worker left behind."""
+        with self._store.read() as session:
+            listed = processes.listing(session)
+        for one in listed:
+            if one.host == host() and not is_alive(one.pid or None, one.pid_start):
+                self._write_off(one.id)

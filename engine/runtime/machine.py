@@ -1,0 +1,59 @@
+"""Facts of this machine: who we are, what we compute on, and whether a process still lives."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+def boot_id() -> str:
+    """Changes with each start of the machine."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return str(psutil.boot_time())
+
+
+def host() -> str:
+    return socket.gethostname()
+
+
+def start_time(pid: int) -> float | None:
+    """When a process was started, in seconds since the epoch; None if it is gone. Tells a process from a later namesake."""
+    try:
+        found = psutil.Process(pid)
+        return None if found.status() == psutil.STATUS_ZOMBIE else found.create_time()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def is_alive(pid: int | None, started_at: float | None) -> bool:
+    """Whether the very process that was started then still lives."""
+    if pid is None:
+        return False
+    now_there = start_time(pid)
+    return now_there is not None and (started_at is None or abs(now_there - started_at) < 0.5)
+
+
+def devices() -> list[dict[str, Any]]:
+    """The GPUs that the driver lists, and the CPU."""
+    cpu = {"kind": "cpu", "cores": len(os.sched_getaffinity(0)), "memory_bytes": psutil.virtual_memory().total}
+    return [*_gpus(), cpu]
+
+
+def _gpus() -> list[dict[str, Any]]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    if answer.returncode != 0:
+        return []
+    lines = [line.rsplit(",", 1) for line in answer.stdout.strip().splitlines()]
+    return [{"kind": "cuda", "name": name.strip(), "memory_bytes": int(mib) * 2**20} for name, mib in lines]

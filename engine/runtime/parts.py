@@ -1,0 +1,91 @@
+"""TrainerParts: what an objective gets to build its trainer from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.runtime.device import Device
+from engine.specs.job import JobSpec
+
+_OPTIMIZERS = {
+    "adamw": "adamw_torch_fused",
+    "adamw_8bit": "adamw_bnb_8bit",
+    "paged_adamw_8bit": "paged_adamw_8bit",
+    "sgd": "sgd",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerParts:
+    """Everything the library's trainer needs, decided. `staged` wraps a trainer class so that its saves are ours."""
+
+    spec: JobSpec
+    model: Any
+    arguments: dict[str, Any]
+    common: dict[str, Any]
+    staged: Callable[[type], type]
+    reference: Callable[[], Any]
+    """Loads a frozen copy of the start; only for objectives that need one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """Optimiser steps of the whole run, and how many lie between evaluations and between saves."""
+
+    total: int
+    eval_every: int | None
+    save_every: int
+
+
+def cadence(spec: JobSpec, num_train: int, num_eval: int) -> Cadence:
+    """Count the steps: rows per device batch, accumulated, over the epochs, at most `max_steps`."""
+    batches = -(-num_train // spec.training.batch_size)
+    per_epoch = max(1, -(-batches // spec.training.gradient_accumulation))
+    total = max(1, -(-int(per_epoch * spec.training.epochs * 1000) // 1000))
+    if spec.training.max_steps is not None:
+        total = min(total, spec.training.max_steps)
+    tenth = max(1, total // 10)
+    eval_every = (spec.training.eval_every_steps or tenth) if num_eval else None
+    save_every = spec.training.save_every_steps or eval_every or tenth
+    return Cadence(total, eval_every, save_every)
+
+
+def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> dict[str, Any]:
+    """The trainer's arguments that are the same for every objective."""
+    training = spec.training
+    bf16 = device.bf16 if training.precision == "auto" else training.precision == "bf16"
+    return {
+        "output_dir": str(folder),
+        "num_train_epochs": training.epochs,
+        "max_steps": training.max_steps or -1,
+        "per_device_train_batch_size": training.batch_size,
+        "per_device_eval_batch_size": training.batch_size,
+        "gradient_accumulation_steps": training.gradient_accumulation,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": training.schedule,
+        "warmup_steps": training.warmup_ratio,
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "optim": _OPTIMIZERS[training.optimizer],
+        "bf16": bf16,
+        "fp16": False,
+        "gradient_checkpointing": training.gradient_checkpointing,
+        "logging_steps": training.log_every_steps,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "steps" if steps.eval_every else "no",
+        "eval_steps": steps.eval_every,
+        "save_strategy": "steps",
+        "save_steps": steps.save_every,
+        "metric_for_best_model": "eval_loss" if steps.eval_every else None,
+        "greater_is_better": False if steps.eval_every else None,
+        "seed": spec.seed,
+        "data_seed": spec.seed,
+        "use_cpu": device.kind == "cpu",
+        "disable_tqdm": True,
+        "report_to": "none",
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": device.kind == "cuda",
+    }

@@ -1,0 +1,111 @@
+"""One child of the worker: its own process group, a lifeline on stdin, its output in a log file, its end in two steps."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.runtime import logs
+from engine.runtime.machine import start_time
+
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+)
+_FIXED = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+    "ATELIER_LIFELINE": "stdin",
+}
+_SECRET = ("ATELIER_PASSWORD",)
+_CODE = Path(__file__).resolve().parents[2]
+
+
+@dataclass(slots=True)
+class Child:
+    """A running child process."""
+
+    process: subprocess.Popen[bytes]
+    pid_start: float | None
+    pump: threading.Thread
+    asked_to_end_at: float | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def ended(self) -> int | None:
+        """The return code once it has ended, with its whole group gone and its log complete."""
+        code = self.process.poll()
+        if code is not None:
+            self._kill_group()
+            self.pump.join(timeout=5)
+        return code
+
+    def ask_to_end(self) -> None:
+        """SIGTERM to the child itself, once; it saves and leaves."""
+        if self.asked_to_end_at is None:
+            self.asked_to_end_at = time.monotonic()
+            with contextlib.suppress(ProcessLookupError):
+                self.process.terminate()
+
+    def insist(self, grace_s: float) -> None:
+        """SIGKILL to the whole group if it was asked to end longer than the grace ago."""
+        if self.asked_to_end_at is not None and time.monotonic() - self.asked_to_end_at > grace_s:
+            self._kill_group()
+
+    def kill(self) -> None:
+        """End the whole group now, and reap it."""
+        self._kill_group()
+        self.process.wait()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The little that a child inherits: no secrets, no network for the libraries, the code's own place."""
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    ours = {k: v for k, v in os.environ.items() if k.startswith("ATELIER_") and k not in _SECRET}
+    return {**passed, **ours, **_FIXED, "PYTHONPATH": str(_CODE), **(extra or {})}
+
+
+def spawn(
+    module: str,
+    arguments: Sequence[str],
+    *,
+    log: Path,
+    locks: Sequence[int] = (),
+    extra: Mapping[str, str] | None = None,
+) -> Child:
+    """Start `python -m module arguments` in a process group of its own; the locks' descriptors go with it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=tuple(locks),
+        env=environment(extra),
+        cwd="/",
+    )
+    assert process.stdout is not None
+    return Child(process, start_time(process.pid), logs.carry(process.stdout, log))

@@ -1,0 +1,56 @@
+"""The seam to the library's trainer: its saves become our checkpoints, and what it loads is checked."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer
+
+Save = Callable[[int, Callable[[Path], None]], None]
+"""Publishes the checkpoint of a step that the given function writes into a folder."""
+
+
+def staged(save: Save) -> Callable[[type], type]:
+    """Wrap a trainer class: each save goes through `save`, and adapters stay in float32."""
+
+    def wrap(base: type) -> type:
+        class Staged(base):  # type: ignore[misc]
+            """The library's trainer with our checkpoints."""
+
+            def __init__(self, *positional: Any, **named: Any) -> None:
+                super().__init__(*positional, **named)
+                # The library starts an adapter on a quantised base in bfloat16 and resumes it in float32: one format
+                # for both keeps a resumed run equal to an uninterrupted one, and small updates are not rounded away.
+                for weight in self.model.parameters():
+                    if weight.requires_grad:
+                        weight.data = weight.data.float()
+
+            def _get_output_dir(self, trial: Any) -> str:
+                del trial
+                return str(Path(self.args.output_dir) / ".library")
+
+            def _save_checkpoint(self, model: Any, trial: Any) -> None:
+                step = self.state.global_step
+
+                def write(folder: Path) -> None:
+                    library = Path(self._get_output_dir(trial))
+                    Trainer._save_checkpoint(self, model, trial)  # not the subclass's: it adds a card of its own
+                    written = library / f"checkpoint-{step}"
+                    for path in list(written.iterdir()):
+                        if path.name not in _UNWANTED:
+                            path.rename(folder / path.name)
+                    shutil.rmtree(library)
+
+                save(step, write)
+
+        Staged.__name__ = f"Staged{base.__name__}"
+        return Staged
+
+    return wrap
+
+
+_UNWANTED = {"training_args.bin", "README.md", "ref"}
+"""A pickle, a card that names paths, and the frozen reference adapter, which the start gives back."""

@@ -1,0 +1,121 @@
+"""Where a run starts: the base model, or an earlier run's checkpoint on its base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.models.loading import dequantised, load_adapter, load_model
+from engine.runtime import checkpoints
+from engine.runtime.device import Device
+from engine.specs.job import JobSpec
+from engine.specs.problem import ProblemError, problem
+from engine.tuners import TUNERS
+from storage import models
+from storage.database import Store
+from storage.errors import StoreError
+from storage.targets import Target, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What to load: a base folder and, if a run goes on from an adapter, that adapter's folder."""
+
+    base: Path
+    adapter: Path | None
+    quantization: str
+    dtype: str
+    is_adapter: bool
+    """Whether this run's own checkpoints hold adapters."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the earlier run's adapter itself is trained further."""
+        return self.is_adapter and self.adapter is not None
+
+
+def find(store: Store, spec: JobSpec, device: Device) -> Start:
+    """Resolve the spec's model section.
+
+    Raises:
+        ProblemError: the model or checkpoint is not there, is broken, or does not fit the tuner.
+    """
+    tuner = TUNERS[spec.tuner.kind]
+    wanted = spec.model.dtype
+    if wanted == "auto":
+        wanted = "bfloat16" if tuner.is_adapter and device.bf16 else "float32"
+    try:
+        with store.read() as session:
+            if spec.model.start_from is None:
+                base = Path(models.get(session, spec.model.id).path)
+                return Start(base, None, spec.model.quantization, wanted, tuner.is_adapter)
+            target = resolve(session, spec.model.start_from)
+    except StoreError as error:
+        given = spec.model.start_from or spec.model.id
+        raise ProblemError([problem("model_not_there", field="model", given=given)]) from error
+    _check(target, spec, tuner.is_adapter)
+    adapter = Path(target.adapter_path) if target.adapter_path else None
+    dtype = target.dtype if adapter and tuner.is_adapter else wanted
+    return Start(Path(target.base_path), adapter, spec.model.quantization, dtype, tuner.is_adapter)
+
+
+def _check(target: Target, spec: JobSpec, is_adapter: bool) -> None:
+    folder = Path(target.adapter_path or target.base_path)
+    try:
+        checkpoints.verify(folder)
+    except checkpoints.BrokenCheckpoint as error:
+        raise ProblemError(
+            [problem("model_checkpoint_broken", field="model.start_from", given=target.text, why=error.why)]
+        ) from error
+    if not (is_adapter and target.adapter_path):
+        return
+    if target.quantization != spec.model.quantization:
+        values = {"given": spec.model.quantization, "allowed": target.quantization, "target": target.text}
+        raise ProblemError([problem("start_from_quantization", field="model.quantization", **values)])
+    rank = _adapter_rank(folder)
+    if rank != getattr(spec.tuner, "rank", rank):
+        values = {"given": getattr(spec.tuner, "rank", None), "allowed": rank, "target": target.text}
+        raise ProblemError([problem("start_from_rank", field="tuner.rank", **values)])
+
+
+def _adapter_rank(folder: Path) -> Any:
+    import json
+
+    return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("r")
+
+
+def load(start: Start, spec: JobSpec, device: Device) -> Any:
+    """Load the model with exactly the tuner's weights trainable."""
+    tuner = TUNERS[spec.tuner.kind]
+    if start.adapter is None:
+        model = load_model(start.base, quantization=start.quantization, dtype=start.dtype, device=device.kind)
+        return tuner.prepare(model, spec.tuner)
+    if start.goes_on:
+        return _going_on(start, device)
+    return tuner.prepare(_merged(start, device), spec.tuner)
+
+
+def _going_on(start: Start, device: Device) -> Any:
+    from peft import PeftModel
+
+    model = load_model(start.base, quantization=start.quantization, dtype=start.dtype, device=device.kind)
+    return PeftModel.from_pretrained(model, str(start.adapter), is_trainable=True, use_safetensors=True)
+
+
+def _merged(start: Start, device: Device) -> Any:
+    """All weights, the adapter folded in: merged in float32, never in 4 bits."""
+    import torch
+
+    assert start.adapter is not None
+    base = dequantised(start.base, quantization=start.quantization, device=device.kind).to(torch.float32)
+    return load_adapter(base, start.adapter).merge_and_unload()
+
+
+def load_reference(start: Start, device: Device) -> Any:
+    """A frozen second copy of the start, for objectives that compare with it while all weights move."""
+    if start.adapter is not None:
+        return _merged(start, device).requires_grad_(False).eval()
+    return load_model(
+        start.base, quantization=start.quantization, dtype=start.dtype, device=device.kind
+    ).requires_grad_(False)

@@ -1,0 +1,162 @@
+"""The trainer process: one attempt of a training run, from the last good checkpoint if there is one."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.runtime import checkpoints, child
+from engine.runtime.child import Context, Stopped
+from engine.runtime.settings import Settings
+from engine.specs.job import JobSpec, parse
+from storage import checkpoints as checkpoint_rows
+from storage import jobs
+from storage.checkpoints import NewCheckpoint
+
+
+def main(context: Context) -> dict[str, Any]:
+    """Train; return what the run's page shows of the result.
+
+    Raises:
+        Stopped: cancelled or paused; what was asked to be kept is saved.
+        ProblemError: data or model cannot be used.
+        NonFinite: the loss or a gradient is not a number.
+    """
+    context.phase("loading")
+    from engine.runtime.reporting import Reporter
+
+    began = time.monotonic()
+    spec = parse(context.spec)
+    run = Run(context, spec)
+    checkpoints.sweep(context.folder)
+    reporter = Reporter(context, lease_s=Settings.from_environment().lease_s)
+    result = run.train(reporter)
+    return {**result, "seconds": round(time.monotonic() - began, 1)}
+
+
+@dataclass(slots=True)
+class Run:
+    """One attempt."""
+
+    context: Context
+    spec: JobSpec
+
+    def train(self, reporter: Any) -> dict[str, Any]:
+        from engine.models.loading import use_threads
+        from engine.runtime import start
+        from engine.runtime.building import Frame, build, prepare
+        from engine.runtime.device import choose
+        from engine.runtime.watching import Watch
+
+        use_threads()
+        device = choose(self.spec.resources.devices)
+        begin = start.find(self.context.store, self.spec, device)
+        self.context.phase("tokenising")
+        prepared = prepare(self.context, self.spec, begin)
+        self.context.phase("loading")
+        resume = self._newest_good()
+        model = start.load(begin, self.spec, device)
+        watch_total = prepared.steps.total
+        watch = Watch(reporter, claim=self.context.claim, device=device.kind, total=watch_total)
+        save = self._saver(begin, watch, reporter)
+        frame = Frame(self.spec, device, begin, self.context.folder)
+        trainer = build(frame, model=model, rows=prepared, save=save, watch=watch, measure_start=resume is None)
+        self._announce(resume, watch_total)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        return self._end(trainer, watch, reporter, prepared, device)
+
+    def _newest_good(self) -> Path | None:
+        """The newest checkpoint of this job whose manifest verifies; what is skipped is said."""
+        with self.context.store.read() as session:
+            rows = checkpoint_rows.listing(session, self.context.job.id)
+        wanted = checkpoints.spec_sha(self.context.spec)
+        for row in reversed(rows):
+            try:
+                found = checkpoints.verify(Path(row.path))
+            except checkpoints.BrokenCheckpoint as error:
+                self.context.event("checkpoint_skipped", {"step": row.step, "why": error.why})
+                continue
+            if found.spec_sha == wanted:
+                return Path(row.path)
+            self.context.event("checkpoint_skipped", {"step": row.step, "why": "another spec"})
+        return None
+
+    def _announce(self, resume: Path | None, total: int) -> None:
+        step = int(resume.name.rsplit("-", 1)[1]) if resume else 0
+        with self.context.store.write() as session:
+            jobs.resumed(session, self.context.claim, step)
+            jobs.progress(session, self.context.claim, phase="training", step=step, total=total)
+
+    def _saver(self, begin: Any, watch: Any, reporter: Any) -> Callable[[int, Callable[[Path], None]], None]:
+        def save(step: int, write: Callable[[Path], None]) -> None:
+            reporter.flush()
+            self.context.phase("saving")
+            path, manifest = checkpoints.save(
+                self.context.folder, write, step=step, token=self.context.claim.token, spec=self.context.spec
+            )
+            new = NewCheckpoint(
+                step=step,
+                path=str(path),
+                manifest_sha=manifest.sha256,
+                bytes=manifest.num_bytes,
+                base_path=str(begin.base) if begin.is_adapter else str(path),
+                quantization=begin.quantization if begin.is_adapter else "none",
+                dtype=begin.dtype,
+                is_adapter=begin.is_adapter,
+                eval_loss=watch.eval_loss.get(step),
+            )
+            with self.context.store.write() as session:
+                checkpoint_rows.add(session, self.context.claim, new)
+                jobs.progress(session, self.context.claim, phase="training")
+            self._prune()
+
+        return save
+
+    def _prune(self) -> None:
+        """Remove old checkpoints: the newest ones, the best one and pinned ones stay."""
+        with self.context.store.read() as session:
+            rows = checkpoint_rows.listing(session, self.context.job.id)
+            best = checkpoint_rows.best(session, self.context.job.id)
+        for row in rows[: -self.spec.training.keep_checkpoints]:
+            if row.pinned or (best is not None and row.id == best.id):
+                continue
+            with self.context.store.write() as session:
+                checkpoint_rows.remove(session, row.id)
+            shutil.rmtree(row.path, ignore_errors=True)
+
+    def _end(self, trainer: Any, watch: Any, reporter: Any, prepared: Any, device: Any) -> dict[str, Any]:
+        from engine.runtime.answers import compare
+        from engine.runtime.device import peak_memory_bytes
+
+        reporter.flush()
+        reached = trainer.state.global_step
+        wish = watch.wish.kind if watch.wish and reached < prepared.steps.total else None
+        if wish in ("cancel", "pause"):
+            reporter.close()
+            raise Stopped
+        result = {
+            "steps": reached,
+            "loss": watch.last_loss,
+            "peak_memory_bytes": peak_memory_bytes(device.kind),
+            "counts": prepared.counts,
+        }
+        with self.context.store.read() as session:
+            best = checkpoint_rows.best(session, self.context.job.id)
+        if best is not None:
+            result |= {"best_step": best.step, "eval_loss": best.eval_loss}
+        self.context.phase("answering")
+        result["answers"] = compare(self.context, self.spec, trainer.model, prepared, should_stop=watch.must_leave)
+        reporter.close()
+        if wish == "stop":
+            result["reason"] = "stopped_at_step"
+        elif reached < prepared.steps.total:
+            result["reason"] = "stopped_early"
+        return result
+
+
+if __name__ == "__main__":
+    child.run(main)

@@ -1,0 +1,94 @@
+"""The trial: two steps of a run on its longest rows, to measure time and peak memory. Nothing of it is kept."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from engine.runtime import child
+from engine.runtime.child import Context
+from engine.specs.job import JobSpec, parse
+
+NUM_STEPS = 2
+
+
+def main(context: Context) -> dict[str, Any]:
+    """Return `seconds_per_step` (of the second step: the first warms up), `peak_memory_bytes`, `device`, `start_seconds`."""
+    context.phase("loading")
+    from engine.models.loading import use_threads
+    from engine.runtime import start
+    from engine.runtime.building import Frame, build, prepare
+    from engine.runtime.device import choose, peak_memory_bytes
+
+    began = time.monotonic()
+    use_threads()
+    spec = _two_steps(parse(context.spec["run"]))
+    device = choose(spec.resources.devices)
+    begin = start.find(context.store, spec, device)
+    rows = prepare(context, spec, begin)
+    frame = Frame(spec, device, begin, context.folder)
+    model = start.load(begin, spec, device)
+    clock = _clock()
+    trainer = build(frame, model=model, rows=_longest(rows, spec), save=_keep_nothing, watch=clock, measure_start=False)
+    context.phase("measuring")
+    loaded = time.monotonic()
+    trainer.train()
+    return {
+        "seconds_per_step": round(clock.seconds[-1], 3),
+        "peak_memory_bytes": peak_memory_bytes(device.kind),
+        "device": device.kind,
+        "start_seconds": round(loaded - began, 1),
+    }
+
+
+def _two_steps(spec: JobSpec) -> JobSpec:
+    quiet = {
+        "max_steps": NUM_STEPS,
+        "epochs": 1000.0,
+        "eval_every_steps": None,
+        "save_every_steps": 1_000_000,
+        "early_stopping_patience": None,
+    }
+    return spec.model_copy(update={"training": spec.training.model_copy(update=quiet)})
+
+
+def _longest(rows: Any, spec: JobSpec) -> Any:
+    from dataclasses import replace
+
+    def length(row: dict[str, Any]) -> int:
+        return sum(len(value) for value in row.values() if isinstance(value, list))
+
+    wanted = min(len(rows.train), spec.effective_batch * NUM_STEPS)
+    order = sorted(range(len(rows.train)), key=lambda index: length(rows.train[index]), reverse=True)
+    return replace(
+        rows,
+        train=rows.train.select(order[:wanted]),
+        evaluation=None,
+        steps=replace(rows.steps, eval_every=None, save_every=1_000_000),
+    )
+
+
+def _keep_nothing(step: int, write: Any) -> None:
+    del step, write
+
+
+def _clock() -> Any:
+    """The callback that times the steps; the library is imported only in the child."""
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.seconds: list[float] = []
+            self._began = 0.0
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self._began = time.monotonic()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.seconds.append(time.monotonic() - self._began)
+
+    return Clock()
+
+
+if __name__ == "__main__":
+    child.run(main)

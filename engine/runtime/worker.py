@@ -1,0 +1,222 @@
+"""The worker: one a home. Claims jobs, runs each in a child process, renews leases, settles what ended. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import DBAPIError
+
+from engine.runtime import locks, process
+from engine.runtime.helpers import Helpers
+from engine.runtime.machine import boot_id, devices, host, is_alive, start_time
+from engine.runtime.process import Child
+from engine.runtime.rescue import rescue_lost
+from engine.runtime.settings import Settings
+from engine.runtime.settling import settlement_of
+from engine.specs.home import Home
+from engine.specs.kinds import KINDS
+from storage import jobs, workers
+from storage.database import Store, open_store
+from storage.errors import Fenced
+from storage.jobs import Claim, Flags, Holder, Job
+
+log = logging.getLogger(__name__)
+
+LANES = {"gpu": 1, "cpu": 2}
+"""How many jobs of a lane run at a time."""
+
+
+@dataclass(slots=True)
+class Running:
+    """A claimed job and its child."""
+
+    claim: Claim
+    job: Job
+    child: Child
+    lock: int
+    renewed_at: float
+    reached_at: float
+    flags: Flags = field(default_factory=lambda: Flags(False, False, False))
+
+
+class Worker:
+    """Invariant: every job in `running` is claimed by us, or its child is being ended."""
+
+    def __init__(self, home: Home, store: Store, settings: Settings) -> None:
+        self.home, self.store, self.settings = home, store, settings
+        self.holder = Holder(f"{host()}:{os.getpid()}", host(), boot_id())
+        self.running: dict[int, Running] = {}
+        self.helpers = Helpers(home, store)
+        self.ending = threading.Event()
+
+    def tick(self) -> None:
+        """One round."""
+        for item in list(self.running.values()):
+            self._watch(item)
+        if not self.ending.is_set():
+            rescue_lost(self.store, self.home, self.settings)
+            self._claim()
+        self.helpers.tick()
+
+    def _claim(self) -> None:
+        for lane, room in LANES.items():
+            while sum(item.job.lane == lane for item in self.running.values()) < room:
+                with self.store.read() as session:
+                    if not jobs.claimable(session, lanes=[lane]):
+                        break
+                with self.store.write() as session:
+                    taken = jobs.claim(session, self.holder, lanes=[lane], lease_s=self.settings.lease_s)
+                if taken is None:
+                    break
+                self._start(*taken)
+
+    def _start(self, claim: Claim, job: Job) -> None:
+        lock = locks.take(self.home.runs / str(job.id) / "lock")
+        if lock is None:  # the last attempt's process still holds it: its death is not yet complete
+            with self.store.write() as session:
+                jobs.settle(
+                    session, claim, jobs.Settlement("requeue", reason="still_ending", counts=False, run_after_s=1.0)
+                )
+            return
+        folder = self.home.runs / str(job.id) / str(claim.token)
+        folder.mkdir(parents=True, exist_ok=True)
+        kind = KINDS[job.kind]
+        child = process.spawn(
+            kind.module,
+            [str(job.id), str(claim.token)],
+            log=self.home.log(job.id),
+            locks=[lock],
+            extra=self.helpers.secrets(job),
+        )
+        now = time.monotonic()
+        self.running[job.id] = Running(claim, job, child, lock, now, now)
+        log.info("started job=%d token=%d kind=%s pid=%d", job.id, claim.token, job.kind, child.pid)
+        with contextlib.suppress(Fenced), self.store.write() as session:
+            jobs.started(session, claim, pid=child.pid, pid_start=child.pid_start)
+
+    def _watch(self, item: Running) -> None:
+        code = item.child.ended()
+        if code is not None:
+            self._settle(item, code)
+            return
+        self._renew(item)
+        if self.ending.is_set() or item.flags.cancel or (item.flags.pause and item.job.kind != "train"):
+            item.child.ask_to_end()
+        item.child.insist(self.settings.grace_s)
+
+    def _renew(self, item: Running) -> None:
+        """Renew the lease and look for wishes; a worker that cannot reach the store ends its child before others may."""
+        now = time.monotonic()
+        try:
+            if now - item.renewed_at > self.settings.lease_s / 4:
+                with self.store.write() as session:
+                    item.flags = jobs.renew(session, item.claim, lease_s=self.settings.lease_s)
+                item.renewed_at = now
+            else:
+                with self.store.read() as session:
+                    item.flags = jobs.flags(session, item.claim)
+            item.reached_at = now
+        except Fenced:
+            log.warning("fenced job=%d token=%d", item.job.id, item.claim.token)
+            item.child.kill()
+        except DBAPIError as error:
+            log.warning("store not reached: %s", error)
+            if now - item.renewed_at > self.settings.lease_s * 0.75:
+                item.child.kill()
+
+    def _settle(self, item: Running, code: int) -> None:
+        settlement = settlement_of(
+            self.home, item.job, item.claim, code, ending=self.ending.is_set(), settings=self.settings
+        )
+        with contextlib.suppress(Fenced):
+            if settlement is not None:
+                with self.store.write() as session:
+                    settled = jobs.settle(session, item.claim, settlement)
+                log.info(
+                    "settled job=%d token=%d state=%s reason=%s",
+                    item.job.id,
+                    item.claim.token,
+                    settled.state,
+                    settled.reason,
+                )
+        os.close(item.lock)
+        del self.running[item.job.id]
+
+    def run(self, *, until_job: int | None = None) -> None:
+        """Work until asked to end, or until one job has come to an end or to a hold."""
+        with self.store.write() as session:
+            workers.sweep(session, older_than_s=600)
+            row = workers.add(
+                session,
+                workers.NewWorker(
+                    self.holder.host, os.getpid(), start_time(os.getpid()), self.holder.boot_id, devices(), list(LANES)
+                ),
+            )
+        seen = 0.0
+        while not (self.ending.is_set() and not self.running):
+            try:
+                self.tick()
+                if time.monotonic() - seen > 2.0:
+                    seen = time.monotonic()
+                    with self.store.write() as session:
+                        workers.seen(session, row.id)
+                    self.store.checkpoint()
+                if until_job is not None and self._is_over(until_job):
+                    self.ending.set()
+            except DBAPIError as error:
+                log.warning("store not reached: %s", error)
+                self.ending.wait(1.0)
+            time.sleep(self.settings.poll_s if not self.helpers.is_busy() else self.settings.poll_s / 4)
+        self.helpers.close()
+        with self.store.write() as session:
+            workers.gone(session, row.id)
+
+    def _is_over(self, job_id: int) -> bool:
+        with self.store.read() as session:
+            job = jobs.get(session, job_id)
+        return job.state not in ("queued", "running") or job.held
+
+
+def sweep_staging(home: Home, *, older_than_s: float = 86400.0) -> None:
+    """Remove uploads that nobody imported within a day."""
+    for path in home.staging.iterdir():
+        if time.time() - path.stat().st_mtime > older_than_s:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def live_worker(store: Store) -> bool:
+    """Whether a worker of this machine is listed and its very process lives."""
+    with store.read() as session:
+        listed = workers.live(session, within_s=3600)
+    return any(one.boot_id == boot_id() and is_alive(one.pid, one.pid_start) for one in listed)
+
+
+def main() -> None:
+    """`python -m engine.runtime.worker [--until-job ID]`"""
+    parser = argparse.ArgumentParser(prog="atelier worker")
+    parser.add_argument("--until-job", type=int)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    home = Home.from_environment().ensure()
+    lock = locks.take(home.root / "worker.lock")
+    if lock is None:
+        raise SystemExit("another worker already serves this home")
+    store = open_store(home.store_url)
+    sweep_staging(home)
+    worker = Worker(home, store, Settings.from_environment())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.ending.set())
+    worker.run(until_job=arguments.until_job)
+    os.close(lock)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The base of all specs and the field helper that carries what a form needs: label, help, unit and place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.specs.problem import Problem, ProblemError, Where
+
+
+class Spec(BaseModel):
+    """Frozen, refuses unknown fields; equal specs have equal JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+AnySpec = TypeVar("AnySpec", bound=Spec)
+
+
+def setting(
+    default: Any, label: str, help: str, /, *, unit: str | None = None, simple: bool = False, **bounds: Any
+) -> Any:
+    """Declare a spec field with its English label and one-sentence help.
+
+    `simple` fields stand on the first screen of the form, all others one click away. `bounds` are pydantic's
+    (`ge`, `gt`, `le`, `lt`, `max_length`, ...).
+    """
+    return Field(default, title=label, description=help, json_schema_extra={"unit": unit, "simple": simple}, **bounds)
+
+
+def validate(kind: type[AnySpec], data: Mapping[str, Any], *, at: str = "") -> AnySpec:
+    """Build a spec from untrusted data; `at` is the address of the section within its whole.
+
+    Raises:
+        ProblemError: with one problem for each field that is wrong.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise ProblemError(list(_problems(error, at))) from error
+
+
+_CODES = {
+    "extra_forbidden": "spec_unknown_field",
+    "missing": "spec_missing_field",
+    "greater_than": "spec_too_small",
+    "greater_than_equal": "spec_too_small",
+    "less_than": "spec_too_large",
+    "less_than_equal": "spec_too_large",
+    "literal_error": "spec_not_a_choice",
+    "finite_number": "spec_not_finite",
+}
+
+
+def _problems(error: ValidationError, at: str) -> Iterator[Problem]:
+    for item in error.errors():
+        context = item.get("ctx", {})
+        raised = context.get("error")
+        if isinstance(raised, SpecError):
+            yield from raised.problems
+            continue
+        field = ".".join(str(part) for part in (at, *item["loc"]) if part != "")
+        limit = next((context[key] for key in ("ge", "gt", "le", "lt", "expected") if key in context), "")
+        values = {"given": _short(item.get("input")), "allowed": str(limit), "detail": item["msg"]}
+        yield Problem(_CODES.get(item["type"], "spec_invalid"), Where(field or None), values)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+class SpecError(ValueError):
+    """Raised inside a spec's own validator, with problems whose addresses are whole."""
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = problems
+        super().__init__("; ".join(item.code for item in problems))

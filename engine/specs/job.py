@@ -1,0 +1,229 @@
+"""JobSpec: everything that decides a training run, and nothing else. It never changes after it was submitted."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+
+from engine.objectives import OBJECTIVES
+from engine.specs.base import Spec, SpecError, setting, validate
+from engine.specs.problem import ProblemError, problem
+from engine.tuners import TUNERS
+
+SCHEMA_VERSION = 1
+
+
+class ModelPart(Spec):
+    """Which weights the run starts from, and in which form they lie in memory."""
+
+    id: str = setting(
+        "starter",
+        "Model",
+        "The model that is trained, by its name on the Models page.",
+        simple=True,
+        min_length=1,
+        max_length=200,
+    )
+    revision: str | None = setting(
+        None, "Revision", "The exact commit of a hub model; filled in when the model is added.", max_length=64
+    )
+    start_from: str | None = setting(
+        None, "Start from", "An earlier run's checkpoint to go on from: JOB or JOB@STEP.", pattern=r"^\d+(@\d+)?$"
+    )
+    quantization: Literal["none", "int8", "nf4"] = setting(
+        "none",
+        "Quantisation",
+        "Keep the base in 16 bits (none), 8 bits or 4 bits (nf4); less memory, slightly less exact.",
+    )
+    dtype: Literal["auto", "bfloat16", "float32"] = setting(
+        "auto",
+        "Number format",
+        "Format of the base's weights; auto takes bfloat16, and float32 where all weights are trained.",
+    )
+
+
+class DataPart(Spec):
+    """Which rows, and how they become tokens."""
+
+    dataset: str = setting(
+        ...,
+        "Dataset",
+        "The dataset that is learned from, by its name on the Data page.",
+        simple=True,
+        min_length=1,
+        max_length=200,
+    )
+    version: int | None = setting(
+        None, "Version", "The version of the dataset; filled in with the newest when the run is submitted.", ge=1
+    )
+    eval_fraction: float = setting(
+        0.1,
+        "Evaluation share",
+        "Share of the rows kept aside to measure the loss on rows that are not trained.",
+        ge=0.0,
+        le=0.5,
+    )
+    max_length: int = setting(
+        512,
+        "Longest row",
+        "Rows longer than this are cut at the end; the run card counts them.",
+        unit="tokens",
+        simple=True,
+        ge=16,
+        le=131072,
+    )
+    packing: bool = setting(False, "Packing", "Put several short rows into one sequence; rows never see each other.")
+
+
+class TrainingPart(Spec):
+    """The optimiser's settings, the same for every objective and tuner."""
+
+    epochs: float = setting(3.0, "Epochs", "How many times every row is seen.", simple=True, gt=0, le=1000)
+    max_steps: int | None = setting(
+        None,
+        "Most steps",
+        "Stop after this many optimiser steps, whatever the epochs say.",
+        unit="steps",
+        ge=1,
+        le=10_000_000,
+    )
+    batch_size: int = setting(4, "Batch size", "Rows per device and forward pass.", unit="rows", ge=1, le=4096)
+    gradient_accumulation: int = setting(
+        2,
+        "Accumulation",
+        "Forward passes summed up to one optimiser step; larger steps without more memory.",
+        unit="passes",
+        ge=1,
+        le=4096,
+    )
+    learning_rate: float = setting(
+        ..., "Learning rate", "How far each step moves the weights.", simple=True, gt=0, le=1e12
+    )
+    schedule: Literal["cosine", "linear", "constant"] = setting(
+        "cosine", "Schedule", "How the learning rate falls after the warm-up."
+    )
+    warmup_ratio: float = setting(
+        0.03, "Warm-up", "Share of the steps in which the learning rate rises from zero.", ge=0.0, le=1.0
+    )
+    weight_decay: float = setting(0.0, "Weight decay", "Pull of the weights towards zero at each step.", ge=0.0, le=1.0)
+    max_grad_norm: float = setting(
+        1.0, "Gradient clipping", "Gradients longer than this are shortened to it.", gt=0.0, le=1000.0
+    )
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "sgd"] = setting(
+        "adamw", "Optimiser", "The rule that turns gradients into steps; 8-bit ones need less memory."
+    )
+    precision: Literal["auto", "bf16", "fp32"] = setting(
+        "auto", "Precision", "Number format of the arithmetic; auto takes bf16 where the device has it."
+    )
+    gradient_checkpointing: bool = setting(
+        False,
+        "Gradient checkpointing",
+        "Compute activations twice instead of keeping them: less memory, about a third slower.",
+    )
+    eval_every_steps: int | None = setting(
+        None,
+        "Evaluate every",
+        "Optimiser steps between evaluations; empty: ten times in a run.",
+        unit="steps",
+        ge=1,
+        le=1_000_000,
+    )
+    save_every_steps: int | None = setting(
+        None,
+        "Save every",
+        "Optimiser steps between checkpoints; empty: with each evaluation.",
+        unit="steps",
+        ge=1,
+        le=1_000_000,
+    )
+    keep_checkpoints: int = setting(
+        3, "Keep checkpoints", "The newest checkpoints that stay on disk; the best one always stays too.", ge=1, le=1000
+    )
+    log_every_steps: int = setting(
+        1, "Log every", "Optimiser steps between points of the curves.", unit="steps", ge=1, le=10_000
+    )
+    early_stopping_patience: int | None = setting(
+        None,
+        "Early stopping",
+        "Stop after this many evaluations without a better loss; empty: never.",
+        unit="evaluations",
+        ge=1,
+        le=1000,
+    )
+
+
+class ResourcesPart(Spec):
+    """What the run may use, and what happens when it is not enough."""
+
+    devices: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "Device", "Where the run computes; auto takes the GPU if there is one."
+    )
+    max_attempts: int = setting(
+        3, "Attempts", "How often the run is tried when the machine, not the run, fails.", ge=1, le=20
+    )
+
+
+class JobSpec(Spec):
+    """A training run."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str = setting("run", "Name", "How the run is called in the lists.", simple=True, min_length=1, max_length=120)
+    seed: int = setting(42, "Seed", "Equal seeds give equal runs on the same machine and versions.", ge=0, le=2**31 - 1)
+    model: ModelPart = Field(default_factory=ModelPart)
+    data: DataPart
+    objective: SerializeAsAny[Spec]
+    tuner: SerializeAsAny[Spec]
+    training: TrainingPart
+    resources: ResourcesPart = Field(default_factory=ResourcesPart)
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _known_objective(cls, value: Any) -> Spec:
+        return _entry_spec(value, {kind: entry.Spec for kind, entry in OBJECTIVES.items()}, "objective")
+
+    @field_validator("tuner", mode="before")
+    @classmethod
+    def _known_tuner(cls, value: Any) -> Spec:
+        return _entry_spec(value, {kind: entry.Spec for kind, entry in TUNERS.items()}, "tuner")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> JobSpec:
+        kind = self.tuner.kind
+        if self.model.quantization not in TUNERS[kind].quantizations:
+            raise SpecError(
+                problem(
+                    "tuner_needs_unquantised", field="model.quantization", tuner=kind, given=self.model.quantization
+                )
+            )
+        if self.data.packing and not OBJECTIVES[self.objective.kind].packs:
+            raise SpecError(
+                problem("objective_cannot_pack", field="data.packing", objective=self.objective.kind)
+            )
+        return self
+
+    @property
+    def effective_batch(self) -> int:
+        """Rows per optimiser step."""
+        return self.training.batch_size * self.training.gradient_accumulation
+
+
+def _entry_spec(value: Any, kinds: dict[str, type[Spec]], part: str) -> Spec:
+    if isinstance(value, Spec):
+        return value
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if kind not in kinds:
+        raise SpecError(problem("spec_not_a_choice", field=f"{part}.kind", given=repr(kind), allowed=", ".join(kinds)))
+    try:
+        return validate(kinds[kind], value, at=part)
+    except ProblemError as error:
+        raise SpecError(*error.problems) from error
+
+
+def parse(data: dict[str, Any]) -> JobSpec:
+    """Build a JobSpec from untrusted data.
+
+    Raises:
+        ProblemError: with every problem of every part.
+    """
+    return validate(JobSpec, data)

@@ -1,0 +1,27 @@
+"""The kinds of jobs: which spec each takes, which module runs it, and in which lane it waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.specs.base import Spec
+from engine.specs.job import JobSpec
+from engine.specs.other import AddModelSpec, ExportSpec, ImportSpec, TrialSpec
+
+
+@dataclass(frozen=True, slots=True)
+class JobKind:
+    """`lane` is `gpu` for heavy work (one at a time) or `cpu` for light work that never waits for it."""
+
+    spec: type[Spec]
+    module: str
+    lane: str
+
+
+KINDS: dict[str, JobKind] = {
+    "train": JobKind(JobSpec, "engine.runtime.trainer", "gpu"),
+    "trial": JobKind(TrialSpec, "engine.runtime.trial", "gpu"),
+    "export": JobKind(ExportSpec, "engine.runtime.exporting", "gpu"),
+    "import": JobKind(ImportSpec, "engine.runtime.importing", "cpu"),
+    "add_model": JobKind(AddModelSpec, "engine.runtime.add_model", "cpu"),
+}

@@ -1,0 +1,53 @@
+"""LoRA: small matrices beside the frozen ones (Hu et al. 2021). On an nf4 base this is QLoRA (Dettmers et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from engine.specs import base
+from engine.specs.base import setting
+
+
+class LoraTuner:
+    kind = "lora"
+    quantizations = ("none", "int8", "nf4")
+    is_adapter = True
+
+    class Spec(base.Spec):
+        """Size, scale and place of the matrices."""
+
+        kind: Literal["lora"] = "lora"
+        rank: int = setting(
+            16,
+            "Rank",
+            "Width of the added matrices: their capacity. 8–16 is usually enough.",
+            simple=True,
+            ge=1,
+            le=1024,
+        )
+        alpha: float = setting(32.0, "Alpha", "The added part is scaled by alpha / rank.", gt=0.0, le=4096.0)
+        dropout: float = setting(
+            0.0, "Dropout", "Share of inputs to the added matrices that is dropped at random.", ge=0.0, le=0.9
+        )
+        targets: Literal["all-linear", "attention"] = setting(
+            "all-linear", "Layers", "Which linear layers get matrices: all of them, or those of the attention alone."
+        )
+
+    def prepare(self, model: Any, spec: Spec) -> Any:
+        from peft import LoraConfig, get_peft_model
+
+        attention = ["q_proj", "k_proj", "v_proj", "o_proj"]
+        config = LoraConfig(
+            r=spec.rank,
+            lora_alpha=spec.alpha,
+            lora_dropout=spec.dropout,
+            target_modules="all-linear" if spec.targets == "all-linear" else attention,
+            task_type="CAUSAL_LM",
+        )
+        return get_peft_model(model, config)
+
+    def trainable(self, spec: Spec, facts: dict[str, Any]) -> int:
+        shapes = facts["linear_shapes"]
+        names = ("q_proj", "k_proj", "v_proj", "o_proj")
+        chosen = [s for s in shapes if spec.targets == "all-linear" or s["name"].rsplit(".", 1)[-1] in names]
+        return sum(spec.rank * (int(shape["in"]) + int(shape["out"])) for shape in chosen)

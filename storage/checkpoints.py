@@ -1,0 +1,121 @@
+"""Checkpoints: a row is written after the folder is complete and in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from storage.claims import Claim, guard, job
+from storage.clock import now
+from storage.errors import NotFound
+from storage.job_values import record
+from storage.rows import columns, select_values, table_of, to_value, to_values, upsert
+from storage.tables import CheckpointRow
+
+checkpoint = table_of(CheckpointRow)
+
+
+def base_key(base_path: str, quantization: str, dtype: str) -> str:
+    """The name of one base in memory: what two targets must share to be served by one process."""
+    return f"{base_path}|{quantization}|{dtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewCheckpoint:
+    """What the trainer knows of a checkpoint that it has just put in place."""
+
+    step: int
+    path: str
+    manifest_sha: str
+    bytes: int
+    base_path: str
+    """The base that was trained on."""
+    quantization: str
+    dtype: str
+    is_adapter: bool
+    eval_loss: float | None = None
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder to resume from, to chat with, or to export."""
+
+    id: int
+    job_id: int
+    step: int
+    token: int
+    path: str
+    manifest_sha: str
+    bytes: int
+    created_at: float
+    eval_loss: float | None
+    pinned: bool
+    base_path: str
+    base_key: str
+    quantization: str
+    dtype: str
+    is_adapter: bool
+
+
+SELECT_CHECKPOINT = select_values(checkpoint, Checkpoint)
+
+
+def add(session: Session, claim: Claim, new: NewCheckpoint) -> Checkpoint:
+    """Lists a checkpoint and renews the job's budget of attempts. A step saved anew replaces the old row."""
+    guard(session, claim, granted=job.c.granted + job.c.deaths, deaths=0)
+    values = {name: getattr(new, name) for name in NewCheckpoint.__dataclass_fields__}
+    values |= {"token": claim.token, "base_key": base_key(new.base_path, new.quantization, new.dtype)}
+    insert = upsert(session, checkpoint).values(job_id=claim.job_id, created_at=now(), **values)
+    statement = insert.on_conflict_do_update(
+        index_elements=["job_id", "step"], set_={**values, "created_at": insert.excluded.created_at}
+    )
+    row = session.execute(statement.returning(*columns(checkpoint, Checkpoint))).one()
+    record(session, claim.job_id, token=claim.token, kind="checkpoint", data={"step": new.step, "bytes": new.bytes})
+    return to_value(Checkpoint, row)
+
+
+def listing(session: Session, job_id: int) -> list[Checkpoint]:
+    """The checkpoints of a job, first step first."""
+    statement = SELECT_CHECKPOINT.where(checkpoint.c.job_id == job_id).order_by(checkpoint.c.step)
+    return to_values(Checkpoint, session.execute(statement))
+
+
+def get(session: Session, job_id: int, step: int) -> Checkpoint:
+    """The checkpoint at a step; NotFound where there is none."""
+    where = (checkpoint.c.job_id == job_id, checkpoint.c.step == step)
+    row = session.execute(SELECT_CHECKPOINT.where(*where)).one_or_none()
+    if row is None:
+        raise NotFound("checkpoint", f"{job_id}@{step}")
+    return to_value(Checkpoint, row)
+
+
+def best(session: Session, job_id: int) -> Checkpoint | None:
+    """The one with the least evaluation loss, the later of two equals; the last where none was evaluated."""
+    order = (func.coalesce(checkpoint.c.eval_loss, float(2**1000)), checkpoint.c.step.desc())
+    row = session.execute(
+        SELECT_CHECKPOINT.where(checkpoint.c.job_id == job_id).order_by(*order).limit(1)
+    ).one_or_none()
+    return None if row is None else to_value(Checkpoint, row)
+
+
+def set_eval_loss(session: Session, claim: Claim, step: int, value: float) -> None:
+    """Notes the evaluation loss of a checkpoint that was saved before it was known."""
+    guard(session, claim)
+    where = (checkpoint.c.job_id == claim.job_id, checkpoint.c.step == step)
+    session.execute(update(checkpoint).where(*where).values(eval_loss=value))
+
+
+def remove(session: Session, checkpoint_id: int) -> None:
+    """Takes a checkpoint off the list, before its folder is deleted; NotFound where there is none."""
+    gone = session.execute(delete(checkpoint).where(checkpoint.c.id == checkpoint_id).returning(checkpoint.c.job_id))
+    if gone.scalar() is None:
+        raise NotFound("checkpoint", checkpoint_id)
+
+
+def total_bytes(session: Session, job_id: int) -> int:
+    """What the checkpoints of a job take on disk."""
+    size = session.execute(select(func.sum(checkpoint.c.bytes)).where(checkpoint.c.job_id == job_id)).scalar()
+    return int(size or 0)

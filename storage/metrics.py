@@ -1,0 +1,184 @@
+"""Curve points: appended by the trainer in batches, read down-sampled for a chart and then only what is new."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select
+from sqlalchemy.orm import Session
+
+from storage.claims import Claim, guard, job
+from storage.clock import now
+from storage.errors import NotFound
+from storage.rows import table_of, upsert
+from storage.tables import MetricRow
+
+metric = table_of(MetricRow)
+CURSOR = select(job.c.metric_version, job.c.metric_generation).where(job.c.id == bindparam("id"))
+Series = dict[str, list[tuple[int, float | None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of one curve. NaN and infinity are kept as None: a gap in the curve."""
+
+    name: str
+    step: int
+    value: float | None
+
+
+class Cursor(NamedTuple):
+    """How far a chart has read. Another generation means that points went away: draw anew."""
+
+    version: int
+    generation: int
+
+
+class Newer(NamedTuple):
+    """The points written since a version, and where the reader stands now."""
+
+    series: Series
+    version: int
+    generation: int
+
+
+def append(session: Session, claim: Claim, points: Sequence[Point]) -> None:
+    """Writes points; one that a newer attempt has written stays. Fenced when the claim no longer holds."""
+    version = guard(session, claim, metric_version=job.c.metric_version + 1)
+    if not points:
+        return
+    insert = upsert(session, metric).values(at=now())
+    new = insert.excluded
+    statement = insert.on_conflict_do_update(
+        index_elements=["job_id", "name", "step"],
+        set_={"value": new.value, "token": new.token, "at": new.at, "version": new.version},
+        where=new.token >= metric.c.token,
+    )
+    common = {"job_id": claim.job_id, "token": claim.token, "version": version}
+    session.execute(statement, [{**common, "name": p.name, "step": p.step, "value": _finite(p.value)} for p in points])
+
+
+def names(session: Session, job_id: int) -> list[str]:
+    """The curves that a job has."""
+    statement = select(metric.c.name).where(metric.c.job_id == job_id).distinct().order_by(metric.c.name)
+    return list(session.execute(statement).scalars())
+
+
+def latest(session: Session, job_id: int) -> dict[str, tuple[int, float | None]]:
+    """The last point of each curve."""
+    last = select(metric.c.name, func.max(metric.c.step).label("step")).where(metric.c.job_id == job_id)
+    ends = last.group_by(metric.c.name).subquery()
+    same = and_(metric.c.name == ends.c.name, metric.c.step == ends.c.step)
+    rows = session.execute(select(metric.c.name, metric.c.step, metric.c.value).join(ends, same).where(_of(job_id)))
+    return {name: (step, value) for name, step, value in rows}
+
+
+def cursor(session: Session, job_id: int) -> Cursor:
+    """Where a reader stands who has read all points up to now."""
+    row = session.execute(CURSOR, {"id": job_id}).one_or_none()
+    if row is None:
+        raise NotFound("job", job_id)
+    return Cursor(*row)
+
+
+def newer(session: Session, job_id: int, *, after: int, names: Sequence[str] | None = None) -> Newer:
+    """The points written since version `after`, in order of their steps."""
+    here = cursor(session, job_id)
+    if here.version == after:
+        return Newer({}, *here)
+    statement = select(metric.c.name, metric.c.step, metric.c.value).where(_of(job_id), metric.c.version > after)
+    if names is not None:
+        statement = statement.where(metric.c.name.in_(names))
+    return Newer(_grouped(session.execute(statement.order_by(metric.c.step))), *here)
+
+
+def series(
+    session: Session,
+    job_id: int,
+    *,
+    names: Sequence[str] | None = None,
+    after_step: int | None = None,
+    limit: int = 2000,
+) -> Series:
+    """The curves, each with at most about `limit` points: a longer one keeps the extremes and gaps of its stretches."""
+    where = [_of(job_id)]
+    if names is not None:
+        where.append(metric.c.name.in_(names))
+    if after_step is not None:
+        where.append(metric.c.step > after_step)
+    extents = session.execute(
+        select(metric.c.name, func.count().label("number"), func.min(metric.c.step), func.max(metric.c.step))
+        .where(*where)
+        .group_by(metric.c.name)
+    ).all()
+    short = [extent.name for extent in extents if extent.number <= limit]
+    found = _grouped(
+        session.execute(
+            select(metric.c.name, metric.c.step, metric.c.value)
+            .where(*where, metric.c.name.in_(short))
+            .order_by(metric.c.name, metric.c.step)
+        )
+    )
+    for name, number, first, last in extents:
+        if number > limit:
+            found[name] = _thinned(session, and_(*where, metric.c.name == name), first=first, last=last, limit=limit)
+    return dict(sorted(found.items()))
+
+
+def _thinned(
+    session: Session, where: ColumnElement[bool], *, first: int, last: int, limit: int
+) -> list[tuple[int, float | None]]:
+    """Least and greatest value of each stretch of steps, its first gap, and both ends of the curve."""
+    width = max(1, math.ceil((last - first + 1) / max(1, limit // 2)))
+    bucket = (metric.c.step - first) // width
+    gap = func.min(case((metric.c.value.is_(None), metric.c.step)))
+    summary = select(
+        bucket.label("bucket"),
+        func.min(metric.c.value).label("least"),
+        func.max(metric.c.value).label("greatest"),
+        gap.label("gap"),
+    )
+    stretches = summary.where(where).group_by(bucket).subquery()
+    keep = or_(
+        metric.c.value == stretches.c.least,
+        metric.c.value == stretches.c.greatest,
+        metric.c.step == stretches.c.gap,
+        metric.c.step.in_([first, last]),
+    )
+    statement = (
+        select(metric.c.step, metric.c.value, stretches.c.bucket)
+        .join(stretches, stretches.c.bucket == bucket)
+        .where(where, keep)
+        .order_by(metric.c.step)
+    )
+    return _without_repeats(session.execute(statement), ends={first, last})
+
+
+def _without_repeats(rows: Iterable[Row[int, float | None, int]], *, ends: set[int]) -> list[tuple[int, float | None]]:
+    """A flat stretch has its extreme many times: the first is kept."""
+    seen: set[tuple[int, float | None]] = set()
+    kept: list[tuple[int, float | None]] = []
+    for step, value, bucket in rows:
+        if (bucket, value) not in seen or step in ends:
+            seen.add((bucket, value))
+            kept.append((step, value))
+    return kept
+
+
+def _of(job_id: int) -> ColumnElement[bool]:
+    return metric.c.job_id == job_id
+
+
+def _grouped(rows: Iterable[Row[str, int, float | None]]) -> Series:
+    found: Series = defaultdict(list)
+    for name, step, value in rows:
+        found[name].append((step, value))
+    return dict(found)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

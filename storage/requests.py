@@ -1,0 +1,95 @@
+"""Requests to the preview child and its answers: token views, inspections, run cards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from storage.clock import now
+from storage.errors import Fenced, NotFound
+from storage.rows import columns, select_values, table_of, to_value
+from storage.tables import RequestRow
+
+request = table_of(RequestRow)
+
+
+WAITING = select(func.count()).where(request.c.state == "asked")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A question, and its answer once it is there."""
+
+    id: int
+    kind: str
+    payload: dict[str, Any]
+    state: str
+    """asked, taken, answered or failed"""
+    answer: dict[str, Any] | None
+    problems: list[Any]
+    created_at: float
+    taken_at: float | None
+    answered_at: float | None
+
+
+ONE_REQUEST = select_values(request, Request).where(request.c.id == bindparam("id"))
+
+
+def ask(session: Session, kind: str, payload: dict[str, Any]) -> int:
+    """Asks; returns the id to wait on."""
+    values = {"kind": kind, "payload": payload, "state": "asked", "created_at": now()}
+    number: int = session.execute(insert(request).values(values).returning(request.c.id)).scalar_one()
+    return number
+
+
+def waiting(session: Session) -> int:
+    """How many requests nobody has taken."""
+    return session.execute(WAITING).scalar_one()
+
+
+def take(session: Session) -> Request | None:
+    """Takes the oldest request; None when there is none."""
+    oldest = select(request.c.id).where(request.c.state == "asked").order_by(request.c.id).limit(1)
+    chosen = (request.c.id == oldest.with_for_update(skip_locked=True).scalar_subquery(), request.c.state == "asked")
+    statement = update(request).where(*chosen).values(state="taken", taken_at=now())
+    row = session.execute(statement.returning(*columns(request, Request))).one_or_none()
+    return None if row is None else to_value(Request, row)
+
+
+def answer(session: Session, request_id: int, answer: dict[str, Any]) -> None:
+    """Answers a request that was taken."""
+    _close(session, request_id, {"state": "answered", "answer": answer})
+
+
+def fail(session: Session, request_id: int, problems: list[Any]) -> None:
+    """Says why a request that was taken has no answer."""
+    _close(session, request_id, {"state": "failed", "problems": problems})
+
+
+def get(session: Session, request_id: int) -> Request:
+    """The request with what is known of its answer."""
+    row = session.execute(ONE_REQUEST, {"id": request_id}).one_or_none()
+    if row is None:
+        raise NotFound("request", request_id)
+    return to_value(Request, row)
+
+
+def fail_taken(session: Session, problems: list[Any]) -> None:
+    """Fails what a preview child took and, being dead, will not answer."""
+    lost = {"state": "failed", "problems": problems, "answered_at": now()}
+    session.execute(update(request).where(request.c.state == "taken").values(lost))
+
+
+def sweep(session: Session, *, older_than_s: float) -> None:
+    """Forgets requests and answers that nobody waits for any more."""
+    session.execute(delete(request).where(request.c.created_at < now() - older_than_s))
+
+
+def _close(session: Session, request_id: int, values: dict[str, Any]) -> None:
+    open_ = (request.c.id == request_id, request.c.state == "taken")
+    statement = update(request).where(*open_).values(answered_at=now(), **values).returning(request.c.id)
+    if session.execute(statement).scalar() is None:
+        raise Fenced("request", request_id, request_id)

@@ -1,0 +1,59 @@
+"""Fixtures that all tests share: the starter model, a tiny one, and a switch against silent skips."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+REQUIRE_ALL = os.environ.get("ATELIER_REQUIRE_ALL") == "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where everything must be there, a skip because something is missing is a failure."""
+    report = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, though everything must be there: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def starter() -> Path:
+    """The starter model's folder, as `make setup` leaves it."""
+    folder = Path(sys.prefix) / "share" / "atelier" / "starter"
+    if not folder.is_dir():
+        pytest.skip("the starter model is missing: run `make setup`")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two small layers with random weights and the starter's tokenizer, in Hugging Face layout."""
+    import torch
+    from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tokenizer = AutoTokenizer.from_pretrained(starter)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=49152,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
