@@ -8,5 +8,4 @@ import os
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["GRADIO_RUN_HISTORY"] = "False"
-os.environ["GRADIO_SSR_MODE"] = "False"
 os.environ["GRADIO_MCP_SERVER"] = "False"

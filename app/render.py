@@ -19,6 +19,9 @@ class Html(str):
 
     __slots__ = ()
 
+    def __add__(self, other: str) -> Html:
+        return Html(str.__add__(self, safe(other)))
+
 
 def safe(value: object) -> Html:
     """Return HTML as it is and any other value escaped."""

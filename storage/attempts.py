@@ -13,7 +13,7 @@ from storage.claims import Claim, Flags, Holder, guard
 from storage.clock import now
 from storage.errors import Fenced
 from storage.job_values import SELECT_JOB, Job, attempt, job, move, record
-from storage.rows import table_of, to_values
+from storage.rows import columns, table_of, to_value, to_values
 from storage.states import FINAL, State
 from storage.tables import MetricRow
 
@@ -71,6 +71,7 @@ def claim(session: Session, worker: Holder, *, lanes: Sequence[str], lease_s: fl
     best = BEST.with_for_update(skip_locked=True).params(lanes=list(lanes)).scalar_subquery()
     values = {
         **NO_REASON,
+        "state": State.RUNNING,
         "token": job.c.token + 1,
         "attempt": job.c.attempt + 1,
         "owner": worker.owner,
@@ -81,13 +82,13 @@ def claim(session: Session, worker: Holder, *, lanes: Sequence[str], lease_s: fl
         "progress_at": now(),
         "started_at": func.coalesce(job.c.started_at, now()),
     }
-    taken = move(session, job.c.id == best, source=State.QUEUED, target=State.RUNNING, values=values)
-    if taken is None:
+    waiting = (job.c.id == best, job.c.state == State.QUEUED)
+    statement = update(job).where(*waiting).values(values).returning(*columns(job, Job))
+    row = session.execute(statement).one_or_none()
+    if row is None:
         return None
-    row = {"job_id": taken.id, "token": taken.token, "attempt": taken.attempt, "host": worker.host, "started_at": now()}
-    session.execute(insert(attempt).values(row))
-    data = {"state": State.RUNNING, "attempt": taken.attempt, "owner": worker.owner, "host": worker.host}
-    record(session, taken.id, token=taken.token, kind="claimed", data=data)
+    taken = to_value(Job, row)
+    _open_attempt(session, taken, worker)
     return Claim(taken.id, taken.attempt, taken.token), taken
 
 
@@ -178,14 +179,13 @@ def _end(session: Session, *where: ColumnElement[bool], settlement: Settlement, 
     running = session.execute(SELECT_JOB.where(job.c.state == State.RUNNING, *where).with_for_update()).one_or_none()
     if running is None:
         return None
-    before = Job(**running._mapping)
+    before = to_value(Job, running)
     target, values = _destination(before, settlement)
     values = {**RELEASED, "result": settlement.result, "message": settlement.message, **values}
     if target in FINAL:
         values |= {"finished_at": now(), "stop_requested_at": None, "held": False, "run_after": None}
-    after = move(session, *where, source=State.RUNNING, target=target, values=values)
-    if after is not None:
-        _close_attempt(session, after, settlement, outcome)
+    after = move(session, before, target, values)
+    _close_attempt(session, after, settlement, outcome)
     return after
 
 
@@ -202,6 +202,13 @@ def _destination(before: Job, settlement: Settlement) -> tuple[State, dict[str, 
     held = settlement.held or before.pause_requested_at is not None
     after = None if settlement.run_after_s is None else now() + settlement.run_after_s
     return State.QUEUED, {**reason, **budget, "held": held, "run_after": after}
+
+
+def _open_attempt(session: Session, taken: Job, worker: Holder) -> None:
+    row = {"job_id": taken.id, "token": taken.token, "attempt": taken.attempt, "host": worker.host, "started_at": now()}
+    session.execute(insert(attempt).values(row))
+    data = {"state": State.RUNNING, "attempt": taken.attempt, "owner": worker.owner, "host": worker.host}
+    record(session, taken.id, token=taken.token, kind="claimed", data=data)
 
 
 def _close_attempt(session: Session, after: Job, settlement: Settlement, outcome: str) -> None:

@@ -1,4 +1,4 @@
-"""What a job, an attempt and an event look like outside the store, and the two ways a job changes its state."""
+"""What a job, an attempt and an event look like outside the store, and how its row is changed."""
 
 from __future__ import annotations
 
@@ -111,17 +111,14 @@ def record(session: Session, job_id: int, *, token: int, kind: str, data: dict[s
     session.execute(insert(event_table).values(row))
 
 
-def change(session: Session, *where: ColumnElement[bool], values: dict[str, Any]) -> Job | None:
-    """Changes the job that `where` names; None where the guard did not hold."""
-    statement = update(job).where(*where).values(values).returning(*columns(job, Job))
-    row = session.execute(statement).one_or_none()
-    return None if row is None else to_value(Job, row)
+def change(session: Session, job_id: int, values: dict[str, Any], *where: ColumnElement[bool]) -> Job:
+    """Changes a job that the caller has locked."""
+    statement = update(job).where(job.c.id == job_id, *where).values(values).returning(*columns(job, Job))
+    return to_value(Job, session.execute(statement).one())
 
 
-def move(
-    session: Session, *where: ColumnElement[bool], source: State, target: State, values: dict[str, Any]
-) -> Job | None:
-    """Moves a job along one arrow of the table of states; None where the guard did not hold."""
-    if target not in TRANSITIONS[source]:
-        raise ValueError(f"a job cannot go from {source} to {target}")
-    return change(session, job.c.state == source, *where, values={"state": target, **values})
+def move(session: Session, before: Job, target: State, values: dict[str, Any]) -> Job:
+    """Moves a job that the caller has locked along one arrow of the table of states."""
+    if target not in TRANSITIONS[before.state]:
+        raise ValueError(f"a job cannot go from {before.state} to {target}")
+    return change(session, before.id, {"state": target, **values}, job.c.state == before.state)

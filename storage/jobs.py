@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
@@ -81,12 +81,11 @@ __all__ = [
     "unhold",
 ]
 
-Lane = Literal["gpu", "cpu"]
 DEFAULTS = SubmitOptions()
 
 
 def submit(
-    session: Session, *, kind: str, name: str, spec: dict[str, Any], lane: Lane, options: SubmitOptions = DEFAULTS
+    session: Session, *, kind: str, name: str, spec: dict[str, Any], lane: str, options: SubmitOptions = DEFAULTS
 ) -> Job:
     """Queues a job; the same idempotency key gives the job that is there already."""
     values = {
@@ -143,7 +142,7 @@ def listing(
 def counts(session: Session) -> dict[State, int]:
     """How many jobs stand in each state."""
     rows = session.execute(select(job.c.state, func.count()).group_by(job.c.state))
-    return {**dict.fromkeys(State, 0), **dict(rows.tuples())}
+    return {**dict.fromkeys(State, 0), **dict(rows.tuples().all())}
 
 
 def queue_position(session: Session, job_id: int) -> int | None:

@@ -37,6 +37,7 @@ __all__ = [
     "forget",
     "get",
     "history",
+    "newest",
     "regenerate",
     "several",
     "stop",
@@ -110,21 +111,26 @@ def history(session: Session, message_id: int) -> list[tuple[str, str]]:
     most chat templates refuse two questions in a row.
     """
     own = get(session, message_id)
-    earlier = [one for one in transcript(session, own.conversation_id) if one.turn <= own.turn]
+    spoken = transcript(session, own.conversation_id)
+    questions = [one for one in spoken if one.role == "user" and one.turn <= own.turn]
     system = own.params.get("system")
     told: list[tuple[str, str]] = [("system", system)] if system else []
-    for question in (one for one in earlier if one.role == "user"):
-        if question.turn == own.turn:
-            return [*told, ("user", question.content)]
-        answer = _answer(earlier, turn=question.turn, slot=own.slot)
+    for question in questions[:-1]:
+        answer = _answer(spoken, turn=question.turn, slot=own.slot)
         if answer is not None:
             told += [("user", question.content), ("assistant", answer.content)]
-    return told
+    return [*told, ("user", questions[-1].content)]
 
 
 def transcript(session: Session, conversation_id: int) -> list[Message]:
     """The conversation as it reads: questions and answers by turn, without answers that were replaced."""
     return to_values(Message, session.execute(TRANSCRIPT, {"conversation_id": conversation_id}))
+
+
+def newest(session: Session, conversation_id: int) -> int | None:
+    """The id of the latest message, by which a reader tells whether something was added; None without a conversation."""
+    latest = select(func.max(message.c.id)).where(message.c.conversation_id == conversation_id)
+    return session.execute(latest).scalar()
 
 
 def conversations(session: Session, *, limit: int = 100) -> list[Conversation]:

@@ -182,3 +182,18 @@ def _grouped(rows: Iterable[Row[str, int, float | None]]) -> Series:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
+
+
+def pace_s(session: Session, job_id: int, *, window: int = 40) -> float | None:
+    """Seconds per step over the last `window` points of the newest attempt; None before there are two."""
+    newest = select(func.max(metric.c.token)).where(_of(job_id)).scalar_subquery()
+    recent = (
+        select(metric.c.step, func.min(metric.c.at).label("at"))
+        .where(_of(job_id), metric.c.name == "loss", metric.c.token == newest)
+        .group_by(metric.c.step)
+        .order_by(metric.c.step.desc())
+        .limit(window)
+    ).subquery()
+    ends = select(func.min(recent.c.step), func.max(recent.c.step), func.min(recent.c.at), func.max(recent.c.at))
+    first, last, began, ended = session.execute(ends).one()
+    return None if first is None or last == first else (ended - began) / (last - first)

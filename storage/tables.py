@@ -108,7 +108,8 @@ class JobRow(Base):
     __table_args__ = (
         CheckConstraint(_among("state", *State), name="state"),
         CheckConstraint(_among("lane", "gpu", "cpu"), name="lane"),
-        CheckConstraint("(state = 'running') = (owner IS NOT NULL AND lease_until IS NOT NULL)", name="owner"),
+        CheckConstraint("(state = 'running') = (owner IS NOT NULL)", name="owner"),
+        CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="lease"),
         CheckConstraint("(finished_at IS NULL) = (state IN ('queued', 'running'))", name="finished"),
         CheckConstraint("attempt <= max_attempts + granted", name="budget"),
         CheckConstraint("token >= attempt AND deaths >= 0 AND max_attempts >= 1", name="counts"),

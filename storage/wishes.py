@@ -32,7 +32,7 @@ def cancel(session: Session, job_id: int) -> Job:
         "run_after": None,
         "stop_requested_at": None,
     }
-    after = move(session, job.c.id == job_id, source=State.QUEUED, target=State.CANCELLED, values=values)
+    after = move(session, before, State.CANCELLED, values)
     return _recorded(session, after, kind="cancelled")
 
 
@@ -51,7 +51,7 @@ def stop_and_keep(session: Session, job_id: int) -> Job:
     if before.attempt == 0:
         raise Conflict("job_not_started", {"id": job_id})
     if before.state == State.QUEUED:
-        change(session, job.c.id == job_id, values={"held": False, "run_after": None})
+        change(session, job_id, {"held": False, "run_after": None})
     return _flag(session, before, column="stop_requested_at", kind="stop_requested")
 
 
@@ -61,7 +61,7 @@ def resume(session: Session, job_id: int) -> Job:
     _must_not_be_final(before)
     if not before.held and before.pause_requested_at is None:
         return before
-    after = change(session, job.c.id == job_id, values={"held": False, "pause_requested_at": None})
+    after = change(session, job_id, {"held": False, "pause_requested_at": None})
     return _recorded(session, after, kind="released")
 
 
@@ -71,7 +71,7 @@ def retry(session: Session, job_id: int) -> Job:
     if before.state not in (State.FAILED, State.CANCELLED):
         raise Conflict("job_not_retryable", {"id": job_id, "state": before.state})
     values: dict[str, Any] = {**NO_REASON, "finished_at": None, "deaths": 0, "granted": job.c.attempt, "result": None}
-    after = move(session, job.c.id == job_id, source=before.state, target=State.QUEUED, values=values)
+    after = move(session, before, State.QUEUED, values)
     return _recorded(session, after, kind="retried")
 
 
@@ -81,7 +81,7 @@ def hold(session: Session, job_id: int) -> Job:
     _must_be(before, State.QUEUED)
     if before.held:
         return before
-    after = change(session, job.c.id == job_id, values={"held": True})
+    after = change(session, job_id, {"held": True})
     return _recorded(session, after, kind="held")
 
 
@@ -95,14 +95,14 @@ def unhold(session: Session, job_id: int) -> Job:
 def rename(session: Session, job_id: int, name: str) -> Job:
     """Gives the job another name; its spec keeps the one it was submitted with."""
     before = _locked(session, job_id)
-    after = change(session, job.c.id == job_id, values={"name": name})
+    after = change(session, job_id, {"name": name})
     return _recorded(session, after, kind="renamed", data={"before": before.name, "name": name})
 
 
 def set_priority(session: Session, job_id: int, priority: int) -> Job:
     """Moves a waiting job up or down the queue."""
     _must_be(_locked(session, job_id), State.QUEUED)
-    after = change(session, job.c.id == job_id, values={"priority": priority})
+    after = change(session, job_id, {"priority": priority})
     return _recorded(session, after, kind="priority_set", data={"priority": priority})
 
 
@@ -139,13 +139,11 @@ def _flag(session: Session, before: Job, *, column: str, kind: str) -> Job:
     """Asks once: a second click neither moves the time nor writes an event."""
     if getattr(before, column) is not None:
         return before
-    after = change(session, job.c.id == before.id, values={column: func.coalesce(job.c[column], now())})
+    after = change(session, before.id, {column: func.coalesce(job.c[column], now())})
     return _recorded(session, after, kind=kind)
 
 
-def _recorded(session: Session, after: Job | None, *, kind: str, data: dict[str, Any] | None = None) -> Job:
-    if after is None:
-        raise AssertionError("the row was locked and is gone")
+def _recorded(session: Session, after: Job, *, kind: str, data: dict[str, Any] | None = None) -> Job:
     state: dict[str, Any] = {"state": after.state, "held": after.held}
     record(session, after.id, token=after.token, kind=kind, data={**state, **(data or {})})
     return after

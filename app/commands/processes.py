@@ -13,9 +13,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
+
+import psutil
 
 from engine.specs.home import Home
 from engine.specs.problem import ProblemError, problem
@@ -47,82 +49,85 @@ def live_worker(store: Store) -> Worker | None:
     """Return a worker that lives on this home, if there is one."""
     with store.read() as session:
         seen = workers.live(session, within_s=SEEN_WITHIN_S)
-    return next((one for one in seen if one.host != socket.gethostname() or is_running(one.pid, "engine.runtime.worker")), None)
+    return next((one for one in seen if one.host != socket.gethostname() or is_running(one.pid, one.pid_start)), None)
 
 
-def is_running(pid: int, module: str) -> bool:
-    """Tell whether a process is there and runs a module: a pid alone may long be someone else's."""
+def is_running(pid: int, started_at: float | None) -> bool:
+    """Tell whether the very process that was started then is there: a pid alone may long be someone else's."""
     try:
-        said = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        state = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rsplit(")", 1)[1].split()[0]
-    except (OSError, IndexError):
+        found = psutil.Process(pid)
+        there = found.status() != psutil.STATUS_ZOMBIE
+        return there and (started_at is None or abs(found.create_time() - started_at) < 0.5)
+    except psutil.NoSuchProcess:
         return False
-    return module.encode() in said and state != "Z"
 
 
-def start_worker(home: Home, store: Store) -> subprocess.Popen[bytes]:
+def start_worker(home: Home, store: Store, *, until_job: int | None = None) -> subprocess.Popen[bytes]:
     """Start a worker in a session of its own and wait until it is listed.
 
     Raises:
-        ProblemError: it ended at once (`internal_worker_ended`, with the end of its log).
+        ProblemError: it ended at once, or was not heard of; both name its log.
     """
-    with (home.logs / "worker.log").open("ab") as log:
-        started = _start(argv("worker"), home, output=log)
+    path = home.logs / "worker.log"
+    arguments = [] if until_job is None else ["--until-job", str(until_job)]
+    with path.open("ab") as log:
+        started = _start(argv("worker", *arguments), home, output=log)
     until = time.monotonic() + START_S
     while time.monotonic() < until:
-        if started.poll() is not None:
-            raise ProblemError([problem("internal_worker_ended", exit_code=started.returncode, log=str(home.logs / "worker.log"))])
+        code = started.poll()
+        if code == 0 and until_job is not None:
+            return started
+        if code is not None:
+            raise ProblemError([problem("internal_worker_ended", exit_code=code, log=str(path))])
         with store.read() as session:
             if any(one.pid == started.pid for one in workers.live(session, within_s=SEEN_WITHIN_S)):
                 return started
         time.sleep(0.05)
     stop(started)
-    raise ProblemError([problem("internal_worker_silent", seconds=START_S, log=str(home.logs / "worker.log"))])
+    raise ProblemError([problem("internal_worker_silent", seconds=int(START_S), log=str(path))])
 
 
 @contextlib.contextmanager
-def worker(home: Home, store: Store) -> Iterator[Worker | None]:
-    """Have a worker for a while: the one that lives, or one of our own that ends with us."""
-    found = live_worker(store)
-    if found is not None:
-        yield found
+def worker(home: Home, store: Store, *, until_job: int) -> Iterator[None]:
+    """Have a worker for a job: the one that lives, or one of our own that ends with the job, or with us."""
+    if live_worker(store) is not None:
+        yield
         return
-    own = start_worker(home, store)
+    own = start_worker(home, store, until_job=until_job)
     try:
-        yield None
+        yield
     finally:
         stop(own)
 
 
 @contextlib.contextmanager
-def chat(home: Home, store: Store, base_key: str) -> Iterator[None]:
-    """Have a process that answers for a base: the worker starts one, or it is one of our own."""
-    if live_worker(store) is not None:
-        yield
-        return
-    with _beside(argv("chat", "0", base_key), home, log="chat.log"):
-        yield
+def chat(home: Home, store: Store, base_key: str) -> Iterator[Callable[[], bool]]:
+    """Have a process that answers for a base: the worker starts one, or it is one of our own. Yields whether it lives."""
+    with _beside(argv("chat", "0", base_key), home, store, log="chat.log") as lives:
+        yield lives
 
 
 @contextlib.contextmanager
-def preview(home: Home, store: Store) -> Iterator[None]:
-    """Have a preview child: the worker's, or one of our own."""
-    if live_worker(store) is not None:
-        yield
-        return
-    with _beside(argv("preview"), home, log="preview.log"):
-        yield
+def preview(home: Home, store: Store) -> Iterator[Callable[[], bool]]:
+    """Have a preview child: the worker's, or one of our own. Yields whether it lives."""
+    with _beside(argv("preview"), home, store, log="preview.log") as lives:
+        yield lives
 
 
 def inspect(home: Home, file: Path, *, options: Sequence[str]) -> tuple[int, dict[str, Any]]:
-    """Look through a file in a process of its own; return its exit code and the document that it printed."""
+    """Look through a file in a process of its own; return its exit code and the document that it printed.
+
+    Raises:
+        ProblemError: it printed none.
+    """
     command = argv("importing", "--inspect", str(file.absolute()), *options)
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=home.root, env=environment(), check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=home.root, env=_confined(), check=False
+    )
     try:
-        said = json.loads(done.stdout)
+        return done.returncode, json.loads(done.stdout)
     except ValueError as error:
         raise ProblemError([problem("internal_inspect_ended", exit_code=done.returncode)]) from error
-    return done.returncode, said
 
 
 def become_worker() -> None:
@@ -145,22 +150,32 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _beside(command: list[str], home: Home, *, log: str) -> Iterator[None]:
+def _beside(command: list[str], home: Home, store: Store, *, log: str) -> Iterator[Callable[[], bool]]:
+    """Run a program beside us unless a worker does; it dies with us, since our end of its stdin closes."""
+    if live_worker(store) is not None:
+        yield lambda: live_worker(store) is not None
+        return
     with (home.logs / log).open("ab") as output:
-        own = _start(command, home, output=output)
+        own = _start(command, home, output=output, lifeline=True)
     try:
-        yield
+        yield lambda: own.poll() is None
     finally:
         stop(own)
 
 
-def _start(command: list[str], home: Home, *, output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(command: list[str], home: Home, *, output: IO[bytes], lifeline: bool = False) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
         cwd=home.root,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
+        env={**_confined(), "ATELIER_LIFELINE": "stdin"} if lifeline else environment(),
+        stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
         stdout=output,
         stderr=output,
         start_new_session=True,
     )
+
+
+def _confined() -> dict[str, str]:
+    """Return the environment of a child that needs neither secrets nor the network."""
+    kept = {name: value for name, value in environment().items() if not name.startswith(("HF_", "HUGGING"))}
+    return {**kept, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.exporters.protocol import Parts
 
 
 class AdapterExporter:
-    kind = "adapter"
-    needs_adapter = True
+    kind: ClassVar[str] = "adapter"
+    needs_adapter: ClassVar[bool] = True
 
     def write(self, parts: Parts, folder: Path) -> None:
         for name, content in parts.adapter_files().items():

@@ -1,4 +1,4 @@
-"""The model card of an export: what it is, what it learned from, how far it is from the chat. Foreign text is escaped."""
+"""The model card of an export: what it is, what it learned from, how far it is from the chat; all text escaped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ class Card:
 
 def render(card: Card) -> str:
     """The card as Markdown with the front matter that hubs read."""
-    front = {"library_name": "transformers", "base_model": _line(card.base_name), "tags": ["atelier", "fine-tuned"]}
+    front: dict[str, Any] = {
+        "library_name": "transformers",
+        "base_model": _line(card.base_name),
+        "tags": ["atelier", "fine-tuned"],
+    }
     if card.licence:
         front["license"] = _line(card.licence)
     parts = [
@@ -35,7 +39,8 @@ def render(card: Card) -> str:
         "---",
         f"# {plain(card.title)}",
         "",
-        f"Fine-tuned from {plain(card.base_name)} with Atelier. Licence of the base: {plain(card.licence or 'not stated')}.",
+        f"Fine-tuned from {plain(card.base_name)} with Atelier.",
+        f"Licence of the base: {plain(card.licence or 'not stated')}.",
         "",
         "## How to load it",
         "```python",

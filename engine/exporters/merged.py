@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.exporters.protocol import Parts
 
@@ -15,8 +15,8 @@ SHARD = "4GB"
 
 
 class MergedExporter:
-    kind = "merged"
-    needs_adapter = False
+    kind: ClassVar[str] = "merged"
+    needs_adapter: ClassVar[bool] = False
 
     def write(self, parts: Parts, folder: Path) -> None:
         model = parts.base()
@@ -25,10 +25,10 @@ class MergedExporter:
         model.save_pretrained(str(folder), max_shard_size=SHARD)
 
     def load_back(self, parts: Parts, folder: Path) -> Any:
-        del parts
         from transformers import AutoModelForCausalLM
 
-        return AutoModelForCausalLM.from_pretrained(str(folder), dtype="auto", local_files_only=True).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=parts.arithmetic, local_files_only=True)
+        return model.to(parts.device).eval()
 
     def lines(self, name: str, base_name: str) -> Sequence[str]:
         del base_name
@@ -50,7 +50,7 @@ def merge(model: Any) -> Any:
 
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):
-            layer = module.get_base_layer()
+            layer: Any = module.get_base_layer()
             kind = layer.weight.dtype
             layer.to(torch.float32)
             module.merge(safe_merge=True)

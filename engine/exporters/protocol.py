@@ -1,4 +1,6 @@
-"""What an export form is: how a checkpoint is written for others, and how they load it. One file a form, one line in `__init__`."""
+"""What an export form is: how a checkpoint is written for others, and how they load it.
+
+One file a form, one line in `__init__`."""
 
 from __future__ import annotations
 
@@ -10,8 +12,20 @@ from typing import Any, ClassVar, Protocol
 class Parts(Protocol):
     """What a form is made from; see `engine.models.sources`. Loading methods import torch."""
 
-    base_name: str
-    """What the base is called elsewhere; never a path."""
+    @property
+    def base_name(self) -> str:
+        """What the base is called elsewhere; never a path."""
+        ...
+
+    @property
+    def arithmetic(self) -> str:
+        """Name of the number format that this machine computes in for the check."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where the check computes."""
+        ...
 
     @property
     def has_adapter(self) -> bool:

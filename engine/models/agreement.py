@@ -1,8 +1,8 @@
-"""How far one model is from another on given answers, token by token with the true answer before it. Child processes only."""
+"""How far one model is from another on given answers, token by token after the true text. Child processes only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,18 +33,9 @@ class Agreement:
     kl: float
 
 
-def enough(rows: Iterable[Row], vocab_size: int) -> list[Row]:
-    """The first rows that together hold `MIN_TOKENS` answer tokens, and more as far as memory allows."""
-    wanted = max(MIN_TOKENS, min(MAX_TOKENS, MEMORY_BYTES // (4 * vocab_size)))
-    taken: list[Row] = []
-    total = 0
-    for row in rows:
-        if total >= wanted:
-            break
-        if row.num_answer_tokens:
-            taken.append(row)
-            total += row.num_answer_tokens
-    return taken
+def tokens_wanted(vocab_size: int) -> int:
+    """Answer tokens to compare on: at least `MIN_TOKENS`, more as far as memory for their probabilities allows."""
+    return max(MIN_TOKENS, min(MAX_TOKENS, MEMORY_BYTES // (4 * vocab_size)))
 
 
 def log_probabilities(model: Any, rows: Sequence[Row]) -> Any:

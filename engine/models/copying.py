@@ -1,4 +1,4 @@
-"""The sanitised copy of a model folder: only files of known kinds, configurations without what could start foreign code. Torch-free."""
+"""The sanitised copy of a model folder: only known files, no key that could start foreign code. Torch-free."""
 
 from __future__ import annotations
 

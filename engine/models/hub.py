@@ -1,6 +1,6 @@
 """Models from the hub: fetched by a process of its own, which alone knows the token and alone reaches the network.
 
-`python -m engine.models.hub ORGANISATION/NAME FOLDER [--revision R]` writes lines of JSON; the last one says how it ended.
+`python -m engine.models.hub ORGANISATION/NAME FOLDER [REVISION]` writes lines of JSON; the last says how it ended.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ PATTERNS = (
     "NOTICE",
 )
 MAX_BYTES = 500 * 2**30
-TOKEN_FILE_KEY = "HF_TOKEN"
 POLL_S = 0.5
 TIMEOUT_S = "20"
 
@@ -51,11 +50,12 @@ def download(
 
     Raises:
         ProblemError: `hub_bad_name`, `hub_unreachable`, `hub_not_found`, `hub_no_access`, `hub_no_safetensors`.
+        OSError: the disk is full.
     """
     check_name(name, revision)
     folder.mkdir(parents=True, exist_ok=True)
     arguments = [sys.executable, "-m", "engine.models.hub", "--", name, str(folder), revision or ""]
-    child = subprocess.Popen(  # noqa: S603  our own interpreter and module
+    child = subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment(token), text=True
     )
     said: dict[str, Any] = {}
@@ -69,6 +69,8 @@ def download(
         child.wait()
     if "commit" in said:
         return str(said["commit"])
+    if said.get("code") == "hub_disk_full":
+        raise OSError(28, f"No space left on device: {name}")
     if "code" in said:
         raise ProblemError([Problem.from_dict(said)])
     raise ProblemError([problem("hub_unreachable", field="location", name=name, detail=f"exit {child.returncode}")])
@@ -113,7 +115,7 @@ def _environment(token: str | None) -> dict[str, str]:
     }
     root = str(Path(__file__).resolve().parents[2])
     kept["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [kept.get("PYTHONPATH")])])
-    return kept | ({TOKEN_FILE_KEY: token} if token else {})
+    return kept | ({"HF_TOKEN": token} if token else {})
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -135,15 +137,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _fetch(name: str, folder: Path, revision: str | None) -> str:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.utils import filter_repo_objects
 
     check_name(name, revision)
-    token: str | bool = os.environ.get(TOKEN_FILE_KEY) or False
+    token: str | bool = os.environ.get("HF_TOKEN") or False
     try:
         told = HfApi(token=token).model_info(name, revision=revision, files_metadata=True, timeout=float(TIMEOUT_S))
         sizes = {item.rfilename: item.size or 0 for item in told.siblings or []}
-        wanted = list(filter_repo_objects(sizes, allow_patterns=list(PATTERNS)))
-        _check(name, sizes, wanted)
+        wanted = _wanted(name, sizes)
         total = sum(sizes[file] for file in wanted)
         with _Watch(folder, total):
             snapshot_download(
@@ -157,26 +157,32 @@ def _fetch(name: str, folder: Path, revision: str | None) -> str:
     return str(told.sha)
 
 
-def _check(name: str, sizes: Mapping[str, int], wanted: list[str]) -> None:
-    plain = [file for file in wanted if "/" not in file]
-    if not any(file.endswith(".safetensors") for file in plain):
+def _wanted(name: str, sizes: Mapping[str, int]) -> list[str]:
+    """The files to fetch: of the allowed kinds, at the top, and no second copy of the weights in another layout."""
+    from huggingface_hub.utils._paths import filter_repo_objects
+
+    plain = [file for file in filter_repo_objects(sizes, allow_patterns=list(PATTERNS)) if "/" not in file]
+    weights = [file for file in plain if file.endswith(".safetensors")]
+    if not weights:
         raise ProblemError([problem("hub_no_safetensors", field="location", name=name)])
-    wanted[:] = plain
+    usual = {file for file in weights if file.startswith("model")} or set(weights)
+    wanted = [file for file in plain if file not in weights or file in usual]
     if sum(sizes[file] for file in wanted) > MAX_BYTES:
         raise ProblemError([problem("model_file_too_large", file=name, limit_mb=MAX_BYTES >> 20)])
+    return wanted
 
 
 def _problem_of(error: Exception, name: str) -> Problem:
-    """Tell apart: not there, no access, not reachable. Only the kind of error is passed on: its text may hold addresses."""
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    """Tell apart: not there, no access, not reachable. The error's own text may hold addresses and is not passed on."""
+    from huggingface_hub import errors
 
     detail = type(error).__name__
     status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, GatedRepoError) or status == 403:
+    if isinstance(error, errors.GatedRepoError) or status == 403:
         return problem("hub_no_access", field="location", name=name)
-    if isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError)) or status in (401, 404):
+    if isinstance(error, (errors.RepositoryNotFoundError, errors.RevisionNotFoundError)) or status in (401, 404):
         return problem("hub_not_found", field="location", name=name)
-    if isinstance(error, HfHubHTTPError):
+    if isinstance(error, errors.HfHubHTTPError):
         detail = f"HTTP {status}"
     if isinstance(error, OSError) and error.errno == 28:
         return problem("hub_disk_full", field="location", name=name)

@@ -33,6 +33,7 @@ TRAINER_LEFTOVERS = re.compile(
     r"(training_args\.bin|optimizer\.(pt|bin)|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth)"
 )
 """Pickles that training leaves beside its weights: never read, never copied, no reason to refuse the model."""
+CODE_KEYS = ("auto_map", "custom_pipelines", "custom_generate")
 CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".sh")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
@@ -64,13 +65,9 @@ def inspect(folder: Path) -> dict[str, Any]:
     return _facts(folder, config, listed, names)
 
 
-def causal_types() -> frozenset[str]:
-    """The model types that the installed transformers generates text with, read from its source (it is not imported)."""
-    return _causal_types()
-
-
 @cache
-def _causal_types() -> frozenset[str]:
+def causal_types() -> frozenset[str]:
+    """The model types that the installed transformers generates text with, read from its source."""
     package = importlib.util.find_spec("transformers")
     if package is None or package.origin is None:
         return frozenset()
@@ -141,7 +138,7 @@ def _template_problems(folder: Path) -> list[Problem]:
 
 
 def _mismatches(config: dict[str, Any], listed: list[Tensor]) -> Iterator[Problem]:
-    """Where the configuration promises another size than the weights have: it would be allocated or filled with noise."""
+    """Where the configuration promises another size than the weights have: memory for nothing, or noise."""
     layers = _layer_count(listed)
     told = config.get("num_hidden_layers", config.get("n_layer"))
     if layers and told is not None and told != layers:

@@ -33,12 +33,12 @@ def load_tokenizer(folder: str | Path) -> Any:
 def load_model(folder: str | Path, *, quantization: str = "none", dtype: str = "bfloat16", device: str = "cpu") -> Any:
     """Load a model folder's weights, ready for evaluation; `quantization` is `none`, `int8` or `nf4`.
 
-    `dtype` is the format of what is not quantised.
+    `dtype` is the format of what is not quantised, and of the arithmetic on what is.
     """
     from transformers import AutoModelForCausalLM
 
-    quantized = QUANTIZERS[quantization]()
-    model = AutoModelForCausalLM.from_pretrained(
+    quantized = QUANTIZERS[quantization](dtype_of(dtype))
+    model: Any = AutoModelForCausalLM.from_pretrained(
         str(folder),
         **SAFE,
         use_safetensors=True,
@@ -58,11 +58,11 @@ def load_adapter(model: Any, folder: str | Path, *, name: str = "default") -> An
     """
     from peft import PeftModel
 
-    named = {"adapter_name": name, "is_trainable": False, "autocast_adapter_dtype": False, "use_safetensors": True}
+    named: dict[str, Any] = {"is_trainable": False, "autocast_adapter_dtype": False, "use_safetensors": True}
     if isinstance(model, PeftModel):
-        model.load_adapter(str(folder), **named)
+        model.load_adapter(str(folder), adapter_name=name, **named)
     else:
-        model = PeftModel.from_pretrained(model, str(folder), **named)
+        model = PeftModel.from_pretrained(model, str(folder), adapter_name=name, **named)
     _match_stored_dtype(model, folder, name)
     return model.eval()
 
@@ -87,25 +87,29 @@ def dtype_of(name: str) -> Any:
     return {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}[name]
 
 
-def _nf4() -> Any:
-    import torch
+def _nf4(dtype: Any) -> Any:
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(
+    made: Any = BitsAndBytesConfig
+    return made(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=dtype,  # bfloat16 on a CPU without it: 10 times slower backward
     )
 
 
-def _int8() -> Any:
+def _int8(_dtype: Any) -> Any:
+    import logging
+
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(load_in_8bit=True)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of a cast at every matrix product
+    made: Any = BitsAndBytesConfig
+    return made(load_in_8bit=True)
 
 
-QUANTIZERS = {"none": lambda: None, "int8": _int8, "nf4": _nf4}
+QUANTIZERS = {"none": lambda _dtype: None, "int8": _int8, "nf4": _nf4}
 
 
 def _match_stored_dtype(model: Any, folder: str | Path, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from engine.models.loading import load_adapter, load_model, load_tokenizer
 
 MAX_ADAPTERS = 8
+TURN = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Served:
         self._model = load_model(folder, quantization=quantization, dtype=dtype, device=device)
         self.device = device
         self.context_length = int(getattr(self._model.config.get_text_config(), "max_position_embeddings", 0) or 2**31)
+        self.vocab_size = int(self._model.config.get_text_config().vocab_size)
         self.stop_ids = stop_ids(self.tokenizer, self._model.generation_config, self.renderer)
         self._adapters: OrderedDict[str, str] = OrderedDict()
 
@@ -71,11 +73,9 @@ class Served:
         import torch
 
         ids = torch.tensor([list(prompt)], device=self.device)
-        draw = (
-            {"do_sample": True, "temperature": sampling.temperature}
-            if sampling.temperature > 0
-            else {"do_sample": False}
-        )
+        draw: dict[str, Any] = {"do_sample": sampling.temperature > 0}
+        if sampling.temperature > 0:
+            draw["temperature"] = sampling.temperature
         torch.manual_seed(sampling.seed)
         with self.speaking(adapter) as model, torch.inference_mode():
             out = model.generate(
@@ -110,9 +110,7 @@ def stop_ids(tokenizer: Any, generation_config: Any, renderer: Any) -> list[int]
     told = generation_config.eos_token_id if generation_config.eos_token_id is not None else tokenizer.eos_token_id
     found = list(told) if isinstance(told, (list, tuple)) else [told]
     if tokenizer.chat_template is not None:
-        turn = renderer.conversation(
-            [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], last_only=True
-        )[0]
+        turn = renderer.conversation(TURN, last_only=True)[0]
         last = max((place for place, trained in enumerate(turn.trained) if trained), default=None)
         if last is not None and turn.ids[last] in tokenizer.added_tokens_decoder:
             found.append(turn.ids[last])

@@ -25,6 +25,8 @@ class Source:
     adapter_path: Path | None
     original: bool = False
     device: str = "cpu"
+    arithmetic: str = "bfloat16"
+    """The number format that is computed in to check a 16-bit export; bfloat16 is slow where it is emulated."""
 
     @property
     def has_adapter(self) -> bool:
@@ -40,11 +42,11 @@ class Source:
         return load_model(self.base_path, quantization=self.quantization, dtype=self.dtype, device=self.device)
 
     def attach(self, model: Any) -> Any:
-        assert self.adapter_path is not None  # noqa: S101  the caller asks `has_adapter` first
+        assert self.adapter_path is not None
         return load_adapter(model, self.adapter_path)
 
     def adapter_files(self) -> dict[str, bytes | Path]:
-        assert self.adapter_path is not None  # noqa: S101  only forms that need an adapter ask for its files
+        assert self.adapter_path is not None
         config = json.loads((self.adapter_path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         told = {**config, "base_model_name_or_path": self.base_name, "inference_mode": True}
         return {
@@ -53,7 +55,7 @@ class Source:
         }
 
     def write_texts(self, folder: Path, *, stop_ids: list[int]) -> None:
-        """Put tokenizer, chat template, generation config and licence beside the weights, with no trace of this machine."""
+        """Put tokenizer, chat template, generation config and licence beside the weights; no trace of this machine."""
         for name in PLAIN:
             if name != "README.md" and (self.base_path / name).is_file():
                 (folder / name).write_bytes((self.base_path / name).read_bytes())

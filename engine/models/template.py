@@ -1,4 +1,4 @@
-"""Chat templates are programs that come with a model: bounded in size and shape, and rehearsed under limits. Torch-free.
+"""Chat templates are programs that come with a model: bounded in size and shape, rehearsed under limits. Torch-free.
 
 Run as `python -m engine.models.template` it renders the template on its standard input once.
 """
@@ -31,7 +31,7 @@ FILE = "chat_template.jinja"
 class Generation(Extension):
     """Accepts transformers' `{% generation %}` blocks, which mark the answers."""
 
-    tags = {"generation"}
+    tags = {"generation"}  # noqa: RUF012  as jinja2 declares it
 
     def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
         next(parser.stream)
@@ -78,7 +78,7 @@ def rehearse(template: str) -> list[Problem]:
     """
     root = str(Path(__file__).resolve().parents[2])
     try:
-        done = subprocess.run(  # noqa: S603  our own interpreter and module
+        done = subprocess.run(
             [sys.executable, "-P", "-m", "engine.models.template"],
             input=template.encode(),
             capture_output=True,
@@ -151,7 +151,7 @@ def _deep_ranges(node: nodes.Node, times: int) -> Iterator[tuple[int, str]]:
         yield from _deep_ranges(child, inner)
 
 
-def _range_numbers(node: nodes.Expr) -> list[nodes.Const]:
+def _range_numbers(node: nodes.Node) -> list[nodes.Const]:
     if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name) and node.node.name == "range":
         return [item for item in node.args if isinstance(item, nodes.Const) and isinstance(item.value, int)]
     return []

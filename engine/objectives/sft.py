@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the model learns to give the answers of the rows. Loss on answer tokens, end of turn included."""
+"""Supervised fine-tuning: the model learns the rows' answers. Loss on answer tokens, end of turn included."""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ from engine.runtime.checkpoints import BrokenCheckpoint, verify
 from engine.specs.problem import ProblemError, problem
 from storage import messages
 from storage.database import Store
-from storage.errors import Fenced
 from storage.messages import Message
 
 WRITE_EVERY_S = 0.04
@@ -24,7 +23,7 @@ MAX_TOKENS = 512
 
 @dataclass
 class Growing:
-    """The answer so far, filled by the generating thread and written to its row by another: a commit waits for the disk."""
+    """The answer so far: filled by the generating thread, written to its row by another, since a commit waits."""
 
     tokens: list[int] = field(default_factory=list)
     news: threading.Event = field(default_factory=threading.Event)
@@ -50,7 +49,7 @@ class Growing:
 def answer(
     store: Store, served: Served, message: Message, process_id: int, *, leave: Callable[[], bool] = lambda: False
 ) -> None:
-    """Answer a claimed message and finish its row, whatever happens. `leave` asks to break off since the process must end.
+    """Answer a claimed message and finish its row, whatever happens. `leave` says that the process must end.
 
     Raises:
         MemoryError, torch.OutOfMemoryError: after the row says so; the process should end.
@@ -178,6 +177,3 @@ def _finish(store: Store, message: Message, process_id: int, began: float, **end
 
 def _is_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-
-
-__all__ = ["Fenced", "Growing", "answer", "check_checkpoint"]

@@ -1,4 +1,4 @@
-"""The frame of every child process: reads its job, runs, leaves a result marker, and exits with a code that means something."""
+"""The frame of every child: reads its job, runs, leaves a result marker, exits with a code that means something."""
 
 from __future__ import annotations
 

@@ -11,12 +11,10 @@ from engine.runtime.process import Child
 from engine.specs.home import Home
 from storage import answers, processes, requests
 from storage.database import Store
-from storage.jobs import Job
 
 log = logging.getLogger(__name__)
 
 RESTART_AFTER_S = 5.0
-TOKEN_FILE = "hub_token"  # noqa: S105 - a file's name
 
 
 class Helpers:
@@ -42,16 +40,6 @@ class Helpers:
     def is_busy(self) -> bool:
         """Whether a chat may be asked for soon: then the worker looks more often."""
         return bool(self._chats)
-
-    def secrets(self, job: Job) -> dict[str, str]:
-        """What only the downloader gets: the hub token and the network."""
-        if job.kind != "add_model" or job.spec.get("source") != "hub":
-            return {}
-        extra = {"HF_HUB_OFFLINE": "0"}
-        path = self._home.root / TOKEN_FILE
-        if path.is_file():
-            extra["HF_TOKEN"] = path.read_text(encoding="utf-8").strip()
-        return extra
 
     def close(self) -> None:
         """End them all; answers that were being written are marked."""

@@ -19,7 +19,7 @@ def redact(line: bytes) -> bytes:
 
 
 def carry(pipe: IO[bytes], path: Path) -> threading.Thread:
-    """Copy `pipe` to the end of `path` until it closes; past the cap it is read and dropped, so the child never blocks."""
+    """Copy `pipe` to the end of `path` until it closes; past the cap it is read and dropped: no child blocks."""
     thread = threading.Thread(target=_copy, args=(pipe, path), name=f"log {path.name}", daemon=True)
     thread.start()
     return thread

@@ -25,7 +25,7 @@ def host() -> str:
 
 
 def start_time(pid: int) -> float | None:
-    """When a process was started, in seconds since the epoch; None if it is gone. Tells a process from a later namesake."""
+    """When a process was started, in seconds since the epoch; None if it is gone."""
     try:
         found = psutil.Process(pid)
         return None if found.status() == psutil.STATUS_ZOMBIE else found.create_time()

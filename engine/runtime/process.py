@@ -1,4 +1,4 @@
-"""One child of the worker: its own process group, a lifeline on stdin, its output in a log file, its end in two steps."""
+"""One child of the worker: a process group of its own, a lifeline on stdin, a log file, an end in two steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,13 @@ _PASSED_ON = (
     "LD_LIBRARY_PATH",
     "CUDA_VISIBLE_DEVICES",
     "OMP_NUM_THREADS",
+    "HF_ENDPOINT",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
 )
 _FIXED = {
     "HF_HUB_OFFLINE": "1",
@@ -81,11 +88,11 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The little that a child inherits: no secrets, no network for the libraries, the code's own place."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     ours = {k: v for k, v in os.environ.items() if k.startswith("ATELIER_") and k not in _SECRET}
-    return {**passed, **ours, **_FIXED, "PYTHONPATH": str(_CODE), **(extra or {})}
+    return {**passed, **ours, **_FIXED, "PYTHONPATH": str(_CODE)}
 
 
 def spawn(
@@ -104,7 +111,7 @@ def spawn(
         stderr=subprocess.STDOUT,
         start_new_session=True,
         pass_fds=tuple(locks),
-        env=environment(extra),
+        env=environment(),
         cwd="/",
     )
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""The trainer's line to the store: a thread that writes points in batches, reads the flags, and learns when it is fenced."""
+"""The trainer's line to the store: a thread that writes points in batches and reads what was asked of the run."""
 
 from __future__ import annotations
 

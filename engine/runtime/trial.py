@@ -13,7 +13,7 @@ NUM_STEPS = 2
 
 
 def main(context: Context) -> dict[str, Any]:
-    """Return `seconds_per_step` (of the second step: the first warms up), `peak_memory_bytes`, `device`, `start_seconds`."""
+    """Return `seconds_per_step` (the second's: the first warms up), `peak_memory_bytes`, `device`, `start_seconds`."""
     context.phase("loading")
     from engine.models.loading import use_threads
     from engine.runtime import start

@@ -18,7 +18,7 @@ from storage.errors import Fenced
 from storage.metrics import Point
 
 SAVE_AT_LEAST_EVERY_S = 600.0
-_LEFT_OUT = ("runtime", "per_second", "epoch", "total_flos", "train_loss", "num_tokens", "num_input_tokens_seen")
+_LEFT_OUT = ("runtime", "per_second", "epoch", "total_flos", "train_loss", "num_input_tokens_seen")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import threading
 import time
@@ -16,11 +15,12 @@ from sqlalchemy.exc import DBAPIError
 
 from engine.runtime import locks, process
 from engine.runtime.helpers import Helpers
-from engine.runtime.machine import boot_id, devices, host, is_alive, start_time
+from engine.runtime.machine import boot_id, devices, host, start_time
 from engine.runtime.process import Child
 from engine.runtime.rescue import rescue_lost
 from engine.runtime.settings import Settings
 from engine.runtime.settling import settlement_of
+from engine.runtime.starting import list_starter, sweep_staging
 from engine.specs.home import Home
 from engine.specs.kinds import KINDS
 from storage import jobs, workers
@@ -94,7 +94,6 @@ class Worker:
             [str(job.id), str(claim.token)],
             log=self.home.log(job.id),
             locks=[lock],
-            extra=self.helpers.secrets(job),
         )
         now = time.monotonic()
         self.running[job.id] = Running(claim, job, child, lock, now, now)
@@ -113,7 +112,7 @@ class Worker:
         item.child.insist(self.settings.grace_s)
 
     def _renew(self, item: Running) -> None:
-        """Renew the lease and look for wishes; a worker that cannot reach the store ends its child before others may."""
+        """Renew the lease, look for wishes; a worker that cannot reach the store ends its child in time."""
         now = time.monotonic()
         try:
             if now - item.renewed_at > self.settings.lease_s / 4:
@@ -185,32 +184,20 @@ class Worker:
         return job.state not in ("queued", "running") or job.held
 
 
-def sweep_staging(home: Home, *, older_than_s: float = 86400.0) -> None:
-    """Remove uploads that nobody imported within a day."""
-    for path in home.staging.iterdir():
-        if time.time() - path.stat().st_mtime > older_than_s:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def live_worker(store: Store) -> bool:
-    """Whether a worker of this machine is listed and its very process lives."""
-    with store.read() as session:
-        listed = workers.live(session, within_s=3600)
-    return any(one.boot_id == boot_id() and is_alive(one.pid, one.pid_start) for one in listed)
-
-
 def main() -> None:
     """`python -m engine.runtime.worker [--until-job ID]`"""
     parser = argparse.ArgumentParser(prog="atelier worker")
     parser.add_argument("--until-job", type=int)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     home = Home.from_environment().ensure()
     lock = locks.take(home.root / "worker.lock")
     if lock is None:
         raise SystemExit("another worker already serves this home")
     store = open_store(home.store_url)
     sweep_staging(home)
+    list_starter(store)
     worker = Worker(home, store, Settings.from_environment())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.ending.set())

@@ -197,9 +197,7 @@ class JobSpec(Spec):
                 )
             )
         if self.data.packing and not OBJECTIVES[self.objective.kind].packs:
-            raise SpecError(
-                problem("objective_cannot_pack", field="data.packing", objective=self.objective.kind)
-            )
+            raise SpecError(problem("objective_cannot_pack", field="data.packing", objective=self.objective.kind))
         return self
 
     @property

@@ -53,9 +53,18 @@ class ExportSpec(Spec):
     base: Literal["trained", "original"] = setting(
         "trained", "Base", "trained: the base as the run saw it (dequantised); original: the base's 16-bit weights."
     )
-    min_agreement: float = setting(
-        0.98, "Least agreement", "Share of answer tokens on which export and chat must agree.", ge=0.0, le=1.0
+    min_agreement: float | None = setting(
+        None,
+        "Least agreement",
+        "Share of answer tokens on which export and chat must agree; empty: the stated limit for the base.",
+        ge=0.0,
+        le=1.0,
     )
-    max_kl: float = setting(
-        0.02, "Largest divergence", "Mean KL divergence allowed between chat and export.", unit="nats", ge=0.0, le=100.0
+    max_kl: float | None = setting(
+        None,
+        "Largest divergence",
+        "Mean KL divergence allowed between chat and export; empty: the stated limit for the base.",
+        unit="nats",
+        ge=0.0,
+        le=100.0,
     )

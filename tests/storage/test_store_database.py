@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 def _python(code: str, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def _finished(process: subprocess.Popen[str]) -> str:
@@ -127,6 +127,11 @@ def test_the_log_is_moved_only_after_something_was_written(store: Store, submit:
     assert not store.checkpoint()
 
 
+def test_there_is_no_log_to_move_before_anything_was_opened(tmp_path: Path) -> None:
+    store = Store(make_url(f"sqlite:///{tmp_path / 'store.db'}"))
+    assert not store.checkpoint()
+
+
 def test_the_log_does_not_grow_when_it_is_moved_now_and_then(store: Store, tmp_path: Path) -> None:
     for number in range(60):
         with store.write() as session:
@@ -214,6 +219,24 @@ def test_a_file_that_another_program_holds_is_reported_as_busy(tmp_path: Path) -
     assert caught.value.code == "store_busy"
     blocker.close()
     store.dispose()
+
+
+def test_a_log_that_cannot_be_switched_on_for_another_reason_is_not_waited_for() -> None:
+    class Broken:
+        def execute(self, statement: str) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    with pytest.raises(sqlite3.OperationalError, match="disk"):
+        schema._is_wal(Broken())
+
+
+def test_a_store_that_another_process_migrated_meanwhile_is_left_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([schema.NO_SCHEMA, schema.HEAD])
+    monkeypatch.setattr(schema, "found_schema", lambda connection: next(found))
+    schema.bring_up_to_date(store._reader, store._writer)
+    assert list(found) == []
 
 
 def test_many_threads_may_read_and_write_at_once(store: Store) -> None:

@@ -99,9 +99,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.Double(), nullable=True),
         sa.Column("finished_at", sa.Double(), nullable=True),
         sa.CheckConstraint("(finished_at IS NULL) = (state IN ('queued', 'running'))", name=op.f("ck_job_finished")),
-        sa.CheckConstraint(
-            "(state = 'running') = (owner IS NOT NULL AND lease_until IS NOT NULL)", name=op.f("ck_job_owner")
-        ),
+        sa.CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name=op.f("ck_job_lease")),
+        sa.CheckConstraint("(state = 'running') = (owner IS NOT NULL)", name=op.f("ck_job_owner")),
         sa.CheckConstraint("lane IN ('gpu', 'cpu')", name=op.f("ck_job_lane")),
         sa.CheckConstraint(
             "state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name=op.f("ck_job_state")

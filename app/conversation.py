@@ -1,0 +1,118 @@
+"""A conversation as the browser polls it: whole when something was added, else only the answers that grow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+
+from app import measure
+from app.language import COOKIE, Text, choose, text
+from storage import jobs, messages, processes, workers
+from storage.database import Store
+from storage.errors import NotFound
+from storage.messages import Message
+from storage.targets import BASE, parse_key
+
+MOST_OPEN = 8
+WORKER_SEEN_S = 40.0
+SHORT_STATES = ("queued", "running")
+
+
+def live_conversation(store: Store, request: Request) -> dict[str, Any]:
+    """Return what is new in `id` for a reader who knows all up to message `after` and waits for the answers `open`.
+
+    Raises:
+        NotFound, ValueError: there is no such conversation.
+    """
+    t = text(choose(request.cookies.get(COOKIE), request.headers.get("accept-language")))
+    asked = request.query_params
+    number, after = int(asked["id"]), int(asked.get("after") or -1)
+    waits = [int(part) for part in asked.get("open", "").split(",") if part][:MOST_OPEN]
+    with store.read() as session:
+        newest = messages.newest(session, number)
+        if newest is None:
+            raise NotFound("conversation", number)
+        anew = newest != after
+        found = messages.transcript(session, number) if anew else messages.several(session, waits)
+        names = _Names(session, t)
+        return {
+            "id": number,
+            "anew": anew,
+            "newest": newest,
+            "messages": [_document(session, one, names, t) for one in found if one.conversation_id == number],
+        }
+
+
+def _document(session: Session, one: Message, names: _Names, t: Text) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "turn": one.turn,
+        "slot": one.slot,
+        "role": one.role,
+        "content": one.content,
+        "state": one.state,
+        "open": one.state in SHORT_STATES,
+        "who": names.of(one.target, one.base_key) if one.target else "",
+        "note": _waiting(session, one, t) if one.state == "queued" else facts(one, t),
+        "problem": reason(one, t) if one.state == "failed" else "",
+    }
+
+
+class _Names:
+    """What targets are called; each job is looked up once."""
+
+    def __init__(self, session: Session, t: Text) -> None:
+        self._session, self._t = session, t
+        self._known: dict[str, str] = {}
+
+    def of(self, target: str, base_key: str | None) -> str:
+        if target not in self._known:
+            self._known[target] = name_of(self._session, target, self._t)
+        form = parse_key(base_key)[1] if base_key and target.startswith(BASE) else "none"
+        return self._known[target] + (f" · {self._t(f'choice.quantization.{form}')}" if form != "none" else "")
+
+
+def name_of(session: Session, target: str, t: Text) -> str:
+    """Return what people call a target: a base by its model, a checkpoint by its run and step."""
+    if target.startswith(BASE):
+        return t("chat.base", model=target.removeprefix(BASE))
+    number, _, step = target.partition("@")
+    try:
+        name = jobs.get(session, int(number)).name
+    except NotFound:
+        name = t("chat.run_gone", id=number)
+    return t("chat.checkpoint", run=name, step=step)
+
+
+def facts(one: Message, t: Text) -> str:
+    """Return the small print of an answer: tokens, speed, seed, how it ended."""
+    if one.role != "assistant":
+        return ""
+    parts = [t("chat.tokens", n=one.num_tokens)] if one.num_tokens else []
+    if one.seconds and one.num_tokens > 1:
+        parts.append(t("chat.speed", rate=measure.number(one.num_tokens / one.seconds, 2)))
+    if one.params.get("temperature"):
+        parts.append(t("chat.seed_was", seed=one.params.get("seed", 0)))
+    if one.stopped_by in ("length", "stop"):
+        parts.append(t(f"chat.stopped_by.{one.stopped_by}"))
+    return " · ".join(parts)
+
+
+def reason(one: Message, t: Text) -> str:
+    """Return why an answer failed and what to do."""
+    code, values = str(one.reason), {"code": one.reason, **one.values}
+    what = t.either(f"chat.reason.{code}", f"problem.{code}.what", f"reason.{code}", "chat.reason.other", **values)
+    fixes = (f"problem.{code}.fix", f"chat.fix.{code}")
+    fix = t.either(*fixes, **values) if any(map(t.has, fixes)) else t("chat.fix.other")
+    return f"{what} {fix}"
+
+
+def _waiting(session: Session, one: Message, t: Text) -> str:
+    """Return what an answer waits for."""
+    found = next((process for process in processes.listing(session) if process.base_key == one.base_key), None)
+    if found is not None:
+        return t("chat.waiting.loading" if found.state == "loading" else "chat.waiting.turn")
+    lives = workers.live(session, within_s=WORKER_SEEN_S)
+    return t("chat.waiting.start" if lives else "chat.waiting.no_worker")

@@ -1,0 +1,188 @@
+"""What the Data page shows of a dataset: the list, the head, its rows, its problems, and a row as the model sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from app.language import Text
+from app.measure import number, size
+from app.render import (
+    Html,
+    TokenLabels,
+    button_link,
+    card,
+    chip,
+    facts,
+    join,
+    key_values,
+    link,
+    note,
+    safe,
+    table,
+    tag,
+    tokens,
+    transcript,
+)
+from app.rows import Row
+from engine.specs.problem import Problem
+from storage.datasets import Version
+
+VIEWS = ("rows", "tokens", "problems")
+PAGE_ROWS = 5
+SIDES = ("chosen", "rejected")
+
+
+def address(**query: Any) -> str:
+    """Return the address of a view of the page."""
+    return f"/data?{urlencode({key: value for key, value in query.items() if value is not None})}"
+
+
+def goto(label: object, *, cls: str | None = None, current: bool = False, **query: Any) -> Html:
+    """Return a link that changes the selection without loading the page anew."""
+    href = address(**query)
+    return link(label, href, cls=cls, data_select=href.partition("?")[2], aria_current="true" if current else None)
+
+
+def listing(versions: Iterable[Version], current: str | None, t: Text) -> Html:
+    """Return the datasets, the chosen one marked."""
+    return tag("div", *(_entry(one, one.name == current, t) for one in versions), cls="at-runs")
+
+
+def _entry(one: Version, current: bool, t: Text) -> Html:
+    kind = chip(t(f"row_kind.{one.row_kind}"))
+    line = tag("span", tag("strong", one.name), kind, cls="at-run-line")
+    about = t("data.entry", version=one.version, rows=number(one.usable_rows))
+    return goto(join([line, tag("span", about, cls="at-soft")]), cls="at-run", current=current, dataset=one.name)
+
+
+def head(one: Version, view: str, t: Text) -> Html:
+    """Return what a dataset is: figures, what to know about it, and the way to its views."""
+    counts: list[tuple[object, object]] = [
+        (t("data.rows"), number(one.rows)),
+        (t("data.usable"), number(one.usable_rows)),
+    ]
+    held_out = one.statistics.get("splits", {}).get("test")
+    if held_out:
+        counts.append((t("data.held_out"), number(held_out)))
+    if one.statistics.get("duplicates") is not None:
+        counts.append((t("data.duplicates"), number(one.statistics["duplicates"])))
+    counts.append((t("data.problems"), number(one.problem_count)))
+    train = button_link(t("data.train"), f"/train?{urlencode({'dataset': one.name})}", primary=True)
+    about = t("data.about", version=one.version, source=one.source_name, size=size(one.bytes))
+    chips = join([chip(t(f"format.{one.format}"), "good"), chip(t(f"row_kind.{one.row_kind}"))], " ")
+    top = tag("div", facts(counts), train, cls="at-head-line")
+    first = card(tag("p", about, cls="at-soft at-small at-under"), top, title=one.name, aside=chips)
+    return join([first, _warnings(one, t), _views(one, view, t)])
+
+
+def _warnings(one: Version, t: Text) -> Html:
+    found = [t.problem(Problem.from_dict(item)) for item in one.warnings]
+    return (
+        tag("div", *(note("", f"{what} {fix}".strip(), tone="waiting") for what, fix in found), cls="at-stack")
+        if found
+        else Html("")
+    )
+
+
+def _views(one: Version, view: str, t: Text) -> Html:
+    shown = [name for name in VIEWS if name != "problems" or one.problem_count]
+    links = (goto(t(f"data.view.{name}"), current=name == view, dataset=one.name, view=name) for name in shown)
+    return tag("nav", *links, cls="at-tabs", aria_label=t("data.views"))
+
+
+def lengths(one: Version, t: Text) -> Html:
+    """Return how long the rows are."""
+    names = ("turns", "prompt_characters", "answer_characters")
+    known = [(name, one.statistics[name]) for name in names if isinstance(one.statistics.get(name), Mapping)]
+    lines = [
+        (t(f"data.{name}"), t("data.spread", **{key: number(value) for key, value in spread.items()}))
+        for name, spread in known
+    ]
+    return card(key_values(lines), title=t("data.lengths")) if lines else Html("")
+
+
+def rows(one: Version, found: Sequence[Row], start: int, t: Text) -> Html:
+    """Return a page of rows, each with the way to its tokens."""
+    cards = (_row(one, row, start + place, t) for place, row in enumerate(found))
+    return tag("div", *cards, pager(one, start, PAGE_ROWS, t, view="rows"), lengths(one, t), cls="at-stack")
+
+
+def _row(one: Version, row: Row, place: int, t: Text) -> Html:
+    see = goto(t("data.see_tokens"), dataset=one.name, view="tokens", row=place + 1)
+    held_out = chip(t("data.held_out_row")) if row.get("split") == "test" else ""
+    return card(_text_of(row, t), title=t("data.row", n=number(place + 1)), aside=join([held_out, see], " "))
+
+
+def _text_of(row: Row, t: Text) -> Html:
+    if "messages" in row:
+        return transcript(row["messages"], t)
+    sides = (
+        tag("div", tag("h3", t(f"data.{side}")), transcript(row[side], t), cls=f"at-side at-{side}") for side in SIDES
+    )
+    return join([transcript(row["prompt"], t), tag("div", *sides, cls="at-pair")])
+
+
+def pager(one: Version, start: int, step: int, t: Text, *, view: str) -> Html:
+    """Return the links to the first, previous, next and last rows."""
+    total = one.usable_rows
+    last = max(0, (total - 1) // step * step)
+    places = (("first", 0), ("previous", max(0, start - step)), ("next", min(last, start + step)), ("last", last))
+    links = [_turn_to(t(f"data.{name}"), one, place, place != start, view=view) for name, place in places]
+    end = min(total, start + step)
+    here = (
+        t("data.row_of", n=number(end), total=number(total))
+        if step == 1
+        else t("data.rows_of", first=number(start + 1), last=number(end), total=number(total))
+    )
+    return tag(
+        "nav", *links[:2], tag("span", here, cls="at-soft"), *links[2:], cls="at-pager", aria_label=t("data.pages")
+    )
+
+
+def _turn_to(label: str, one: Version, place: int, leads: bool, *, view: str) -> Html:
+    if not leads:
+        return tag("span", label, cls="at-button at-small at-off", aria_disabled="true")
+    return goto(label, cls="at-button at-small", dataset=one.name, view=view, row=place + 1)
+
+
+def row_tokens(one: Version, place: int, answer: Mapping[str, Any], t: Text) -> Html:
+    """Return a row as the model sees it: each sequence with its tokens coloured."""
+    sequences = answer.get("sequences", ())
+    parts = [pager(one, place, 1, t, view="tokens")]
+    if len(sequences) > 1 and one.row_kind == "conversation":
+        parts.append(note("", t("data.several_sequences", n=len(sequences)), tone="plain"))
+    parts += [_sequence(each, place, t) for each in sequences]
+    return tag("div", *parts, cls="at-stack")
+
+
+def _sequence(each: Mapping[str, Any], place: int, t: Text) -> Html:
+    counts = t("data.token_counts", **{key: number(each[key]) for key in ("num_tokens", "num_trained", "num_cut")})
+    shown = [{**token, "cut": token.get("state") == "cut"} for token in each["tokens"]]
+    name = t(f"data.{each['name']}") if each.get("name") in SIDES else ""
+    title = " · ".join(part for part in (t("data.row_as_seen", n=number(place + 1)), name) if part)
+    return card(tokens({"tokens": shown}, TokenLabels.of(t)), title=title, aside=counts)
+
+
+def problem_table(found: Iterable[Problem], count: int, t: Text) -> Html:
+    """Return what is wrong, line by line: where, what, and how to fix it."""
+    listed = list(found)
+    lines = ((_line(one), one.where.field or "", *t.problem(one)) for one in listed)
+    head_ = [t("data.line"), t("data.field"), t("data.what"), t("data.fix")]
+    more = (
+        tag("p", t("data.more_problems", n=number(count), shown=number(len(listed))), cls="at-soft")
+        if count > len(listed)
+        else ""
+    )
+    return join([table(head_, lines), more])
+
+
+def _line(one: Problem) -> Html:
+    return safe(one.where.line if one.where.line is not None else "")
+
+
+def problems(one: Version, t: Text) -> Html:
+    """Return the problems of a version."""
+    found = [Problem.from_dict(item) for item in one.problems]
+    return card(problem_table(found, one.problem_count, t), title=t("data.problem_rows", n=number(one.problem_count)))

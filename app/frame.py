@@ -1,0 +1,100 @@
+"""The frame around every page: the rail with the pages, the worker, language and theme; and how a page is addressed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+from gradio.context import get_blocks_context
+
+from app.icons import MARK, icon
+from app.language import LANGUAGES
+from app.panel import Panel
+from app.render import Html, link, safe, tag
+from app.ui import Ui
+
+HEAD = """<meta name="color-scheme" content="light dark">
+<link rel="icon" href="/studio/logo.svg" type="image/svg+xml">
+<link rel="stylesheet" href="/studio/studio.css">
+<script src="/studio/app.js"></script>
+<script src="/studio/charts.js" defer></script>
+<script src="/studio/curves.js" defer></script>
+<script src="/studio/chat.js" defer></script>"""
+
+
+def address(name: str) -> str:
+    """Return the path of a page."""
+    return "/" if name == "home" else f"/{name}"
+
+
+@contextmanager
+def page(ui: Ui, name: str, names: Sequence[str]) -> Iterator[None]:
+    """Draw the rail, and put what is built inside into the main part."""
+    gr.Navbar(visible=False)
+    Panel(_rail(ui, name, names), elem_id="at-rail")
+    with gr.Column(elem_id="at-main", elem_classes=[f"at-page-{name}"]):
+        yield
+
+
+def _rail(ui: Ui, current: str, names: Sequence[str]) -> Html:
+    pages = (
+        link(
+            tag("span", icon(name), tag("span", ui.t(f"page.{name}"), cls="at-word")),
+            address(name),
+            aria_current="page" if name == current else None,
+            title=ui.t(f"page.{name}"),
+        )
+        for name in names
+    )
+    brand = link(tag("span", MARK, tag("span", "Atelier", cls="at-word")), "/", cls="at-brand", aria_label="Atelier")
+    skip = link(ui.t("frame.skip"), "#at-main", cls="at-skip")
+    worker = tag("div", id="at-worker", role="status", aria_live="polite")
+    foot = tag("div", worker, _switches(ui), cls="at-foot")
+    return safe(skip) + tag("nav", brand, *pages, aria_label=ui.t("frame.pages")) + foot
+
+
+def _switches(ui: Ui) -> Html:
+    other = next(name for name in LANGUAGES if name != ui.language)
+    label = LANGUAGES[other]
+    language = tag(
+        "button", icon("language"), tag("span", label, cls="at-word"), type="button", title=label, data_language=other, lang=other
+    )
+    theme = tag(
+        "button",
+        icon("theme"),
+        tag("span", ui.t("frame.theme"), cls="at-word"),
+        type="button",
+        title=ui.t("frame.theme"),
+        data_theme_switch=True,
+    )
+    return tag("div", language, theme, cls="at-switches")
+
+
+def on_load(handler: Callable[..., Any], *, inputs: Any = None, outputs: Any = None) -> None:
+    """Run a handler when the page that is being built is opened. It may take a `gr.Request` to read the address."""
+    blocks = get_blocks_context()
+    assert blocks is not None
+    blocks.load(handler, inputs, outputs, show_progress="hidden", queue=False, api_visibility="private")
+
+
+def every(seconds: float, handler: Callable[..., Any], *, inputs: Any = None, outputs: Any = None) -> gr.Timer:
+    """Run a handler again and again while the page is open; it returns `gr.skip()` where nothing changed."""
+    timer = gr.Timer(seconds)
+    timer.tick(handler, inputs, outputs, show_progress="hidden", queue=False, api_visibility="private")
+    return timer
+
+
+def selection() -> gr.Textbox:
+    """Return the hidden field that follows the address.
+
+    A link with `data_select="12"` puts 12 into it and its own href into the address, without loading the page anew;
+    its `change` event tells the page. A plain load of the same address must give the same: see `on_load`.
+    """
+    return gr.Textbox(elem_id="at-selection", visible="hidden", show_label=False, container=False)
+
+
+def go(to: str) -> Html:
+    """Return what takes the browser to another page, once it is put into a panel."""
+    return tag("div", link("…", to, data_go=True))

@@ -1,0 +1,91 @@
+"""What the Data page shows of an import: how far it is, what came of it, or why nothing did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from app import datacard
+from app.measure import number
+from app.render import Html, bar, card, chip, facts, join, tag
+from app.ui import Ui
+from engine.specs.problem import Problem
+from storage.datasets import Version
+from storage.jobs import Job
+from storage.states import State
+
+TONES = {
+    State.SUCCEEDED: "good",
+    State.FAILED: "bad",
+    State.RUNNING: "accent",
+    State.QUEUED: "waiting",
+    State.CANCELLED: "plain",
+}
+
+
+def html(found: Iterable[tuple[Job, Version | None]], ui: Ui) -> Html:
+    """Return the imports with what they made."""
+    return tag("div", *(_one(job, made, ui) for job, made in found), cls="at-stack")
+
+
+def _one(job: Job, made: Version | None, ui: Ui) -> Html:
+    t = ui.t
+    body = BODIES.get(job.state, _nothing)(job, made, ui)
+    title = str(job.spec.get("source_name") or job.name)
+    return card(body, title=title, aside=chip(t(f"import.{job.state}"), TONES[job.state]), tone=TONES[job.state])
+
+
+def _moving(job: Job, _made: Version | None, ui: Ui) -> Html:
+    t = ui.t
+    total = job.progress_total
+    share = job.progress_step / total if job.progress_step is not None and total else None
+    said = (
+        t.either(f"phase.{job.phase}")
+        if job.phase and t.has(f"phase.{job.phase}")
+        else t("import.waits" if job.state == State.QUEUED else "import.reads")
+    )
+    if job.progress_step and not total:
+        said = t("import.rows_read", n=number(job.progress_step))
+    return join([bar(share, label=job.name), tag("p", said, cls="at-soft at-small")])
+
+
+def _made(job: Job, made: Version | None, ui: Ui) -> Html:
+    t = ui.t
+    if made is None:
+        return tag("p", t("import.gone"), cls="at-soft")
+    counts = [(t("data.rows"), number(made.rows)), (t("data.usable"), number(made.usable_rows))]
+    if made.statistics.get("duplicates") is not None:
+        counts.append((t("data.duplicates"), number(made.statistics["duplicates"])))
+    links = [datacard.goto(t("import.open", name=made.name, version=made.version), dataset=made.name)]
+    if made.problem_count:
+        told = t("import.problems", n=number(made.problem_count))
+        links.append(datacard.goto(told, dataset=made.name, view="problems"))
+    return join([facts(counts), tag("p", join(links, " · "), cls="at-links")])
+
+
+def _failed(job: Job, _made: Version | None, ui: Ui) -> Html:
+    found = [Problem.from_dict(item) for item in _listed(job.values)]
+    first = found[0] if found else None
+    what = ui.t.problem(first) if first and first.code == job.reason else (ui.reason(job.reason, job.values), "")
+    said = tag("p", join([tag("strong", what[0]), what[1]], " "))
+    rest = [one for one in found if one is not first or one.code != job.reason]
+    count = int(job.values.get("count") or len(rest)) if rest else 0
+    return join(
+        [
+            said,
+            datacard.problem_table(rest, count, ui.t) if rest else "",
+            tag("p", ui.t("import.nothing_stored"), cls="at-soft at-small"),
+        ]
+    )
+
+
+def _listed(values: Mapping[str, Any]) -> list[Any]:
+    found = values.get("problems")
+    return found if isinstance(found, list) else []
+
+
+def _nothing(_job: Job, _made: Version | None, ui: Ui) -> Html:
+    return tag("p", ui.t("import.nothing_stored"), cls="at-soft")
+
+
+BODIES = {State.QUEUED: _moving, State.RUNNING: _moving, State.SUCCEEDED: _made, State.FAILED: _failed}

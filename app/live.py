@@ -1,0 +1,101 @@
+"""Live figures as plain JSON, for the charts and the rail. Every route is a pure read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from app.conversation import live_conversation
+from app.curves import metric_names
+from app.language import COOKIE, Text, choose, text
+from app.render import Html, tag
+from storage import checkpoints, jobs, metrics, workers
+from storage.database import Store
+from storage.errors import NotFound
+from storage.states import FINAL, State
+
+MOST_POINTS = 2000
+MOST_RUNS = 8
+WORKER_SEEN_S = 40.0
+"""A worker renews its row more often than this."""
+
+
+def routes(store: Store) -> list[Route]:
+    """Return the live routes over a store."""
+    return [
+        Route("/live/metrics", _answer(store, live_metrics)),
+        Route("/live/rail", _answer(store, live_rail)),
+        Route("/live/conversation", _answer(store, live_conversation)),
+    ]
+
+
+def _answer(store: Store, read: Callable[[Store, Request], dict[str, Any]]) -> Callable[[Request], Any]:
+    async def route(request: Request) -> Response:
+        try:
+            found = await run_in_threadpool(read, store, request)
+        except (NotFound, ValueError, KeyError):
+            return JSONResponse({"error": "not found"}, status_code=404)
+        return JSONResponse(found, headers={"cache-control": "no-store"})
+
+    return route
+
+
+def live_metrics(store: Store, request: Request) -> dict[str, Any]:
+    """Return the new points of the runs asked for: `run=12&after=VERSION.GENERATION`, both once per run."""
+    asked = request.query_params
+    runs = [int(value) for value in asked.getlist("run")][:MOST_RUNS]
+    known = [*asked.getlist("after"), *[""] * len(runs)]
+    with store.read() as session:
+        return {"runs": [_curves(session, run, _cursor(after)) for run, after in zip(runs, known, strict=False)]}
+
+
+def _cursor(text: str) -> tuple[int, int]:
+    version, _, generation = text.partition(".")
+    return (int(version), int(generation)) if version and generation else (-1, -1)
+
+
+def _curves(session: Any, run: int, after: tuple[int, int]) -> dict[str, Any]:
+    try:
+        job = jobs.get(session, run)
+    except NotFound:
+        return {"run": run, "gone": True}
+    here = metrics.cursor(session, run)
+    anew = here.generation != after[1] or not 0 <= after[0] <= here.version
+    if anew:
+        series = metrics.series(session, run, names=metric_names(job.spec), limit=MOST_POINTS)
+    else:
+        series = metrics.newer(session, run, after=after[0], names=metric_names(job.spec)).series
+    best = checkpoints.best(session, run)
+    return {
+        "run": run,
+        "name": job.name,
+        "live": job.state not in FINAL,
+        "anew": anew,
+        "after": f"{here.version}.{here.generation}",
+        "total": job.progress_total,
+        "best": best.step if best is not None and best.eval_loss is not None else None,
+        "series": series,
+    }
+
+
+def live_rail(store: Store, request: Request) -> dict[str, Any]:
+    """Return the foot of the rail: who would do the work, and how much there is."""
+    t = text(choose(request.cookies.get(COOKIE), request.headers.get("accept-language")))
+    with store.read() as session:
+        living = workers.live(session, within_s=WORKER_SEEN_S)
+        counts = jobs.counts(session)
+    device = living[0].devices[0] if living and living[0].devices else {}
+    return {"html": _worker(t, device, bool(living), counts)}
+
+
+def _worker(t: Text, device: dict[str, Any], lives: bool, counts: dict[State, int]) -> Html:
+    name = str(device.get("name") or t("frame.cpu", cores=device.get("cores", "")))
+    who = t("frame.worker", device=name) if lives else t("frame.no_worker")
+    work = t("frame.work", running=counts[State.RUNNING], queued=counts[State.QUEUED])
+    dot = tag("i", cls=f"at-dot at-{'good' if lives else 'bad'}")
+    return tag("p", dot, tag("span", who, cls="at-word"), title=f"{who} · {work}") + tag("p", work, cls="at-word at-soft")

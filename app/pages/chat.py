@@ -1,0 +1,190 @@
+"""Chat: a base or any checkpoint, one or two side by side. Questions become rows; chat.js draws the rows as they grow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from app import chatview, talk
+from app.frame import every, on_load, selection
+from app.panel import Panel
+from app.render import Html, note
+from app.ui import Ui
+from storage import drafts, messages, processes
+from storage.errors import StoreError
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+LOOK_S = 2.0
+MOST_LISTED = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a question goes with; the order is that of the handlers' last arguments."""
+
+    first: gr.Dropdown
+    second: gr.Dropdown
+    system: gr.Textbox
+    temperature: gr.Slider
+    max_tokens: gr.Number
+    seed: gr.Number
+
+    @property
+    def parts(self) -> list[Any]:
+        return [getattr(self, name) for name in self.__dataclass_fields__]
+
+
+def build(ui: Ui) -> None:
+    """Lay the page out."""
+    t = ui.t
+    chosen = selection()
+    conversation = gr.Textbox(elem_id="at-conversation", visible="hidden", show_label=False)
+    order = gr.Textbox(elem_id="at-order", visible="hidden", show_label=False)
+    known = gr.State([])
+    with gr.Row(elem_classes=["at-split"]):
+        with gr.Column(elem_classes=["at-list"]):
+            Panel(chatview.new_chat(t))
+            listed, memory = Panel(elem_id="at-chats"), Panel(elem_id="at-memory")
+        with gr.Column(elem_classes=["at-detail"]):
+            form = _form(ui)
+            Panel(chatview.transcript(t), elem_id="at-chat-panel")
+            said = Panel(elem_id="at-chat-said")
+            with gr.Row(elem_id="at-composer"):
+                text = gr.Textbox(
+                    show_label=False, placeholder=t("chat.placeholder"), lines=1, max_lines=8, container=False, scale=5, elem_id="at-question"
+                )
+                send = gr.Button(t("chat.send"), variant="primary", scale=0, min_width=96, elem_id="at-send")
+                gr.Button(t("chat.stop"), scale=0, min_width=96, elem_id="at-stop")
+    sending = {"inputs": [conversation, text, *form.parts], "outputs": [conversation, text, said], **QUIET}
+    gr.on([text.submit, send.click], partial(submit, ui), **sending).then(partial(listing, ui), conversation, listed, **QUIET)
+    ordered = order.change(partial(obey, ui), order, said, **QUIET)
+    ordered.then(partial(beside, ui), conversation, [listed, memory], **QUIET)
+    for part in form.parts:
+        part.change(partial(keep, ui), form.parts, None, trigger_mode="always_last", **QUIET)
+    shown = [conversation, known, *form.parts]
+    chosen.change(partial(show, ui), chosen, shown, **QUIET).then(partial(listing, ui), conversation, listed, **QUIET)
+    on_load(partial(load, ui), outputs=[*shown, listed, memory])
+    every(LOOK_S, partial(look, ui), inputs=[known, form.first, form.second], outputs=[known, form.first, form.second, memory])
+
+
+def _form(ui: Ui) -> Form:
+    t = ui.t
+    with gr.Row(elem_classes=["at-pickers"]):
+        first = gr.Dropdown([], label=t("chat.first"), elem_id="at-first", filterable=True)
+        second = gr.Dropdown([], label=t("chat.second"), elem_id="at-second", filterable=True)
+    with gr.Accordion(t("chat.settings"), open=False, elem_id="at-chat-settings"):
+        system = gr.Textbox(label=t("chat.system"), info=t("chat.system.help"), lines=2, max_lines=8)
+        with gr.Row():
+            temperature = gr.Slider(0, 2, step=0.05, label=t("chat.temperature"), info=t("chat.temperature.help"))
+            max_tokens = gr.Number(label=t("chat.length"), info=t("chat.length.help"), precision=0, minimum=1, maximum=4096)
+            seed = gr.Number(label=t("chat.seed"), info=t("chat.seed.help"), precision=0, minimum=0)
+    return Form(first, second, system, temperature, max_tokens, seed)
+
+
+def submit(ui: Ui, conversation: str, text: str, *entered: Any) -> tuple[Any, Any, Html | None]:
+    """Write the question's rows and return at once; the text comes back where it could not be asked."""
+    settings = _settings(entered)
+    if not text.strip():
+        return gr.skip(), gr.skip(), None
+    if not settings["first"]:
+        return gr.skip(), gr.skip(), note("", ui.t("chat.choose_first"), tone="waiting")
+    try:
+        with ui.store.write() as session:
+            number = talk.ask(session, _number(conversation), text, settings)
+    except StoreError as error:
+        return gr.skip(), gr.skip(), chatview.trouble(ui.t, error)
+    return str(number), "", None
+
+
+def obey(ui: Ui, order: str) -> Html | None:
+    """Carry out a button of the transcript, the list or the memory card."""
+    try:
+        with ui.store.write() as session:
+            talk.obey(session, order)
+    except StoreError as error:
+        return chatview.trouble(ui.t, error)
+    return None
+
+
+def keep(ui: Ui, *entered: Any) -> None:
+    """Keep what is entered, for the next reload or restart."""
+    with ui.store.write() as session:
+        if drafts.get(session, talk.PAGE) != (settings := _settings(entered)):
+            drafts.put(session, talk.PAGE, settings)
+
+
+def load(ui: Ui, request: gr.Request) -> tuple[Any, ...]:
+    """Fill the page from its address: `?conversation=5`, or `?target=12@40` for a new one."""
+    asked = request.query_params
+    filled = show(ui, asked.get("conversation", ""), target=asked.get("target"))
+    return (*filled, *beside(ui, filled[0]))
+
+
+def show(ui: Ui, conversation: str, *, target: str | None = None) -> tuple[Any, ...]:
+    """Fill the form for a conversation."""
+    number = _number(conversation)
+    with ui.store.read() as session:
+        number = number if number is not None and messages.newest(session, number) is not None else None
+        options = talk.choices(session, ui.t)
+        settings = talk.settings_of(session, number)
+        if target is not None:
+            settings["first"] = _exact(session, target)
+    values = [value for _, value in options]
+    first = settings["first"] if settings["first"] in values else (values[0] if values else None)
+    second = settings["second"] if settings["second"] in values else ""
+    rest = [settings[name] for name in Form.__dataclass_fields__ if name not in ("first", "second")]
+    pickers = (gr.update(choices=options, value=first), gr.update(choices=_beside(ui, options), value=second))
+    return (str(number or ""), options, *pickers, *rest)
+
+
+def listing(ui: Ui, conversation: str) -> Html:
+    """Return the list of conversations."""
+    with ui.store.read() as session:
+        found = messages.conversations(session, limit=MOST_LISTED)
+    return chatview.conversations(found, _number(conversation), ui.t)
+
+
+def beside(ui: Ui, conversation: str) -> tuple[Html, Html]:
+    """Return the list of conversations and the memory card."""
+    return listing(ui, conversation), memory(ui)
+
+
+def memory(ui: Ui) -> Html:
+    """Return what is in memory."""
+    with ui.store.read() as session:
+        return chatview.memory(processes.listing(session), session, ui.t)
+
+
+def look(ui: Ui, known: talk.Choices, first: str | None, second: str | None) -> tuple[Any, ...]:
+    """Offer checkpoints as they are saved, and show what is in memory now."""
+    with ui.store.read() as session:
+        options = talk.choices(session, ui.t)
+    if [list(one) for one in options] == [list(one) for one in known]:
+        return gr.skip(), gr.skip(), gr.skip(), memory(ui)
+    values = [value for _, value in options]
+    start = first if first in values else (values[0] if values else None)
+    aside = second if second in values else ""
+    return options, gr.update(choices=options, value=start), gr.update(choices=_beside(ui, options), value=aside), memory(ui)
+
+
+def _beside(ui: Ui, options: talk.Choices) -> talk.Choices:
+    return [(ui.t("chat.nobody"), ""), *options]
+
+
+def _settings(entered: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(Form.__dataclass_fields__, entered, strict=True))
+
+
+def _number(conversation: str | None) -> int | None:
+    return int(conversation) if conversation and conversation.isdigit() else None
+
+
+def _exact(session: Any, target: str) -> str:
+    """Make JOB the JOB@STEP that the picker lists; what is not there stays as it is."""
+    try:
+        return talk.resolve(session, target).text if "|" not in target else target
+    except StoreError:
+        return target

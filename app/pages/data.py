@@ -1,0 +1,294 @@
+"""Data: files become datasets; what is in them, what is wrong with them, and what the model sees of each row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import gradio as gr
+
+from app import datacard, dataview, importcard, uploads, watching
+from app.dataview import Tools, Wanted
+from app.form import label_of
+from app.frame import on_load, selection
+from app.panel import Panel
+from app.render import Html, empty, heading, note, problems
+from app.ui import Ui
+from app.uploads import Upload
+from engine.specs.problem import ProblemError
+from storage import datasets
+from storage.datasets import Version
+from storage.errors import StoreError
+from storage.states import FINAL
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+LOOK_AGAIN_S = 0.5
+POLICIES = ("keep_usable", "refuse")
+Updates = dict[Any, Any]
+Before = tuple[str, int] | list[Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The components of the page."""
+
+    file: gr.File
+    name: gr.Textbox
+    policy: gr.Radio
+    samples: gr.Button
+    imports: Panel
+    seen: gr.Button
+    list: Panel
+    head: Panel
+    tools: gr.Row
+    model: gr.Dropdown
+    objective: gr.Dropdown
+    length: gr.Number
+    body: Panel
+    pending: gr.State
+    """The open question for tokens."""
+    drawn: gr.State
+    """Name and version id of the dataset that is shown."""
+    timer: gr.Timer
+    said: Panel
+    manage: gr.Accordion
+    new_name: gr.Textbox
+    rename: gr.Button
+    sure: gr.Checkbox
+    delete: gr.Button
+
+
+def build(ui: Ui) -> None:
+    """Lay the page out."""
+    t = ui.t
+    Panel(heading(t("page.data"), t("data.lead")))
+    chosen = selection()
+    with gr.Row(elem_classes=["at-split"]):
+        with gr.Column(elem_classes=["at-list"]):
+            file = gr.File(label=t("data.drop"), file_count="single", height=132, elem_id="data-file")
+            with gr.Accordion(t("data.options"), open=False):
+                name = gr.Textbox(label=t("field.import.name.label"), info=t("field.import.name.help"), max_lines=1)
+                choices = [(t(f"choice.import.policy.{one}"), one) for one in POLICIES]
+                policy = gr.Radio(
+                    choices, value=POLICIES[0], label=t("field.import.policy.label"), info=t("field.import.policy.help")
+                )
+            samples = gr.Button(t("data.add_samples"), elem_id="add-samples", size="sm")
+            listed = Panel(elem_id="datasets")
+        with gr.Column(elem_classes=["at-detail"]):
+            imports = Panel(elem_id="imports")
+            seen = gr.Button(t("import.put_away"), size="sm", visible=False, elem_classes=["at-quiet"])
+            said, head = Panel(elem_id="data-said"), Panel(elem_id="data-head")
+            with gr.Row(visible=False, elem_classes=["at-tools"]) as tools:
+                model = gr.Dropdown([], label=label_of("model.id", t), elem_id="tokens-model")
+                objective = gr.Dropdown([], label=t("field.objective.kind.label"), elem_id="tokens-objective")
+                length = gr.Number(512, precision=0, label=t("data.length"), elem_id="tokens-length")
+            body = Panel(elem_id="data-body")
+            manage, managed = _manage(ui)
+    timer = gr.Timer(LOOK_AGAIN_S, active=False)
+    above = (file, name, policy, samples, imports, seen, listed, head, tools, model, objective, length)
+    parts = Parts(*above, body, gr.State(), gr.State(), timer, said, manage, *managed)
+    _wire(ui, parts, chosen)
+
+
+def _manage(ui: Ui) -> tuple[gr.Accordion, tuple[gr.Textbox, gr.Button, gr.Checkbox, gr.Button]]:
+    t = ui.t
+    with gr.Accordion(t("data.manage"), open=False, visible=False) as manage:
+        with gr.Row(elem_classes=["at-tools"]):
+            new_name = gr.Textbox(label=t("data.new_name"), max_lines=1, elem_id="new-name")
+            rename = gr.Button(t("data.rename"), size="md", elem_id="rename-dataset")
+        with gr.Row(elem_classes=["at-tools"]):
+            sure = gr.Checkbox(label=t("data.sure"), elem_id="delete-sure")
+            delete = gr.Button(t("data.delete"), variant="stop", interactive=False, elem_id="delete-dataset")
+    return manage, (new_name, rename, sure, delete)
+
+
+def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
+    drawn = [
+        parts.imports,
+        parts.seen,
+        parts.list,
+        parts.head,
+        parts.tools,
+        parts.model,
+        parts.objective,
+        parts.length,
+        parts.body,
+    ]
+    drawn += [parts.pending, parts.drawn, parts.timer, parts.manage, parts.sure, parts.delete, parts.said]
+    settings = [parts.model, parts.objective, parts.length]
+
+    def here(model: str | None, objective: str | None, length: float | None, request: gr.Request) -> Updates:
+        return show(ui, parts, Wanted.of(request.query_params, model, objective, length))
+
+    def elsewhere(query: str, model: str | None, objective: str | None, length: float | None) -> Updates:
+        return show(ui, parts, Wanted.of(dict(parse_qsl(query)), model, objective, length))
+
+    def again(
+        before: Before, pending: int | None, model: str | None, objective: str | None, request: gr.Request
+    ) -> Updates:
+        return look_again(ui, parts, Wanted.of(request.query_params, model, objective), before, pending)
+
+    on_load(here, inputs=settings, outputs=drawn)
+    chosen.change(elsewhere, [chosen, *settings], drawn, trigger_mode="always_last", **QUIET)
+    for one in settings:
+        one.input(here, settings, drawn, trigger_mode="always_last", **QUIET)
+    parts.timer.tick(again, [parts.drawn, parts.pending, parts.model, parts.objective], drawn, **QUIET)
+    parts.file.upload(
+        partial(upload, ui, parts),
+        [parts.file, parts.name, parts.policy],
+        [parts.file, parts.name, parts.said],
+        **QUIET,
+    ).then(here, settings, drawn, **QUIET)
+    parts.samples.click(partial(add_samples, ui), None, [parts.said], **QUIET).then(here, settings, drawn, **QUIET)
+    parts.seen.click(partial(put_away, ui), None, None, **QUIET).then(here, settings, drawn, **QUIET)
+    parts.sure.input(lambda sure: gr.update(interactive=sure), [parts.sure], [parts.delete], **QUIET)
+    parts.rename.click(partial(rename, ui, parts), [parts.drawn, parts.new_name], [*drawn, parts.new_name], **QUIET)
+    parts.delete.click(partial(delete, ui, parts), [parts.drawn, parts.sure], drawn, **QUIET)
+
+
+def show(ui: Ui, parts: Parts, wanted: Wanted, pending: int | None = None) -> Updates:
+    """Draw what the address asks for, and the imports that somebody waits for."""
+    found, one = _above(ui, parts, wanted)
+    if one is None:
+        return {**found, **_nothing(ui, parts, wanted)}
+    body, still, tools = dataview.body(ui, one, wanted, pending)
+    return {
+        **found,
+        **_tools(ui, parts, tools),
+        parts.head: datacard.head(one, wanted.view, ui.t),
+        parts.body: body,
+        parts.pending: still,
+        parts.drawn: (one.name, one.id),
+        parts.manage: gr.update(visible=True),
+        parts.sure: False,
+        parts.delete: gr.update(interactive=False),
+        parts.timer: gr.update(active=found[parts.timer]["active"] or still is not None),
+    }
+
+
+def look_again(ui: Ui, parts: Parts, wanted: Wanted, before: Before, pending: int | None) -> Updates:
+    """Draw anew what may have changed: the imports, the list, and the view if an answer or a new version is there."""
+    found, one = _above(ui, parts, wanted)
+    same = one is not None and before is not None and (one.name, one.id) == tuple(before)
+    if not same:
+        return show(ui, parts, wanted)
+    assert one is not None  # noqa: S101  it is what was drawn before
+    rest = {
+        component: gr.skip()
+        for component in (parts.head, parts.tools, parts.model, parts.objective, parts.length, parts.drawn)
+    }
+    rest |= {component: gr.skip() for component in (parts.manage, parts.sure, parts.delete)}
+    if pending is None:
+        return {**rest, **found, parts.body: gr.skip(), parts.pending: None}
+    body, still, _ = dataview.body(ui, one, wanted, pending)
+    active = found[parts.timer]["active"] or still is not None
+    return {**rest, **found, parts.body: body, parts.pending: still, parts.timer: gr.update(active=active)}
+
+
+def _above(ui: Ui, parts: Parts, wanted: Wanted) -> tuple[Updates, Version | None]:
+    """The imports and the list, and the dataset that the address means: without one, the newest."""
+    with ui.store.read() as session:
+        versions = datasets.listing(session)
+        imports = [(job, dataview.made_by(session, job)) for job in watching.watched(session, uploads.PAGE)]
+    named = wanted.dataset or (versions[0].name if versions else None)
+    one = next((version for version in versions if version.name == named), None)
+    is_open = any(job.state not in FINAL for job, _ in imports)
+    found: Updates = {
+        parts.imports: importcard.html(imports, ui),
+        parts.seen: gr.update(visible=bool(imports) and not is_open),
+        parts.list: datacard.listing(versions, one.name if one else None, ui.t),
+        parts.timer: gr.update(active=is_open),
+        parts.said: gr.skip(),
+    }
+    return found, one
+
+
+def _nothing(ui: Ui, parts: Parts, wanted: Wanted) -> Updates:
+    gone = wanted.dataset is not None
+    text = ui.t("data.not_there", name=wanted.dataset) if gone else ui.t("data.empty")
+    return {
+        **_tools(ui, parts, None),
+        parts.head: Html(""),
+        parts.body: empty(ui.t("data.gone_title" if gone else "data.empty_title"), text),
+        parts.pending: None,
+        parts.drawn: None,
+        parts.manage: gr.update(visible=False),
+        parts.sure: False,
+        parts.delete: gr.update(interactive=False),
+    }
+
+
+def _tools(ui: Ui, parts: Parts, tools: Tools | None) -> Updates:
+    if tools is None:
+        kept = {one: gr.skip() for one in (parts.model, parts.objective, parts.length)}
+        return {**kept, parts.tools: gr.update(visible=False)}
+    objectives = [(ui.t(f"objective.{kind}"), kind) for kind in tools.objectives]
+    return {
+        parts.tools: gr.update(visible=True),
+        parts.model: gr.update(choices=tools.models, value=tools.model),
+        parts.objective: gr.update(choices=objectives, value=tools.objective, visible=len(objectives) > 1),
+        parts.length: gr.skip(),
+    }
+
+
+def upload(ui: Ui, parts: Parts, path: str | None, name: str, policy: str) -> Updates:
+    """Take a dropped file in and queue its import."""
+    if path is None:
+        return {parts.file: None, parts.name: gr.skip(), parts.said: gr.skip()}
+    said = Html("")
+    try:
+        uploads.take_in(ui, Upload(Path(path), name.strip(), policy))
+    except ProblemError as error:
+        said = _refused(ui, error)
+    finally:
+        uploads.forget_original(ui, Path(path))
+    return {parts.file: None, parts.name: "", parts.said: said}
+
+
+def add_samples(ui: Ui) -> Html:
+    """Queue the import of the sample datasets."""
+    try:
+        uploads.add_samples(ui)
+    except ProblemError as error:
+        return _refused(ui, error)
+    return Html("")
+
+
+def put_away(ui: Ui) -> None:
+    """Stop showing the imports that have ended."""
+    with ui.store.write() as session:
+        watching.put_away(session, uploads.PAGE)
+
+
+def rename(ui: Ui, parts: Parts, drawn: Before, new_name: str) -> Updates:
+    """Give the dataset that is shown another name."""
+    if drawn is None:
+        return {parts.said: gr.skip()}
+    try:
+        name = dataview.rename(ui, drawn[0], new_name)
+    except (ProblemError, StoreError) as error:
+        return {parts.said: _refused(ui, error)}
+    moved = dataview.moved(datacard.address(dataset=name))
+    said = note("", ui.t("data.renamed", name=name), tone="good", action=moved)
+    return {**show(ui, parts, Wanted(dataset=name)), parts.new_name: "", parts.said: said}
+
+
+def delete(ui: Ui, parts: Parts, drawn: Before, sure: bool) -> Updates:
+    """Delete the dataset that is shown with its files, after it was confirmed."""
+    if drawn is None or not sure:
+        return {parts.said: gr.skip()}
+    try:
+        dataview.delete(ui, drawn[0])
+    except StoreError as error:
+        return {parts.said: _refused(ui, error)}
+    said = note("", ui.t("data.deleted", name=drawn[0]), tone="good", action=dataview.moved("/data"))
+    return {**show(ui, parts, Wanted()), parts.said: said}
+
+
+def _refused(ui: Ui, error: ProblemError | StoreError) -> Html:
+    if isinstance(error, ProblemError):
+        return note(ui.t("data.refused"), problems(error.problems, ui.t), tone="bad")
+    return note(ui.t("data.refused"), ui.reason(error.code, error.values), tone="bad")

@@ -1,0 +1,47 @@
+"""Deleting a job: its rows, then its files, found by its id alone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from engine.specs.home import Home
+from storage import jobs
+from storage.database import Store
+
+
+def folders_of(home: Home, job_id: int) -> list[Path]:
+    """Return where a job may have left files."""
+    return [home.runs / str(int(job_id)), home.exports / str(int(job_id)), home.log(int(job_id))]
+
+
+def size_of(store: Store, home: Home, job_id: int) -> int:
+    """Return the bytes that deleting a job frees.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    with store.read() as session:
+        jobs.get(session, job_id)
+    return sum(_bytes(path) for path in folders_of(home, job_id))
+
+
+def delete_job(store: Store, home: Home, job_id: int) -> None:
+    """Delete a job that has ended. Rows go first: files without a row are garbage, a row without files is a lie.
+
+    Raises:
+        NotFound, Conflict: there is no such job, it has not ended, or another one needs it.
+    """
+    with store.write() as session:
+        jobs.delete(session, job_id)
+    for path in folders_of(home, job_id):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _bytes(path: Path) -> int:
+    if path.is_dir():
+        return sum(one.lstat().st_size for one in path.rglob("*") if one.is_file())
+    return path.stat().st_size if path.is_file() else 0

@@ -1,0 +1,136 @@
+"""The tabs of a run: what happened, its checkpoints, its answers, and its settings beside those of another run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sqlalchemy.orm import Session
+
+from app.language import Text
+from app.measure import number, size, when
+from app.render import Html, button_link, card, chip, code, empty, events, log, table, tag
+from app.ui import Ui
+from storage import checkpoints, jobs
+from storage.jobs import Event, Job
+
+TAIL_BYTES = 24_000
+MOST_LINES = 200
+TONES = {"failed": "bad", "succeeded": "good"}
+
+
+def happened(ui: Ui, session: Session, job: Job, now: float) -> Html:
+    """Return the log: events as sentences, then the last lines that the processes printed."""
+    items = [(when(ui.t, one.at, now), _sentence(ui, one), _tone(one)) for one in jobs.events(session, job.id)]
+    lines = tail(ui.home.log(job.id))
+    printed = card(log(lines), title=ui.t("runs.printed")) if lines else ""
+    return tag("div", card(events(reversed(items)), title=ui.t("runs.events")), printed, cls="at-stack")
+
+
+def _sentence(ui: Ui, event: Event) -> str:
+    t, data = ui.t, dict(event.data)
+    if "bytes" in data:
+        data["bytes"] = size(data["bytes"])
+    data["reason"] = ui.reason(data.get("reason")) if data.get("reason") else ""
+    state = data.get("state")
+    held = ".held" if data.get("held") else ""
+    keys = (f"event.{event.kind}.{state}{held}", f"event.{event.kind}.{state}", f"event.{event.kind}", "event.other")
+    return t.either(*keys, kind=event.kind, **data).strip()
+
+
+def _tone(event: Event) -> str:
+    return TONES.get(str(event.data.get("state")), "plain")
+
+
+def tail(path: Path) -> list[str]:
+    """Return the last lines of a log; none where nothing was printed."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    # A progress bar redraws its line with a carriage return: what it showed last is kept.
+    return [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n") if line.strip()][-MOST_LINES:]
+
+
+def saved(t: Text, session: Session, job: Job, now: float) -> Html:
+    """Return the checkpoints, newest first."""
+    found = checkpoints.listing(session, job.id)
+    if not found:
+        return empty(t("runs.no_checkpoints"), t("runs.no_checkpoints_text"))
+    best = checkpoints.best(session, job.id)
+    head = [t("runs.column.step"), t("runs.eval_loss"), t("runs.column.size"), t("runs.column.saved"), ""]
+    rows = []
+    for one in reversed(found):
+        target = f"{job.id}@{one.step}"
+        mark = chip(t("runs.best"), "good") if best is not None and best.id == one.id else ""
+        chat = button_link(t("page.chat"), f"/chat?target={target}", small=True)
+        export = button_link(t("page.export"), f"/export?target={target}", small=True)
+        step = tag("span", number(one.step), " ", mark)
+        rows.append([step, number(one.eval_loss), size(one.bytes), when(t, one.created_at, now), tag("span", chat, " ", export)])
+    return card(table(head, rows))
+
+
+def answers(t: Text, job: Job) -> Html:
+    """Return the answers of base and tuned model to held-out rows, side by side."""
+    found = (job.result or {}).get("answers") or []
+    if not found:
+        return empty(t("runs.no_answers"), t("runs.no_answers_text"))
+    return tag("div", *(_answer(t, place, one) for place, one in enumerate(found, 1)), cls="at-stack")
+
+
+def _answer(t: Text, place: int, one: Mapping[str, Any]) -> Html:
+    expected = str(one.get("expected", ""))
+    parts = [_said(t(f"runs.answer.{name}"), str(one.get(name, "")), expected, name) for name in ("expected", "base", "tuned")]
+    prompt = tag("pre", one.get("prompt", ""))
+    return card(prompt, tag("div", *parts, cls="at-pair"), title=t("runs.answer.row", n=place))
+
+
+def _said(title: str, text: str, expected: str, name: str) -> Html:
+    same = name != "expected" and text.strip() == expected.strip()
+    return tag("div", tag("h3", title), tag("pre", text or "–"), cls="at-same" if same else None)
+
+
+def settings(t: Text, job: Job, others: Sequence[Job]) -> Html:
+    """Return the run's spec as YAML, and above it what is different in the overlaid runs."""
+    copied = tag("button", t("runs.copy"), type="button", cls="at-button at-small", data_copy="#at-yaml code")
+    text = yaml.safe_dump(_without_empty(job.spec), sort_keys=False, allow_unicode=True)
+    whole = card(tag("div", code(text), id="at-yaml"), title=t("runs.spec"), aside=copied)
+    return tag("div", *(_difference(t, job, other) for other in others), whole, cls="at-stack")
+
+
+def _difference(t: Text, job: Job, other: Job) -> Html:
+    rows = [(path, _shown(here), _shown(there)) for path, here, there in differences(job.spec, other.spec)]
+    title = t("runs.difference", name=other.name)
+    body = table([t("runs.column.setting"), job.name, other.name], rows) if rows else tag("p", t("runs.no_difference"))
+    return card(body, title=title)
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return the settings in which two specs differ, by their path; the name is not one of them."""
+    here, there = dict(_flat(one)), dict(_flat(other))
+    paths = [*here, *(path for path in there if path not in here)]
+    return [(path, here.get(path), there.get(path)) for path in paths if path != "name" and here.get(path) != there.get(path)]
+
+
+def _flat(spec: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in spec.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{at}{key}.")
+        else:
+            yield f"{at}{key}", value
+
+
+def _shown(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+def _without_empty(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_empty(value) if isinstance(value, Mapping) else value for key, value in spec.items() if value is not None
+    }

@@ -1,0 +1,184 @@
+"""The head of a chosen run: where it stands, how long it still takes, and its main figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.language import Text
+from app.measure import duration, number, short, size, when
+from app.render import Html, bar, button_link, card, chip, facts, note, problems, tag
+from app.run_list import state_words, subtitle
+from app.ui import Ui
+from engine.advice.advice import Advice
+from engine.advice.diagnosis import diagnose
+from engine.specs.problem import Problem
+from storage import checkpoints, jobs, metrics
+from storage.checkpoints import Checkpoint
+from storage.jobs import Job
+from storage.metrics import Series
+from storage.states import FINAL, State
+
+DIAGNOSIS_POINTS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All that the head of a run shows, read in one transaction."""
+
+    job: Job
+    position: int | None
+    latest: dict[str, tuple[int, float | None]]
+    series: Series
+    pace_s: float | None
+    best: Checkpoint | None
+    last: Checkpoint | None
+
+
+def standing(session: Session, job_id: int) -> Standing:
+    """Read a run. Raises NotFound where there is none."""
+    job = jobs.get(session, job_id)
+    saved = checkpoints.listing(session, job_id)
+    return Standing(
+        job=job,
+        position=jobs.queue_position(session, job_id),
+        latest=metrics.latest(session, job_id),
+        series=metrics.series(session, job_id, limit=DIAGNOSIS_POINTS),
+        pace_s=metrics.pace_s(session, job_id) if job.state == State.RUNNING else None,
+        best=checkpoints.best(session, job_id),
+        last=saved[-1] if saved else None,
+    )
+
+
+def head(ui: Ui, found: Standing, now: float) -> Html:
+    """Return the card at the top of a run."""
+    t, job = ui.t, found.job
+    words, tone = state_words(t, job, found.position, now)
+    name = tag("div", tag("h2", job.name), tag("span", _about(t, job, now), cls="at-soft"))
+    top = tag("div", name, chip(words, tone), cls="at-card-head at-run-head")
+    return card(top, _progress(t, found), facts(_facts(t, found)))
+
+
+def _about(t: Text, job: Job, now: float) -> str:
+    if job.started_at is None:
+        times = t("runs.submitted", at=when(t, job.created_at, now))
+    else:
+        times = t("runs.started", at=when(t, job.started_at, now))
+    tries = t("runs.attempt", n=job.attempt) if job.attempt > 1 else ""
+    return " · ".join(part for part in (f"#{job.id}", subtitle(t, job.spec), times, tries) if part)
+
+
+def _progress(t: Text, found: Standing) -> Html:
+    job = found.job
+    if job.progress_total is None:
+        return tag("div", bar(None, label=t("runs.progress")), cls="at-progress") if job.state == State.RUNNING else tag("div", cls="at-progress")
+    step, total = job.progress_step or 0, job.progress_total
+    share = step / total if total else 1.0
+    left, right = [t("runs.step", step=number(step), total=number(total))], []
+    if epoch := _epoch(job, share):
+        left.append(t("runs.epoch", epoch=epoch, epochs=number((job.spec.get("training") or {}).get("epochs"))))
+    if found.pace_s is not None and step < total:
+        right.append(t("runs.left", time=duration(t, found.pace_s * (total - step))))
+    if job.state in FINAL and job.started_at and job.finished_at:
+        right.append(t("runs.took", time=duration(t, job.finished_at - job.started_at)))
+    tone = {State.SUCCEEDED: "good", State.FAILED: "bad", State.QUEUED: "waiting"}.get(job.state, "accent")
+    texts = tag("p", tag("span", " · ".join(left)), tag("span", " · ".join(right)))
+    return tag("div", bar(share, tone=tone, label=t("runs.progress")), texts, cls="at-progress")
+
+
+def _epoch(job: Job, share: float) -> str:
+    training = job.spec.get("training") or {}
+    if training.get("max_steps") is not None or not training.get("epochs"):
+        return ""
+    return f"{share * float(training['epochs']):.1f}"
+
+
+def _facts(t: Text, found: Standing) -> list[tuple[object, object, object]]:
+    value = {name: point[1] for name, point in found.latest.items()}
+    rows: list[tuple[object, object, object]] = [(t("runs.loss"), number(value.get("loss")), "")]
+    if "eval_loss" in value:
+        best = found.best is not None and found.best.step == found.latest["eval_loss"][0]
+        said = tag("span", t("runs.best_so_far"), cls="at-good") if best else ""
+        rows.append((t("runs.eval_loss"), number(value["eval_loss"]), said))
+    for name in ("rewards/margins", "rewards/accuracies"):
+        shown = value.get(f"eval_{name}", value.get(name))
+        if shown is not None:
+            rows.append((t(f"chart.{name}.title"), number(shown), ""))
+    if found.best is not None:
+        rows.append((t("runs.best_checkpoint"), t("runs.at_step", step=found.best.step), size(found.best.bytes)))
+    if value.get("tokens_per_second") is not None:
+        rows.append((t("runs.speed"), short(_recent(found.series.get("tokens_per_second", []))), t("runs.tokens_per_second")))
+    memory = (found.job.result or {}).get("peak_memory_bytes") or value.get("memory_bytes")
+    if memory:
+        rows.append((t("runs.peak_memory"), size(float(memory)), ""))
+    return rows
+
+
+def _recent(points: list[tuple[int, float | None]]) -> float:
+    known = [value for _, value in points[-20:] if value is not None]
+    return sum(known) / len(known) if known else 0.0
+
+
+def remarks(ui: Ui, found: Standing) -> Html:
+    """Return what to make of the run: why it ended, and what its curves say."""
+    return Html("".join((*_ending(ui, found.job), *(_reading(ui.t, advice) for advice in _diagnosis(found)))))
+
+
+def _ending(ui: Ui, job: Job) -> list[Html]:
+    t = ui.t
+    listed = [Problem.from_dict(item) for item in job.values.get("problems", ())]
+    if job.state == State.FAILED:
+        fix = t(f"reason.{job.reason}.fix", **job.values) if t.has(f"reason.{job.reason}.fix") else ""
+        return [note(t("runs.failed"), " ".join((ui.reason(job.reason, job.values), fix)), tone="bad"), problems(listed, t)]
+    if job.state == State.QUEUED and job.run_after is not None and job.reason:
+        return [note(t("runs.again"), ui.reason(job.reason, job.values), tone="waiting")]
+    if job.state == State.QUEUED and job.held and job.attempt:
+        return [note("", t("runs.paused_note"), tone="waiting")]
+    return []
+
+
+def _diagnosis(found: Standing) -> list[Advice]:
+    return diagnose(found.series, "finished" if found.job.state in FINAL else "running")
+
+
+def _reading(t: Text, advice: Advice) -> Html:
+    return note(t("runs.reading"), t(f"advice.{advice.code}", **advice.values))
+
+
+def links(t: Text, found: Standing) -> Html:
+    """Return where one can go from here: chat and export, once there is a checkpoint."""
+    saved = found.best or found.last
+    if saved is None:
+        return Html("")
+    target = f"{found.job.id}@{saved.step}"
+    chat = button_link(t("runs.chat_with", step=saved.step), f"/chat?target={target}", primary=True)
+    export = button_link(t("runs.export"), f"/export?target={target}") if found.job.state in FINAL else ""
+    return tag("div", chat, export, cls="at-links")
+
+
+def offers(job: Job) -> dict[str, bool]:
+    """Return which wishes a job in this state can be asked."""
+    running, queued = job.state == State.RUNNING, job.state == State.QUEUED
+    asked = job.cancel_requested_at is not None or job.stop_requested_at is not None
+    return {
+        "pause": (running and not asked and job.pause_requested_at is None) or (queued and not job.held),
+        "resume": (queued and job.held) or (running and not asked and job.pause_requested_at is not None),
+        "stop": (running and not asked) or (queued and job.attempt > 0),
+        "cancel": (running and job.cancel_requested_at is None) or queued,
+        "retry": job.state in (State.FAILED, State.CANCELLED),
+        "continue": job.state == State.SUCCEEDED,
+        "delete": job.state in FINAL,
+    }
+
+
+def wish(name: str) -> Any:
+    """Return the store's function behind a button."""
+    return {
+        "pause": jobs.pause,
+        "resume": jobs.resume,
+        "stop": jobs.stop_and_keep,
+        "cancel": jobs.cancel,
+        "retry": jobs.retry,
+    }[name]

@@ -1,0 +1,114 @@
+"""From what a person wrote to a run in the queue: what is missing is filled in, what cannot work is refused."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from engine.advice import defaults
+from engine.objectives import OBJECTIVES
+from engine.specs.job import JobSpec, parse
+from engine.specs.kinds import KINDS
+from engine.specs.problem import ProblemError, problem
+from storage import datasets, jobs, models, targets
+from storage.datasets import Version
+from storage.errors import Conflict, NotFound
+from storage.jobs import Job, SubmitOptions
+
+
+def prepare(session: Session, data: Mapping[str, Any], *, device: str = "cpu") -> JobSpec:
+    """Build the spec of a run from untrusted data; settings that it does not name get their advised values.
+
+    Raises:
+        ProblemError: with every problem of the spec, or what it names and is not there.
+    """
+    wanted = _copied(data)
+    version = _version(session, wanted)
+    if version is not None:
+        wanted["data"]["version"] = version.version
+    facts = {**_facts(wanted, version, device), "parameters": _parameters(session, wanted)}
+    spec = parse(defaults.complete(wanted, facts))
+    if version is None:
+        raise ProblemError([problem("spec_missing_field", field="data.dataset", given="", allowed="", detail="")])
+    _check(session, spec, version)
+    return spec
+
+
+def submit(session: Session, spec: JobSpec, *, key: str | None = None, parent_id: int | None = None) -> Job:
+    """Queue a run; the same key gives the same job."""
+    options = SubmitOptions(idempotency_key=key, max_attempts=spec.resources.max_attempts, parent_id=parent_id)
+    lane = KINDS["train"].lane
+    return jobs.submit(session, kind="train", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane, options=options)  # type: ignore[arg-type]
+
+
+def _copied(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy whose sections are dicts of their own, as far as they are any."""
+    wanted = copy.deepcopy(dict(data))
+    for section in ("model", "data", "objective", "tuner", "training", "resources"):
+        if wanted.get(section) is None:
+            wanted[section] = {}
+    wanted["objective"] = _kind(wanted["objective"], "sft")
+    wanted["tuner"] = _kind(wanted["tuner"], "lora")
+    return wanted
+
+
+def _kind(section: Any, default: str) -> Any:
+    return {"kind": default, **section} if isinstance(section, dict) else section
+
+
+def _version(session: Session, wanted: Mapping[str, Any]) -> Version | None:
+    section = wanted["data"]
+    name = section.get("dataset") if isinstance(section, dict) else None
+    if not isinstance(name, str):
+        return None
+    number = section.get("version")
+    try:
+        return datasets.get(session, name, number if isinstance(number, int) else None)
+    except NotFound as error:
+        raise ProblemError([problem("data_not_there", field="data.dataset", given=str(error.id))]) from error
+
+
+def _facts(wanted: Mapping[str, Any], version: Version | None, device: str) -> dict[str, Any]:
+    def of(section: str, name: str, default: Any = None) -> Any:
+        found = wanted[section]
+        return found.get(name, default) if isinstance(found, dict) else default
+
+    return {
+        "objective": of("objective", "kind"),
+        "tuner": of("tuner", "kind"),
+        "quantization": of("model", "quantization", "none"),
+        "num_rows": version.usable_rows if version else 0,
+        "device": device,
+    }
+
+
+def _parameters(session: Session, wanted: Mapping[str, Any]) -> int | None:
+    """The size of the model; None where it is not known, which a later check says."""
+    section = wanted["model"]
+    name = section.get("id", "starter") if isinstance(section, dict) else None
+    try:
+        return models.get(session, name).parameters if isinstance(name, str) else None
+    except NotFound:
+        return None
+
+
+def _check(session: Session, spec: JobSpec, version: Version) -> None:
+    """Refuse what the run would fail on at once."""
+    found = []
+    objective = OBJECTIVES[getattr(spec.objective, "kind")]
+    if objective.row_kind != version.row_kind:
+        found.append(problem("data_rows_do_not_fit", field="objective.kind", needed=objective.row_kind, given=version.row_kind))
+    try:
+        models.get(session, spec.model.id)
+    except NotFound:
+        found.append(problem("model_not_there", field="model.id", given=spec.model.id))
+    if spec.model.start_from is not None:
+        try:
+            targets.resolve(session, spec.model.start_from)
+        except (NotFound, Conflict):
+            found.append(problem("model_checkpoint_missing", field="model.start_from", given=spec.model.start_from))
+    if found:
+        raise ProblemError(found)

@@ -1,0 +1,74 @@
+"""Files on their way to being datasets: taken in, and queued for import."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from app import staging
+from app.ui import Ui
+from app.watching import watch
+from engine.specs.base import validate
+from engine.specs.kinds import KINDS
+from engine.specs.other import ImportSpec
+from storage import jobs
+from storage.jobs import Job
+
+SAMPLES = Path(__file__).parent.parent / "assets" / "samples"
+SAMPLE_NAMES = ("tickets", "preferences")
+PAGE = "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file and what a person said about it."""
+
+    path: Path
+    name: str = ""
+    """How the dataset is called; empty: as the file."""
+    policy: str = "keep_usable"
+
+
+def take_in(ui: Ui, upload: Upload) -> Job:
+    """Copy the file into the staging folder and queue its import.
+
+    Raises:
+        ProblemError: the file cannot be taken in, or what was said about it is wrong.
+    """
+    staged = staging.stage(ui.home, upload.path)
+    data = {
+        "staged": staged,
+        "source_name": upload.path.name[-300:],
+        "name": upload.name or name_of(upload.path),
+        "policy": upload.policy,
+    }
+    spec = validate(ImportSpec, data)
+    with ui.store.write() as session:
+        lane = KINDS["import"].lane
+        job = jobs.submit(session, kind="import", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane)  # type: ignore[arg-type]
+        watch(session, PAGE, job.id)
+    return job
+
+
+def forget_original(ui: Ui, path: Path) -> None:
+    """Delete the browser's upload once there is a copy of our own: Gradio keeps each in a folder of its own."""
+    root = ui.home.staging.resolve()
+    folder = path.resolve().parent
+    if folder != root and folder.is_relative_to(root):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def add_samples(ui: Ui) -> list[Job]:
+    """Queue the import of the datasets that come with the studio."""
+    return [take_in(ui, Upload(SAMPLES / f"{name}.jsonl")) for name in SAMPLE_NAMES]
+
+
+def name_of(path: Path) -> str:
+    """Return a dataset's name from its file's.
+
+    >>> name_of(Path("support tickets (2).jsonl")), name_of(Path("..."))
+    ('support tickets (2)', 'dataset')
+    """
+    return re.sub(r"[^\w .()+-]+", "_", path.stem).strip(" ._")[:120] or "dataset"

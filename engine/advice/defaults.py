@@ -1,0 +1,95 @@
+"""Defaults that follow from the facts: the objective, the tuner, the rows, the device. Each says why.
+
+Facts: `objective`, `tuner` (kinds), `quantization`, `num_rows`, `device` (`cpu` or `cuda`), and where they are known
+`parameters` (of the model) and `version` (of the dataset).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.advice.advice import Advice
+
+Facts = Mapping[str, Any]
+
+RATES: dict[tuple[str, str], tuple[float, str]] = {
+    ("sft", "lora"): (2e-4, "rate_sft_lora"),
+    ("sft", "full"): (2e-5, "rate_sft_full"),
+    ("dpo", "lora"): (2e-5, "rate_dpo_lora"),
+    ("dpo", "full"): (1e-6, "rate_dpo_full"),
+}
+SMALL_MODEL = 1_000_000_000
+SMALL_FACTOR = 2.5
+"""Small models bear and need larger rates; the rates above are those of models of several billion parameters."""
+EPOCHS: tuple[tuple[int, float], ...] = ((200, 5.0), (2_000, 4.0), (30_000, 2.0), (300_000, 1.0))
+WARM_UP_ROWS = 1_000
+
+
+def defaults(facts: Facts) -> dict[str, Advice]:
+    """Field path → advice, for the fields whose best value depends on the facts."""
+    found: dict[str, Advice] = {}
+    for path, rule in RULES.items():
+        advice = rule(facts)
+        if advice is not None:
+            found[path] = advice
+    return found
+
+
+def complete(spec_data: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """A copy of a spec's data in which every advised field that is absent or null has its advised value."""
+    completed = {name: dict(part) if isinstance(part, Mapping) else part for name, part in spec_data.items()}
+    for path, advice in defaults(facts).items():
+        section, name = path.split(".")
+        part = completed.setdefault(section, {})
+        if isinstance(part, dict) and part.get(name) is None:
+            part[name] = advice.value
+    return completed
+
+
+def _learning_rate(facts: Facts) -> Advice:
+    rate, code = RATES.get((str(facts.get("objective")), str(facts.get("tuner"))), RATES["sft", "lora"])
+    parameters = facts.get("parameters")
+    if parameters is not None and parameters < SMALL_MODEL:
+        return Advice(float(f"{rate * SMALL_FACTOR:.1e}"), f"{code}_small", {"parameters": parameters}, "notes_rates")
+    return Advice(rate, code, {}, "notes_rates")
+
+
+def _epochs(facts: Facts) -> Advice:
+    rows = int(facts.get("num_rows") or 0)
+    epochs = next((epochs for limit, epochs in EPOCHS if rows <= limit), 1.0)
+    return Advice(epochs, "epochs_by_rows", {"rows": rows, "epochs": epochs}, "notes_epochs")
+
+
+def _batch(facts: Facts) -> Advice:
+    if facts.get("device") == "cuda":
+        return Advice(8, "batch_gpu", {}, "notes_batch")
+    return Advice(4, "batch_cpu", {}, "notes_batch")
+
+
+def _accumulation(facts: Facts) -> Advice:
+    if facts.get("device") == "cuda":
+        return Advice(2, "accumulation", {"rows": 16}, "notes_batch")
+    return Advice(2, "accumulation", {"rows": 8}, "notes_batch")
+
+
+def _warm_up(facts: Facts) -> Advice:
+    rows = int(facts.get("num_rows") or 0)
+    if rows <= WARM_UP_ROWS:
+        return Advice(0.1, "warmup_small_set", {"rows": rows}, "notes_warmup")
+    return Advice(0.03, "warmup_usual", {}, "notes_warmup")
+
+
+def _checkpointing(facts: Facts) -> Advice | None:
+    large = int(facts.get("parameters") or 0) > SMALL_MODEL
+    return Advice(True, "checkpointing_large", {}, "measured") if large else None
+
+
+RULES: dict[str, Callable[[Facts], Advice | None]] = {
+    "training.learning_rate": _learning_rate,
+    "training.epochs": _epochs,
+    "training.batch_size": _batch,
+    "training.gradient_accumulation": _accumulation,
+    "training.warmup_ratio": _warm_up,
+    "training.gradient_checkpointing": _checkpointing,
+}

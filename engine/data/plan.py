@@ -1,0 +1,88 @@
+"""The run card's numbers: what a run will do with its rows, and what stands in its way."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.data.tokens import Prepared, lengths
+from engine.runtime.parts import cadence
+from engine.specs.job import JobSpec
+from engine.specs.problem import Problem, problem
+from engine.tuners import TUNERS
+
+PACKED_AT_ONCE = 1000
+"""Rows that the library packs together: the batch of its `map`."""
+
+
+def plan(spec: JobSpec, prepared: Prepared, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of a run, and the problems and warnings that a person should see before it starts.
+
+    `facts` are the model's, as `engine/models/inspect.py` gives them.
+    """
+    counts = prepared.counts
+    num_train = counts["train_sequences"]
+    if spec.data.packing:
+        num_train = packed_sequences(lengths(prepared.train_path), spec.data.max_length)
+    steps = cadence(spec, num_train, counts["eval_sequences"])
+    batches = -(-num_train // spec.training.batch_size)
+    chosen: Any = spec.tuner
+    tuner = TUNERS[chosen.kind]
+    return {
+        **counts,
+        "train_sequences": num_train,
+        "steps": steps.total,
+        "steps_per_epoch": max(1, -(-batches // spec.training.gradient_accumulation)),
+        "eval_every_steps": steps.eval_every,
+        "save_every_steps": steps.save_every,
+        "effective_batch": spec.effective_batch,
+        "trainable": tuner.trainable(chosen, dict(facts)),
+        "parameters": facts.get("parameters"),
+        "problems": [item.as_dict() for item in _problems(spec, counts, facts)],
+        "warnings": [item.as_dict() for item in _warnings(spec, counts, num_train, facts)],
+    }
+
+
+def packed_sequences(row_lengths: Sequence[int], max_length: int) -> int:
+    """How many sequences best-fit-decreasing packing makes of the rows, as the library does it."""
+    total = 0
+    for start in range(0, len(row_lengths), PACKED_AT_ONCE):
+        room: list[int] = []
+        for length in sorted(row_lengths[start : start + PACKED_AT_ONCE], reverse=True):
+            place = bisect_left(room, min(length, max_length))
+            left = room.pop(place) if place < len(room) else max_length
+            insort(room, left - min(length, max_length))
+        total += len(room)
+    return total
+
+
+def _problems(spec: JobSpec, counts: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Problem]:
+    context = facts.get("context_length")
+    longest = counts["longest_row_tokens"]
+    if context and longest > context:
+        values = {"given": spec.data.max_length, "allowed": context, "longest": longest}
+        return [problem("spec_longer_than_context", field="data.max_length", **values)]
+    return []
+
+
+def _warnings(spec: JobSpec, counts: Mapping[str, Any], num_train: int, facts: Mapping[str, Any]) -> list[Problem]:
+    found: list[Problem] = []
+    if num_train < spec.effective_batch:
+        found.append(
+            problem("rows_below_batch", field="training.batch_size", rows=num_train, batch=spec.effective_batch)
+        )
+    if counts["cut_rows"]:
+        cut = {"rows": counts["cut_rows"], "answers": counts["cut_answers"], "max_length": spec.data.max_length}
+        found.append(problem("rows_cut", field="data.max_length", **cut))
+    found += [
+        problem("rows_left_out", field="data.dataset", rows=count, reason=code)
+        for code, count in counts["left_out"].items()
+    ]
+    if spec.data.eval_fraction and not counts["eval_sequences"]:
+        found.append(problem("no_evaluation_rows", field="data.eval_fraction"))
+    if counts["rewritten_rows"]:
+        found.append(problem("rows_rewritten", field="model.id", rows=counts["rewritten_rows"]))
+    if facts.get("marks_turn_end") is False:
+        found.append(problem("no_turn_end", field="model.id"))
+    return found

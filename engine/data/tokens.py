@@ -1,0 +1,257 @@
+"""Token rows: made once from a dataset version, stored, and read by the run card, the trial and the trainer alike."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet as pq
+
+from engine.data.render import Renderer
+from engine.data.rendered import TokenRow
+from engine.data.rows import Row, iterate_rows
+from engine.data.split import split
+from engine.objectives import OBJECTIVES
+from engine.runtime.files import sync_file, write_json
+from engine.specs.job import JobSpec
+from engine.specs.problem import ProblemError, problem
+
+TOKENS_VERSION = 1
+"""Grows when the same rows, tokenizer and settings would give other tokens than before."""
+KEPT_PREPARATIONS = 24
+BATCH_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Stored token rows of a run. `eval_path` is None where nothing is kept aside; indices are rows of the version."""
+
+    key: str
+    train_path: Path
+    eval_path: Path | None
+    test_indices: list[int]
+    eval_indices: list[int]
+    counts: dict[str, Any]
+
+
+def prepare(version_path: Path, renderer: Renderer, spec: JobSpec, cache_folder: Path) -> Prepared:
+    """Turn a dataset version into the token rows of a run, or find them made before.
+
+    A version's folder is named by the hash of its rows; that name stands for its content here.
+
+    Raises:
+        ProblemError: the rows are of another kind than the objective takes, or nothing of them is trained.
+    """
+    folder = cache_folder / _key(version_path, renderer, spec)
+    if not (folder / "prepared.json").exists():
+        cache_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=cache_folder) as making:
+            made = Path(making) / "made"
+            made.mkdir(mode=0o700)
+            _make(made, version_path, renderer, spec)
+            _publish(made, folder)
+        _forget_oldest(cache_folder)
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+    return _read(folder)
+
+
+def view(row: Row, renderer: Renderer, objective: Any, max_length: int | None) -> dict[str, Any]:
+    """The token view of a canonical row, from the same columns that are trained.
+
+    `tokens` are those of the first sequence; `sequences` has all of them.
+
+    Raises:
+        ProblemError: the row is of another kind than the objective takes, or the template refuses it.
+    """
+    _check_kind(row, objective)
+    entry = OBJECTIVES[objective.kind]
+    made: list[TokenRow] = entry.tokens(row, renderer, objective, max_length or 2**31)  # type: ignore[assignment]
+    sequences = [sequence for token_row in made for sequence in token_row.source.view()]
+    first = sequences[0]
+    return {**first, "sequences": sequences, "rewritten": len(made) > 1}
+
+
+def lengths(path: Path) -> list[int]:
+    """Tokens of each stored row, in order; of a pair, those of both its sequences."""
+    table = pq.read_table(path)
+    columns = [name for name in table.column_names if name != "labels"]
+    if not columns:
+        return []
+    counts = [pyarrow.compute.list_value_length(table[name]).to_pylist() for name in columns]
+    return [sum(row) for row in zip(*counts, strict=True)]
+
+
+def _key(version_path: Path, renderer: Renderer, spec: JobSpec) -> str:
+    parts = {
+        "version": TOKENS_VERSION,
+        "rows": version_path.parent.name,
+        "tokenizer": renderer.sha256,
+        "objective": spec.objective.model_dump(mode="json"),
+        "max_length": spec.data.max_length,
+        "eval_fraction": spec.data.eval_fraction,
+        "seed": spec.seed,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _check_kind(row: Row, objective: Any) -> None:
+    kind = objective.kind
+    given = "conversation" if "messages" in row else "preference"
+    if OBJECTIVES[kind].row_kind != given:
+        needed = OBJECTIVES[kind].row_kind
+        raise ProblemError([problem("data_rows_do_not_fit", field="objective.kind", needed=needed, given=given)])
+
+
+def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec) -> None:
+    rows = list(iterate_rows(version_path))
+    if rows:
+        _check_kind(rows[0], spec.objective)
+    parts = split(rows, spec.data.eval_fraction, spec.seed)
+    counting = _Counting()
+    train = _write(folder / "train.parquet", (rows[i] for i in parts.train), renderer, spec, counting)
+    if not train.sequences:
+        said = problem("data_no_trained_tokens", field="data.max_length", rows=len(parts.train), reasons=_why(counting))
+        raise ProblemError([said])
+    evaluation = _write(folder / "eval.parquet", (rows[i] for i in parts.eval), renderer, spec, _Counting())
+    counts = {
+        **counting.as_dict(),
+        "train_rows": train.rows,
+        "train_sequences": train.sequences,
+        "eval_rows": evaluation.rows,
+        "eval_sequences": evaluation.sequences,
+        "test_rows": len(parts.test),
+    }
+    known = {"counts": counts, "test_indices": parts.test, "eval_indices": parts.eval}
+    write_json(folder / "prepared.json", known)
+
+
+def _why(counting: _Counting) -> str:
+    return ", ".join(f"{code} × {count}" for code, count in counting.left_out.most_common(3))
+
+
+@dataclass(slots=True)
+class _Written:
+    rows: int = 0
+    sequences: int = 0
+
+
+class _Counting:
+    """What the run card says about the training rows."""
+
+    def __init__(self) -> None:
+        self.left_out: Counter[str] = Counter()
+        self._sums: Counter[str] = Counter()
+        self._longest = 0
+
+    def add(self, made: Sequence[TokenRow]) -> None:
+        for row in made:
+            source = row.source
+            self._sums["total_tokens"] += source.num_tokens
+            self._sums["trained_tokens"] += source.num_trained
+            self._sums["answers"] += source.num_answers
+            self._sums["cut_answers"] += source.answers_cut
+            self._longest = max(self._longest, source.longest)
+        self._sums["cut_rows"] += any(row.source.truncated for row in made)
+        self._sums["rewritten_rows"] += len(made) > 1
+
+    def as_dict(self) -> dict[str, Any]:
+        names = ("total_tokens", "trained_tokens", "answers", "cut_answers", "cut_rows", "rewritten_rows")
+        sums = {name: self._sums[name] for name in names}
+        share = sums["cut_answers"] / sums["answers"] if sums["answers"] else 0.0
+        return {
+            **sums,
+            "cut_answers_share": round(share, 4),
+            "longest_row_tokens": self._longest,
+            "left_out_rows": self.left_out.total(),
+            "left_out": dict(self.left_out),
+        }
+
+
+def _write(path: Path, rows: Iterator[Row], renderer: Renderer, spec: JobSpec, counting: _Counting) -> _Written:
+    """Write the token columns of rows; rows that nothing is learned from are left out and counted."""
+    written = _Written()
+    writer: pq.ParquetWriter | None = None
+    try:
+        batch: list[dict[str, list[int]]] = []
+        for made in _token_rows(rows, renderer, spec, counting):
+            written.rows += 1
+            written.sequences += len(made)
+            batch += [dict(row) for row in made]
+            if len(batch) >= BATCH_ROWS:
+                writer, batch = _flush(path, writer, batch), []
+        if batch:
+            writer = _flush(path, writer, batch)
+    finally:
+        if writer is not None:
+            writer.close()
+    return written
+
+
+def _token_rows(
+    rows: Iterator[Row], renderer: Renderer, spec: JobSpec, counting: _Counting
+) -> Iterator[list[TokenRow]]:
+    chosen: Any = spec.objective
+    objective = OBJECTIVES[chosen.kind]
+    for row in rows:
+        try:
+            made: list[TokenRow] = objective.tokens(row, renderer, chosen, spec.data.max_length)  # type: ignore[assignment]
+        except ProblemError as error:
+            counting.left_out[error.problems[0].code] += 1
+            continue
+        usable = [token_row for token_row in made if token_row.source.usable]
+        if usable:
+            counting.add(usable)
+            yield usable
+        else:
+            counting.left_out["row_nothing_trained"] += 1
+
+
+def _flush(path: Path, writer: pq.ParquetWriter | None, batch: list[dict[str, list[int]]]) -> pq.ParquetWriter:
+    schema = pyarrow.schema([(name, pyarrow.list_(pyarrow.int32())) for name in batch[0]])
+    writer = writer or pq.ParquetWriter(path, schema, compression="zstd")
+    writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
+    return writer
+
+
+def _publish(made: Path, folder: Path) -> None:
+    for path in made.iterdir():
+        sync_file(path)
+    sync_file(made)
+    try:
+        made.rename(folder)
+    except OSError:
+        if not (folder / "prepared.json").exists():  # else: another process made the same
+            raise
+    sync_file(folder.parent)
+
+
+def _read(folder: Path) -> Prepared:
+    known = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
+    evaluation = folder / "eval.parquet"
+    return Prepared(
+        folder.name,
+        folder / "train.parquet",
+        evaluation if evaluation.exists() else None,
+        known["test_indices"],
+        known["eval_indices"],
+        known["counts"],
+    )
+
+
+def _forget_oldest(cache_folder: Path) -> None:
+    """Keep the preparations that were used last; open files of a running trainer stay readable."""
+    made = [path for path in cache_folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    made.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in made[KEPT_PREPARATIONS:]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,57 @@
+"""The model card of an export: what was learned, from what, how, and how far the export is from the chat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.exporters.card import Card, render
+from engine.runtime.export_order import Order
+
+
+def card_of(order: Order, checks: Mapping[str, Any], lines: Sequence[str]) -> str:
+    """The card as Markdown. It holds no row of the data and no path of this machine."""
+    sections = {
+        "Data": _data(order),
+        "Method": _method(order),
+        "Settings": order.run_spec.training.model_dump(exclude_none=True),
+        "Scores": {
+            "run and step": order.target.text,
+            "evaluation loss": order.checkpoint.eval_loss,
+        },
+        "Compared with the chat": _comparison(order, checks),
+    }
+    licence = order.base.licence if order.base else None
+    return render(Card(order.run_spec.name, order.base_name, licence, lines, sections))
+
+
+def _data(order: Order) -> dict[str, Any]:
+    return {
+        "dataset": order.version.name,
+        "version": order.version.version,
+        "sha256": order.version.sha256,
+        "usable rows": order.version.usable_rows,
+        "evaluation share": order.run_spec.data.eval_fraction,
+        "longest row, tokens": order.run_spec.data.max_length,
+    }
+
+
+def _method(order: Order) -> dict[str, Any]:
+    spec = order.run_spec
+    return {
+        **{f"objective: {key}": value for key, value in spec.objective.model_dump().items()},
+        **{f"tuner: {key}": value for key, value in spec.tuner.model_dump().items()},
+        "base while training": f"quantisation {spec.model.quantization}, {order.checkpoint.dtype}",
+        "started from": spec.model.start_from or "the base",
+        "seed": spec.seed,
+    }
+
+
+def _comparison(order: Order, checks: Mapping[str, Any]) -> dict[str, Any]:
+    origins = ", ".join(f"{name} {count}" for name, count in checks["tokens_from"].items())
+    return {
+        "form": f"{order.spec.form}, base {order.spec.base}",
+        "answer tokens compared": f"{checks['num_tokens']} ({origins})",
+        "same likeliest token": f"{checks['agreement']:.4f}, at least {checks['min_agreement']:.4f}",
+        "mean KL divergence, nats": f"{checks['kl']:.5f}, at most {checks['max_kl']:.5f}",
+    }

@@ -1,0 +1,106 @@
+"""What an export job is about: the checkpoint, its run, its data, and the base it stands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.exporters import EXPORTERS
+from engine.exporters.limits import LIMITS, Limits
+from engine.exporters.protocol import Exporter
+from engine.models.sources import Source
+from engine.runtime import held_out
+from engine.runtime.answering import check_checkpoint
+from engine.runtime.checkpoints import MANIFEST
+from engine.runtime.device import cpu_has_bf16
+from engine.specs.job import JobSpec, parse
+from engine.specs.other import ExportSpec
+from engine.specs.problem import ProblemError, problem
+from storage import checkpoints, jobs, models, targets
+from storage.checkpoints import Checkpoint
+from storage.database import Store
+from storage.datasets import Version
+from storage.errors import StoreError
+from storage.models import Model
+from storage.targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is exported, with everything the store knows of it."""
+
+    spec: ExportSpec
+    target: Target
+    run_spec: JobSpec
+    checkpoint: Checkpoint
+    base: Model | None
+    version: Version
+
+    @property
+    def base_name(self) -> str:
+        """What the base is called elsewhere: its hub id, else its name here."""
+        if self.base is None:
+            return "base"
+        return str(self.base.facts.get("hub_id") or self.base.name)
+
+    @property
+    def limits(self) -> Limits:
+        """How far the export may be from the chat; the spec's own figures win."""
+        stated = LIMITS[self.spec.base if self.target.quantization != "none" else "trained"]
+        least = self.spec.min_agreement if self.spec.min_agreement is not None else stated.min_agreement
+        most = self.spec.max_kl if self.spec.max_kl is not None else stated.max_kl
+        return Limits(least, most)
+
+    @property
+    def exporter(self) -> Exporter:
+        return EXPORTERS[self.spec.form]
+
+
+def find(store: Store, spec: ExportSpec) -> Order:
+    """Look up what the spec names.
+
+    Raises:
+        ProblemError: the run, its checkpoint or its data are gone, or the form does not fit.
+    """
+    try:
+        with store.read() as session:
+            target = targets.resolve(session, spec.target)
+            job_id, step = target.job_id or 0, target.step or 0
+            checkpoint = checkpoints.get(session, job_id, step)
+            run_spec = parse(jobs.get(session, job_id).spec)
+            version = held_out.version_of(session, run_spec)
+            base = next((one for one in models.listing(session) if one.path == checkpoint.base_path), None)
+            if base is None:  # a fully trained checkpoint is its own base: the model that the run started from
+                base = next((one for one in models.listing(session) if one.name == run_spec.model.id), None)
+    except StoreError as error:
+        named = problem("spec_target_missing", field="target", given=spec.target, detail=error.code)
+        raise ProblemError([named]) from error
+    if spec.form not in EXPORTERS:
+        raise ProblemError([problem("spec_not_a_choice", field="form", given=spec.form, allowed=", ".join(EXPORTERS))])
+    if EXPORTERS[spec.form].needs_adapter and target.adapter_path is None:
+        raise ProblemError([problem("spec_export_needs_adapter", field="form", form=spec.form)])
+    return Order(spec, target, run_spec, checkpoint, base, version)
+
+
+def source_of(order: Order, device: str) -> Source:
+    """The files to export from, after their manifests were checked.
+
+    Raises:
+        ProblemError: `model_checkpoint_broken`, `model_folder_missing`.
+    """
+    target = order.target
+    if not (Path(target.base_path) / "config.json").is_file():
+        raise ProblemError([problem("model_folder_missing", folder=Path(target.base_path).name)])
+    for path in (target.adapter_path, target.base_path):
+        if path is not None and (Path(path) / MANIFEST).exists():
+            check_checkpoint(Path(path), deep=True)
+    return Source(
+        base_path=Path(target.base_path),
+        base_name=order.base_name,
+        quantization=target.quantization,
+        dtype=target.dtype,
+        adapter_path=Path(target.adapter_path) if target.adapter_path else None,
+        original=order.spec.base == "original",
+        device=device,
+        arithmetic="bfloat16" if device == "cuda" or cpu_has_bf16() else "float32",
+    )

@@ -1,0 +1,74 @@
+"""Rows to compare models on: the held-out ones, else evaluation rows, else training rows, and which they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from engine.data.render import Renderer
+from engine.data.split import split
+from engine.models.agreement import MIN_TOKENS, Row, tokens_wanted
+from engine.specs.job import JobSpec
+from engine.specs.problem import ProblemError, problem
+from storage import datasets
+from storage.datasets import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Rows as tokens and the conversations they come from; `sources` counts their answer tokens by origin."""
+
+    rows: Sequence[Row]
+    messages: Sequence[list[dict[str, Any]]]
+    sources: dict[str, int]
+
+
+def version_of(session: Session, spec: JobSpec) -> Version:
+    """The dataset version that a run learned from."""
+    return datasets.get(session, spec.data.dataset, spec.data.version)
+
+
+def answers(version: Version, spec: JobSpec, renderer: Renderer, *, vocab_size: int) -> Answers:
+    """Rows with enough answer tokens to judge by. Further origins are used only while there are too few.
+
+    Raises:
+        ProblemError: no row has an answer that fits.
+    """
+    wanted = tokens_wanted(vocab_size)
+    taken: list[tuple[list[dict[str, Any]], list[Row]]] = []
+    sources: dict[str, int] = {}
+    for name, messages in _in_order(version, spec):
+        total = sum(sources.values())
+        if total >= wanted or (total >= MIN_TOKENS and name not in sources):
+            break
+        found = rows_of(messages, spec.data.max_length, renderer)
+        if found:
+            taken.append((messages, found))
+            sources[name] = sources.get(name, 0) + sum(row.num_answer_tokens for row in found)
+    if not taken:
+        raise ProblemError([problem("data_no_answers", field="target", dataset=version.name)])
+    return Answers([row for _, some in taken for row in some], [messages for messages, _ in taken], sources)
+
+
+def rows_of(messages: list[dict[str, Any]], max_length: int, renderer: Renderer) -> list[Row]:
+    """The rows of tokens of a conversation, as they are trained; none if the template does not take it."""
+    try:
+        rendered = renderer.conversation(messages)
+    except ProblemError:
+        return []
+    rows = [Row(one.ids[:max_length], one.trained[:max_length]) for one in rendered]
+    return [row for row in rows if row.num_answer_tokens]
+
+
+def _in_order(version: Version, spec: JobSpec) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    import pyarrow.parquet as pq
+
+    stored = pq.read_table(version.path).to_pylist()
+    train, evaluation, test = split(stored, spec.data.eval_fraction, spec.seed)
+    for name, places in (("held_out", test), ("evaluation", evaluation), ("training", train)):
+        for place in places:
+            row = stored[place]
+            yield name, [dict(one) for one in row.get("messages") or [*row["prompt"], *row["chosen"]]]

@@ -1,0 +1,154 @@
+"""The import child: reads a staged file into a new dataset version, in a process that can only hurt itself.
+
+`python -m engine.runtime.importing JOB_ID TOKEN`, or `--inspect FILE [--format F] [--map ROLE=COLUMN …]`, which
+stores nothing and prints one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.data.importer import Stored, Wishes, inspect, store_rows
+from engine.runtime import child
+from engine.runtime.child import Context, Stopped
+from engine.runtime.outcome import exit_of
+from engine.specs.base import validate
+from engine.specs.home import inside
+from engine.specs.other import ImportSpec
+from engine.specs.problem import ProblemError, problem
+from storage import datasets, jobs
+from storage.datasets import NewVersion, Version
+
+MEMORY_BYTES = 8 * 2**30
+CPU_S = 3600
+LEFT_BEHIND_S = 86400.0
+ADDED = "version_added"
+
+
+def main(context: Context) -> dict[str, Any]:
+    """Import the job's file; an attempt that finds its version added only says so."""
+    limit_resources()
+    spec = validate(ImportSpec, context.spec)
+    done = _added_before(context)
+    staged = inside(context.home.staging, spec.staged)
+    if done is None:
+        _sweep(context.home.datasets)
+        done = _import(context, spec, staged)
+    with contextlib.suppress(OSError):
+        staged.unlink(missing_ok=True)
+    return done
+
+
+def _import(context: Context, spec: ImportSpec, staged: Path) -> dict[str, Any]:
+    if not staged.exists():
+        raise ProblemError([problem("file_gone", field="staged", name=spec.source_name)])
+    wishes = Wishes(spec.format, spec.mapping, spec.source_name, spec.policy)
+    context.phase("reading")
+    stored = store_rows(staged, context.home.datasets, wishes, progress=lambda rows: _report(context, rows))
+    context.phase("storing")
+    with context.store.write() as session:
+        version = datasets.add_version(session, _new_version(spec, stored))
+        result = _result(version)
+        jobs.event(session, context.claim, ADDED, result)  # a stale attempt fails here, and adds nothing
+    return result
+
+
+def _report(context: Context, rows: int) -> None:
+    context.progress(rows, 0)
+    flags = context.flags()
+    if flags.cancel or flags.pause or flags.stop:
+        raise Stopped
+
+
+def _added_before(context: Context) -> dict[str, Any] | None:
+    with context.store.read() as session:
+        events = jobs.events(session, context.job.id)
+    return next((dict(event.data) for event in events if event.kind == ADDED), None)
+
+
+def _new_version(spec: ImportSpec, stored: Stored) -> NewVersion:
+    found = stored.inspection
+    return NewVersion(
+        name=spec.name,
+        sha256=stored.sha256,
+        path=str(stored.path),
+        row_kind=found.row_kind,
+        format=found.format,
+        rows=found.rows,
+        usable_rows=found.usable_rows,
+        bytes=stored.bytes,
+        source_name=spec.source_name,
+        mapping=found.mapping,
+        problems=[item.as_dict() for item in found.problems],
+        problem_count=found.problem_count,
+        warnings=[item.as_dict() for item in found.warnings],
+        statistics=found.statistics,
+        policy=spec.policy,
+    )
+
+
+def _result(version: Version) -> dict[str, Any]:
+    return {
+        "id": version.id,
+        "version_id": version.id,
+        "dataset_id": version.dataset_id,
+        "name": version.name,
+        "version": version.version,
+        "rows": version.rows,
+        "usable_rows": version.usable_rows,
+        "problem_count": version.problem_count,
+    }
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what imports that were killed left behind."""
+    for path in folder.glob(".incoming-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFT_BEHIND_S:
+                shutil.rmtree(path)
+
+
+def limit_resources() -> None:
+    """Let a hostile file exhaust this process alone."""
+    for kind, limit in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CPU, CPU_S)):
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def inspect_document(path: Path, wishes: Wishes) -> tuple[int, dict[str, Any]]:
+    """The exit code and the JSON document of a dry run."""
+    try:
+        found = inspect(path, wishes)
+    except ProblemError as error:
+        return int(exit_of(error.problems)), {"problems": [item.as_dict() for item in error.problems]}
+    document = found.as_dict()
+    return (0 if found.usable_rows else 65), document
+
+
+def _inspect(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--inspect", type=Path, required=True)
+    parser.add_argument("--format")
+    parser.add_argument("--map", action="append", default=[])
+    parser.add_argument("--source-name")
+    given = parser.parse_args(arguments)
+    limit_resources()
+    mapping: Mapping[str, str] = dict(pair.split("=", 1) for pair in given.map if "=" in pair)
+    code, document = inspect_document(given.inspect, Wishes(given.format, mapping, given.source_name))
+    json.dump(document, sys.stdout, ensure_ascii=False, allow_nan=False)
+    return code
+
+
+if __name__ == "__main__":
+    if "--inspect" in sys.argv[1:]:
+        sys.exit(_inspect(sys.argv[1:]))
+    child.run(main)

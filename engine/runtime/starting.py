@@ -1,0 +1,63 @@
+"""What a worker sees to before its first round: the starter model is listed, old uploads are gone."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from engine.models import starter
+from engine.models.inspect import inspect
+from engine.specs.home import Home
+from engine.specs.kinds import KINDS
+from engine.specs.other import AddModelSpec
+from storage import jobs, models
+from storage.database import Store
+from storage.errors import NotFound
+from storage.models import NewModel
+
+log = logging.getLogger(__name__)
+
+NAME = "starter"
+UPLOADS_KEPT_S = 86400.0
+
+
+def list_starter(store: Store) -> None:
+    """List the starter model; if it is not converted yet, queue that."""
+    folder = starter.default_folder()
+    with store.read() as session:
+        try:
+            if Path(models.get(session, NAME).path).is_dir():
+                return
+        except NotFound:
+            pass
+    if not starter.is_converted(folder):
+        spec = AddModelSpec(source="starter", location=starter.PACKAGE, name=NAME)
+        with store.write() as session:
+            options = jobs.SubmitOptions(idempotency_key=f"starter-{time.time():.0f}")
+            kind = KINDS["add_model"]
+            jobs.submit(session, kind="add_model", name=NAME, spec=spec.model_dump(), lane=kind.lane, options=options)
+        return
+    facts = inspect(folder)
+    with store.write() as session:
+        if any(one.name == NAME for one in models.listing(session)):
+            models.remove(session, NAME)  # its folder is gone: the environment was made anew elsewhere
+        new = NewModel(
+            name=NAME,
+            path=str(folder),
+            source="starter",
+            bytes=int(facts["bytes"]),
+            licence=facts["licence"],
+            parameters=facts["parameters"],
+            facts={**facts, "hub_id": "HuggingFaceTB/SmolLM2-135M-Instruct"},
+        )
+        models.add(session, new)
+    log.info("listed the starter model from %s", folder)
+
+
+def sweep_staging(home: Home) -> None:
+    """Remove uploads that nobody imported within a day."""
+    for path in home.staging.iterdir():
+        if time.time() - path.stat().st_mtime > UPLOADS_KEPT_S:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

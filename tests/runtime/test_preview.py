@@ -1,0 +1,227 @@
+"""The preview child: what it can be asked, how fast it answers, and when it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.data.importer import store_rows
+from engine.models.inspect import inspect
+from engine.runtime.desk import Desk, Unknown
+from engine.runtime.preview import Preview
+from engine.specs.home import Home
+from engine.specs.problem import ProblemError
+from storage import datasets, models, requests
+from storage.database import open_store
+from storage.datasets import NewVersion
+from storage.models import NewModel
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "assets" / "samples"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    root = tmp_path_factory.mktemp("home")
+    return Home(root, f"sqlite:///{root / 'store.db'}").ensure()
+
+
+@pytest.fixture(scope="module")
+def store(home):
+    opened = open_store(home.store_url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture(scope="module")
+def facts(starter):
+    return inspect(starter)
+
+
+@pytest.fixture(scope="module")
+def version(home, store, starter, facts):
+    stored = store_rows(SAMPLES / "tickets.jsonl", home.datasets)
+    found = stored.inspection
+    with store.write() as session:
+        models.add(session, NewModel("starter", str(starter), "starter", 1, None, facts["parameters"], facts))
+        return datasets.add_version(
+            session,
+            NewVersion(
+                name="tickets",
+                sha256=stored.sha256,
+                path=str(stored.path),
+                row_kind=found.row_kind,
+                format=found.format,
+                rows=found.rows,
+                usable_rows=found.usable_rows,
+                bytes=stored.bytes,
+                source_name="tickets.jsonl",
+            ),
+        )
+
+
+@pytest.fixture(scope="module")
+def desk(home, store, version):
+    made = Desk(home, store)
+    made.warm_up()
+    return made
+
+
+def spec(**changes):
+    parts = {
+        "model": {"id": "starter"},
+        "data": {"dataset": "tickets", "version": 1, "max_length": 512},
+        "objective": {"kind": "sft"},
+        "tuner": {"kind": "lora"},
+        "training": {"learning_rate": 1e-4, "epochs": 2},
+    }
+    return {**parts, **{name: {**parts[name], **part} for name, part in changes.items()}}
+
+
+def test_the_token_view_of_a_row_trains_exactly_the_answer_and_its_end(desk, version):
+    view = desk.answer("tokens", {"version_id": version.id, "row": 0, "model": "starter"})
+    trained = "".join(token["text"] for token in view["tokens"] if token["trained"])
+    assert trained.startswith("{") and trained.endswith("}<|im_end|>")
+    assert view["num_tokens"] == len(view["tokens"]) and view["num_trained"] > 5
+
+
+def test_a_longest_row_shorter_than_the_row_shows_what_is_cut(desk, version):
+    payload = {"version_id": version.id, "row": 0, "model": "starter", "max_length": 20, "objective": {"kind": "sft"}}
+    view = desk.answer("tokens", payload)
+    assert [token["state"] for token in view["tokens"]].count("cut") == view["num_tokens"] - 20 == view["num_cut"]
+
+
+@pytest.mark.parametrize("row", [-1, 300, 10**9])
+def test_a_row_that_is_not_there_is_a_problem(desk, version, row):
+    with pytest.raises(ProblemError) as caught:
+        desk.answer("tokens", {"version_id": version.id, "row": row, "model": "starter"})
+    assert caught.value.problems[0].code == "data_row_missing"
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "code"),
+    [
+        ("tokens", {"version_id": 999, "row": 0, "model": "starter"}, "data_not_there"),
+        ("tokens", {"version_id": 1, "row": 0, "model": "nobody"}, "model_not_there"),
+        ("tokens", {"version_id": 1, "row": 0, "model": "starter", "objective": "dpo"}, "data_rows_do_not_fit"),
+        ("tokens", {"version_id": 1, "row": 0, "model": "starter", "objective": "x"}, "spec_not_a_choice"),
+        ("plan", {"spec": spec(data={"dataset": "gone"})}, "data_not_there"),
+        ("plan", {"spec": spec(model={"id": "gone"})}, "model_not_there"),
+        ("plan", {"spec": spec(model={"start_from": "77"})}, "model_checkpoint_missing"),
+        ("plan", {"spec": spec(objective={"kind": "dpo"})}, "data_rows_do_not_fit"),
+        ("plan", {"spec": spec(data={"max_length": 16})}, "data_no_trained_tokens"),
+    ],
+)
+def test_what_cannot_be_answered_says_why(desk, version, kind, payload, code):
+    with pytest.raises(ProblemError) as caught:
+        desk.answer(kind, payload)
+    assert caught.value.problems[0].code == code
+
+
+def test_rows_are_given_in_pages(desk, version):
+    page = desk.answer("rows", {"version_id": version.id, "start": 298, "count": 50})
+    assert len(page["rows"]) == 2 and page["num_rows"] == 300
+    assert page["rows"][0]["messages"][-1]["role"] == "assistant"
+
+
+def test_the_plan_counts_rows_steps_and_weights(desk, version):
+    plan = desk.answer("plan", {"spec": spec()})
+    assert (plan["train_rows"], plan["eval_rows"], plan["test_rows"]) == (216, 24, 60)
+    assert (plan["effective_batch"], plan["steps_per_epoch"], plan["steps"]) == (8, 27, 54)
+    assert plan["parameters"] == 134_515_008 and plan["trainable"] == 4_884_480
+    assert 0 < plan["trained_tokens"] < plan["total_tokens"]
+    assert plan["cut_rows"] == plan["left_out_rows"] == 0 and plan["problems"] == []
+
+
+def test_a_second_plan_reads_the_tokens_of_the_first(desk, version, home):
+    desk.answer("plan", {"spec": spec()})
+    before = sorted((home.datasets / "tokens").iterdir())
+    began = time.perf_counter()
+    desk.answer("plan", {"spec": spec(training={"learning_rate": 3e-4})})
+    assert time.perf_counter() - began < 0.3
+    assert sorted((home.datasets / "tokens").iterdir()) == before
+
+
+def test_cut_rows_and_answers_are_counted(desk, version):
+    plan = desk.answer("plan", {"spec": spec(data={"max_length": 64})})
+    codes = {item["code"] for item in plan["warnings"]}
+    assert plan["longest_row_tokens"] == 64 and plan["cut_rows"] > 0 and plan["left_out_rows"] > 0
+    assert {"rows_cut", "rows_left_out"} <= codes
+
+
+def test_packing_makes_fewer_sequences_and_steps(desk, version):
+    plan = desk.answer("plan", {"spec": spec(data={"packing": True})})
+    assert plan["train_sequences"] < 60 and plan["steps"] < 54
+
+
+def test_a_batch_larger_than_the_dataset_is_a_warning(desk, version):
+    plan = desk.answer("plan", {"spec": spec(training={"batch_size": 512})})
+    assert plan["steps_per_epoch"] == 1
+    assert "rows_below_batch" in {item["code"] for item in plan["warnings"]}
+
+
+def test_advice_and_diagnoses_are_answered_too(desk):
+    advice = desk.answer("advise", {"facts": {"objective": "sft", "tuner": "lora", "num_rows": 10}})
+    assert advice["training.learning_rate"]["code"] == "rate_sft_lora"
+    assert desk.answer("diagnose", {"series": {"loss": [[1, None]]}, "phase": "running"})["findings"][0]["code"] == "not_finite"
+
+
+def test_an_unknown_question_is_refused(desk):
+    with pytest.raises(Unknown):
+        desk.answer("rm", {})
+
+
+def ask(store, kind, payload):
+    with store.write() as session:
+        return requests.ask(session, kind, payload)
+
+
+def wait(store, request_id, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with store.read() as session:
+            found = requests.get(session, request_id)
+        if found.state in ("answered", "failed"):
+            return found
+        time.sleep(0.005)
+    raise AssertionError("no answer")
+
+
+def test_a_fault_of_the_program_fails_the_request_and_not_the_child(store, desk, version):
+    preview = Preview(store, desk)
+    broken = ask(store, "tokens", {"row": "no version"})
+    assert preview.answer_one()
+    found = wait(store, broken, 1)
+    assert found.state == "failed" and found.problems[0]["code"] == "preview_failed"
+    assert not preview.answer_one()
+
+
+def test_the_child_answers_tokens_within_300_ms_also_during_a_plan_and_ends_with_its_lifeline(home, store, version):
+    environment = {
+        **os.environ,
+        "ATELIER_HOME": str(home.root),
+        "ATELIER_LIFELINE": "stdin",
+        "PYTHONPATH": str(ROOT),
+    }
+    child = subprocess.Popen([sys.executable, "-m", "engine.runtime.preview"], stdin=subprocess.PIPE, env=environment)
+    try:
+        payload = {"version_id": version.id, "row": 1, "model": "starter"}
+        assert wait(store, ask(store, "tokens", payload), 60).state == "answered"
+        plan = ask(store, "plan", {"spec": {**spec(), "seed": 1234}})
+        took = []
+        for _ in range(5):
+            began = time.perf_counter()
+            assert wait(store, ask(store, "tokens", payload), 5).state == "answered"
+            took.append(time.perf_counter() - began)
+        assert sorted(took)[2] < 0.3, took
+        assert wait(store, plan, 60).answer["train_rows"] == 216
+        child.stdin.close()
+        assert child.wait(10) == 0
+    finally:
+        child.kill()
+        child.wait()
