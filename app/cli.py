@@ -77,9 +77,9 @@ def atelier(
     if language is not None and language not in LANGUAGES:
         raise typer.BadParameter(t("cli.language.unknown", given=language, allowed=", ".join(LANGUAGES)), param_hint="--language")
     if version:
-        from app.version import VERSION
+        from app.versions import ATELIER
 
-        sys.stdout.write(f"atelier {VERSION}\n")
+        sys.stdout.write(f"atelier {ATELIER}\n")
         raise typer.Exit
     if ctx.invoked_subcommand is None:
         importlib.import_module("app.commands.up").up()

@@ -11,6 +11,8 @@ from app.render import Html, tag
 from engine.objectives import OBJECTIVES
 
 COMMON = ("loss", "learning_rate", "grad_norm", "tokens_per_second")
+EXACT = ("learning_rate",)
+"""Set, not measured: never smoothed."""
 WORDS = ("smoothing", "log", "reset", "table", "step", "best", "evaluation", "waiting", "live", "reconnecting")
 
 
@@ -32,7 +34,7 @@ def charts(runs: Sequence[int], spec: Mapping[str, Any], t: Text) -> Html:
     told = {
         "runs": list(runs),
         "charts": [
-            {"name": name, "title": t(f"chart.{name}.title"), "caption": t(f"chart.{name}.caption")}
+            {"name": name, "title": t(f"chart.{name}.title"), "caption": t(f"chart.{name}.caption"), "exact": name in EXACT}
             for name in chart_names(spec)
         ],
         "words": {word: t(f"chart.word.{word}") for word in WORDS},

@@ -8,12 +8,14 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from engine.exporters import EXPORTERS
+from engine.exporters.limits import LIMITS
 from engine.specs.base import validate
 from engine.specs.kinds import KINDS
 from engine.specs.other import ExportSpec
 from engine.specs.problem import ProblemError, problem
 from storage import jobs, targets
 from storage.jobs import Job, SubmitOptions
+from storage.states import State
 from storage.targets import Target
 
 
@@ -34,11 +36,21 @@ def prepare(session: Session, data: Mapping[str, Any]) -> tuple[ExportSpec, Targ
     return spec.model_copy(update={"target": target.text}), target
 
 
-def submit(session: Session, data: Mapping[str, Any], *, key: str | None = None) -> Job:
-    """Queue an export; the same key gives the same job."""
+def submit(session: Session, data: Mapping[str, Any]) -> Job:
+    """Queue an export; while the very same one waits or runs, that one is returned: a double click makes one."""
     spec, target = prepare(session, data)
+    under_way = jobs.listing(session, kinds=["export"], states=[State.QUEUED, State.RUNNING])
+    same = next((one for one in under_way if one.spec == spec.model_dump()), None)
+    if same is not None:
+        return same
     assert target.job_id is not None  # noqa: S101  the spec's pattern lets no base through
     name = jobs.get(session, target.job_id).name
-    options = SubmitOptions(idempotency_key=key, parent_id=target.job_id)
+    options = SubmitOptions(parent_id=target.job_id)
     lane = KINDS["export"].lane
     return jobs.submit(session, kind="export", name=name, spec=spec.model_dump(), lane=lane, options=options)  # type: ignore[arg-type]
+
+
+def choices_for(target: Target) -> tuple[list[str], list[str]]:
+    """Return the forms that a target can be written in, and the bases that make a difference to it."""
+    forms = [name for name, exporter in EXPORTERS.items() if target.adapter_path is not None or not exporter.needs_adapter]
+    return forms, list(LIMITS) if target.adapter_path is not None and target.quantization != "none" else ["trained"]

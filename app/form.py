@@ -1,4 +1,4 @@
-"""Spec fields as form components and back. Everything is matched by field path (`training.epochs`), never by position."""
+"""Spec fields as form components and back, matched by field path (`training.epochs`), never by position."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ SECTIONS: dict[str, dict[str, type[Spec]]] = {
 """The sections of the spec that follow a choice: their fields stand under `section.kind.field`."""
 
 Values = dict[str, Any]
+LARGEST_TOLD = 200_000
+"""A bound beyond this only guards against nonsense; nobody needs to read it."""
 
 
 class Required:
@@ -60,14 +62,14 @@ class Setting:
         return t.either(f"field.{self.path}.label") if t.has(f"field.{self.path}.label") else self.label
 
     def explained(self, t: Text) -> str:
-        """Return the one-sentence help, the unit and the bounds."""
+        """Return the one-sentence help, with the unit and the bounds where there are any worth telling."""
         sentence = t(f"field.{self.path}.help") if t.has(f"field.{self.path}.help") else self.help
         limits = self._limits(t)
         return f"{sentence} ({limits})" if limits else sentence
 
     def _limits(self, t: Text) -> str:
         unit = t.either(f"form.unit.{self.unit}") if t.has(f"form.unit.{self.unit}") else self.unit or ""
-        if self.low is None or self.high is None:
+        if self.low is None or self.high is None or self.high > LARGEST_TOLD:
             return unit
         return t("form.bounds", low=number(self.low), high=number(self.high), unit=unit).strip()
 
@@ -142,7 +144,7 @@ def _choice(setting: Setting, t: Text, named: dict[str, Any]) -> Component:
 
 
 def _number(setting: Setting, t: Text, named: dict[str, Any]) -> Component:
-    # No minimum or maximum here: the spec refuses what is out of bounds, in the reader's language and with the field's name.
+    # No minimum or maximum here: the spec refuses what is out of bounds, with the field's name in the reader's language.
     shown = {"placeholder": t("form.empty")} if setting.optional else {}
     return gr.Number(precision=0 if setting.kind == "whole" else None, **shown, **named)
 
@@ -214,7 +216,7 @@ def flat(data: Mapping[str, Any]) -> Values:
 
 
 def label_of(field: str, t: Text) -> str:
-    """Return what a person calls a field of the spec: `objective.beta` has its label from whichever objective has it."""
+    """Return what a person calls a field of the spec: `objective.beta` from whichever objective has it."""
     section, _, rest = field.partition(".")
     paths = [field, *(f"{section}.{kind}.{rest}" for kind in SECTIONS.get(section, ()))]
     known = next((settings()[path] for path in paths if path in settings()), None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
-from gradio.context import get_blocks_context
+from gradio.context import Context
 
 from app.icons import MARK, icon
 from app.language import LANGUAGES
@@ -18,7 +19,10 @@ from app.ui import Ui
 HEAD = """<meta name="color-scheme" content="light dark">
 <link rel="icon" href="/studio/logo.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/studio/studio.css">
+<link rel="stylesheet" href="/studio/form.css">
+<link rel="stylesheet" href="/studio/chat.css">
 <script src="/studio/app.js"></script>
+<script src="/studio/address.js" defer></script>
 <script src="/studio/charts.js" defer></script>
 <script src="/studio/curves.js" defer></script>
 <script src="/studio/chat.js" defer></script>"""
@@ -74,9 +78,19 @@ def _switches(ui: Ui) -> Html:
 
 def on_load(handler: Callable[..., Any], *, inputs: Any = None, outputs: Any = None) -> None:
     """Run a handler when the page that is being built is opened. It may take a `gr.Request` to read the address."""
-    blocks = get_blocks_context()
+    blocks = Context.root_block
     assert blocks is not None
-    blocks.load(handler, inputs, outputs, show_progress="hidden", queue=False, api_visibility="private")
+    event = _with_request(handler) if "request" in inspect.signature(handler).parameters else handler
+    blocks.load(event, inputs, outputs, show_progress="hidden", queue=False, api_visibility="private")
+
+
+def _with_request(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Gradio finds a request parameter by its annotation, which it cannot read through a partial."""
+
+    def opened(request: gr.Request, *values: Any) -> Any:
+        return handler(*values, request=request)
+
+    return opened
 
 
 def every(seconds: float, handler: Callable[..., Any], *, inputs: Any = None, outputs: Any = None) -> gr.Timer:

@@ -7,7 +7,7 @@ from typing import Any
 
 from app import datacard
 from app.measure import number
-from app.render import Html, bar, card, chip, facts, join, tag
+from app.render import Html, bar, card, chip, join, tag
 from app.ui import Ui
 from engine.specs.problem import Problem
 from storage.datasets import Version
@@ -49,18 +49,16 @@ def _moving(job: Job, _made: Version | None, ui: Ui) -> Html:
     return join([bar(share, label=job.name), tag("p", said, cls="at-soft at-small")])
 
 
-def _made(job: Job, made: Version | None, ui: Ui) -> Html:
+def _made(_job: Job, made: Version | None, ui: Ui) -> Html:
     t = ui.t
     if made is None:
         return tag("p", t("import.gone"), cls="at-soft")
-    counts = [(t("data.rows"), number(made.rows)), (t("data.usable"), number(made.usable_rows))]
-    if made.statistics.get("duplicates") is not None:
-        counts.append((t("data.duplicates"), number(made.statistics["duplicates"])))
-    links = [datacard.goto(t("import.open", name=made.name, version=made.version), dataset=made.name)]
+    parts: list[object] = [t("import.made", rows=number(made.rows), usable=number(made.usable_rows))]
     if made.problem_count:
         told = t("import.problems", n=number(made.problem_count))
-        links.append(datacard.goto(told, dataset=made.name, view="problems"))
-    return join([facts(counts), tag("p", join(links, " · "), cls="at-links")])
+        parts.append(datacard.goto(told, dataset=made.name, view="problems"))
+    parts.append(datacard.goto(t("import.open", name=made.name, version=made.version), dataset=made.name))
+    return tag("p", join(parts, " · "))
 
 
 def _failed(job: Job, _made: Version | None, ui: Ui) -> Html:

@@ -38,10 +38,11 @@ class Text:
         return self(next((key for key in keys if key in self._sentences), keys[-1]), **values)
 
     def problem(self, problem: Problem) -> tuple[str, str]:
-        """Return what is wrong and how to fix it."""
+        """Return what is wrong and how to fix it; a warning has no fix."""
         values = {"field": problem.where.field or "", "line": problem.where.line or "", **problem.values}
         fix = f"problem.{problem.code}.fix"
-        return self(f"problem.{problem.code}.what", **values), self(fix, **values) if self.has(fix) else ""
+        what = self.either(f"problem.{problem.code}.what", f"warning.{problem.code}", **values)
+        return what, self(fix, **values) if self.has(fix) else ""
 
 
 class _Values(dict[str, Any]):

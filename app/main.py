@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import AsyncIterator
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -17,7 +18,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import frame, live
+from app import downloads, frame, live
 from app.language import COOKIE, LANGUAGES, choose
 from app.pages import PAGES
 from app.security import Guard, Policy
@@ -78,7 +79,7 @@ def build_app(home: Home, store: Store, policy: Policy) -> ASGIApp:
 
     static = Mount("/studio", StaticFiles(directory=ASSETS, follow_symlink=False))
     switch = Mount("/", ByLanguage(dict(pages)))
-    return Guard(Starlette(routes=[static, *live.routes(store), switch], lifespan=lifespan), policy)
+    return Guard(Starlette(routes=[static, *live.routes(store), *downloads.routes(home, store), switch], lifespan=lifespan), policy)
 
 
 def _mounted(ui: Ui, policy: Policy) -> FastAPI:
@@ -96,7 +97,10 @@ def _mounted(ui: Ui, policy: Policy) -> FastAPI:
         "blocked_paths": [str(path) for path in _private(ui.home)],
         "app_kwargs": {"docs_url": None, "redoc_url": None, "openapi_url": None},
     }
-    return gr.mount_gradio_app(parent, build_blocks(ui), "/", theme=theme(), head=frame.HEAD, **options)
+    blocks = build_blocks(ui)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "SSR mode is not supported", UserWarning)  # said of every app with pages
+        return gr.mount_gradio_app(parent, blocks, "/", theme=theme(), head=frame.HEAD, **options)
 
 
 def _private(home: Home) -> list[Path]:

@@ -155,7 +155,7 @@ def links(t: Text, found: Standing) -> Html:
     target = f"{found.job.id}@{saved.step}"
     chat = button_link(t("runs.chat_with", step=saved.step), f"/chat?target={target}", primary=True)
     export = button_link(t("runs.export"), f"/export?target={target}") if found.job.state in FINAL else ""
-    return tag("div", chat, export, cls="at-links")
+    return tag("div", chat, export, cls="at-ways")
 
 
 def offers(job: Job) -> dict[str, bool]:

@@ -39,19 +39,17 @@ class TrainForm:
 def build(t: Text) -> TrainForm:
     """Lay the form out: what is trained on what, how, a few settings, and all others one click away."""
     fields: dict[str, Component] = {}
+    rest = [one for one in settings().values() if one.path not in CHOSEN_ABOVE]
     with gr.Group(elem_classes=["at-fields"]):
         for path in ("data.dataset", "model.id"):
             fields[path] = _chooser(path, t)
-    with gr.Group(elem_classes=["at-fields"]):
         objectives = [(t(f"objective.{kind}"), kind) for kind in OBJECTIVES]
         fields["objective.kind"] = _radio("objective.kind", objectives, t)
         fields["model.start_from"] = _chooser("model.start_from", t)
-        methods = [(t(f"method.{name}"), name) for name in METHODS]
-        method = _radio("method", methods, t)
-    rest = [one for one in settings().values() if one.path not in CHOSEN_ABOVE]
-    with gr.Group(elem_classes=["at-fields", "at-simple"]):
+        method = _radio("method", [(t(f"method.{name}"), name) for name in METHODS], t)
         fields["name"] = form.component(settings()["name"], t)
-        fields |= {one.path: form.component(one, t) for one in rest if one.simple}
+    with gr.Group(elem_classes=["at-fields", "at-simple"]):
+        fields |= {one.path: form.component(one, t) for one in _by_weight(rest) if one.simple}
     others = [one for one in rest if not one.simple]
     with gr.Accordion(t("train.all", n=len(others), changed=0), open=False, elem_classes=["at-more"]) as more:
         for heading, members in _sections(others, t):
@@ -61,9 +59,17 @@ def build(t: Text) -> TrainForm:
     return TrainForm(fields, method, more)
 
 
+FIRST = ("training.epochs", "training.learning_rate")
+
+
+def _by_weight(members: list[Setting]) -> list[Setting]:
+    """What matters most stands first."""
+    return sorted(members, key=lambda one: FIRST.index(one.path) if one.path in FIRST else len(FIRST))
+
+
 def _chooser(path: str, t: Text) -> gr.Dropdown:
     one = settings()[path]
-    return gr.Dropdown(choices=[], value=None, label=one.name(t), info=one.explained(t), elem_id=form.element_id(path))
+    return gr.Dropdown(choices=[], value=None, label=one.name(t), elem_id=form.element_id(path))
 
 
 def _radio(path: str, choices: list[tuple[str, str]], t: Text) -> gr.Radio:
@@ -82,7 +88,7 @@ def _section(one: Setting) -> str:
 
 
 def updates(made: TrainForm, after: Filled, *, world: World, t: Text, before: Filled | None = None) -> Updates:
-    """Return what the components must show anew; with `before`, only what differs, so that nobody's typing is undone."""
+    """Return what the components show anew; with `before`, only what differs: nobody's typing is undone."""
     found: Updates = {}
     for path, component in made.fields.items():
         new = _shown(path, after, world, t)
@@ -110,7 +116,8 @@ def _shown(path: str, filled: Filled, world: World, t: Text) -> dict[str, Any]:
         shown |= {"info": _info(one, filled, t), "visible": _applies(one, filled)}
     if path in CHOICES_OF:
         shown["choices"] = _with_current(CHOICES_OF[path](world, t), shown["value"], t)
-        shown["value"] = shown["value"] or ""
+        if path == "model.start_from":
+            shown["value"] = shown["value"] or ""  # a choice of its own: the model itself
     return shown
 
 
@@ -123,8 +130,11 @@ def _applies(one: Setting, filled: Filled) -> bool:
 
 
 def _info(one: Setting, filled: Filled, t: Text) -> str:
-    """Help, and why the value is what it is."""
-    return " ".join(part for part in (one.explained(t), why(one, filled, t)) if part)
+    """Help, and why the value is what it is; on the first screen the reason says enough."""
+    reason = why(one, filled, t)
+    if one.path in CHOICES_OF:
+        return reason or (t(f"train.help.{one.path}") if t.has(f"train.help.{one.path}") else "")
+    return reason if reason and one.simple else " ".join(part for part in (one.explained(t), reason) if part)
 
 
 def why(one: Setting, filled: Filled, t: Text) -> str:

@@ -1,4 +1,4 @@
-"""Jobs that a page waits for: shown until a person has seen how they ended, also after a reload or in another browser."""
+"""Jobs that a page waits for: shown until a person has seen how they ended, whatever is reloaded meanwhile."""
 
 from __future__ import annotations
 

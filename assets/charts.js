@@ -19,7 +19,7 @@
   function format(value) {
     if (value === null || !Number.isFinite(value)) return "–";
     const size = Math.abs(value);
-    if (size !== 0 && (size < 1e-4 || size >= 1e7)) return value.toExponential(2).replace("e+", "e");
+    if (size !== 0 && (size < 1e-4 || size >= 1e7)) return value.toExponential(2).replace(/\.?0+e\+?/, "e");
     if (size >= 1000) return Math.round(value).toLocaleString("en");
     return String(Number(value.toPrecision(4)));
   }
@@ -69,8 +69,8 @@
 
   class Chart {
     // `view` is shared by all charts of a page: smoothing, log, zoom [from, to] or null, hover step or null.
-    constructor(place, { name, title, caption, words, view, changed }) {
-      Object.assign(this, { name, title, words, view, changed, runs: [], drag: null });
+    constructor(place, { name, title, caption, exact, words, view, changed }) {
+      Object.assign(this, { name, exact, title, words, view, changed, runs: [], drag: null });
       this.element = place;
       place.className = "at-chart";
       place.dataset.metric = name;
@@ -121,7 +121,7 @@
       const raw = [];
       const sure = [];
       this.lines = this.runs.map((run) => {
-        const smooth = smoothed(run.train.values, this.view.smoothing);
+        const smooth = this.exact ? run.train.values : smoothed(run.train.values, this.view.smoothing);
         const start = firstAtOrAfter(run.train.steps, from);
         const end = firstAtOrAfter(run.train.steps, to + 1e-9);
         for (let at = start; at < end; at++) {
@@ -222,7 +222,7 @@
       pen.lineJoin = "round";
       pen.strokeStyle = colour;
       pen.setLineDash([]);
-      if (this.view.smoothing > 0) {
+      if (this.view.smoothing > 0 && !this.exact) {
         pen.globalAlpha = isDark() ? 0.38 : 0.3;
         pen.lineWidth = 1;
         this.trace(pen, run.train.steps, run.train.values, start, end);
@@ -394,7 +394,7 @@
       for (const { run, smooth } of this.lines) {
         const at = firstAtOrAfter(run.train.steps, step);
         const name = this.lines.length > 1 ? `${run.name} ` : "";
-        if (run.train.steps[at] === step) rows.push(`${name}${format(run.train.values[at])}${this.view.smoothing > 0 ? ` (${format(smooth[at])})` : ""}`);
+        if (run.train.steps[at] === step) rows.push(`${name}${format(run.train.values[at])}${this.view.smoothing > 0 && !this.exact ? ` (${format(smooth[at])})` : ""}`);
         const evaluated = run.evaluation.steps.indexOf(step);
         if (evaluated >= 0) rows.push(`${name}${this.words.evaluation} ${format(run.evaluation.values[evaluated])}`);
       }

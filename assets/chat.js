@@ -132,11 +132,11 @@
     const box = element("article", `at-msg ${mine ? "at-mine" : "at-theirs"}`);
     box.id = `at-m${message.id}`;
     box.dataset.slot = message.slot;
-    const who = element("header", "at-who");
+    const who = element("div", "at-who");
     who.textContent = mine ? place.dataset.you : message.who;
     const body = element("div", "at-said");
     const problem = element("p", "at-trouble");
-    const foot = element("footer", "at-meta");
+    const foot = element("div", "at-meta");
     foot.append(element("span", "at-facts-line"));
     foot.append(button(place.dataset.copy, { copy: message.id }));
     if (!mine) foot.append(button(place.dataset.again, { order: `again:${message.id}` }, "at-again"));
@@ -192,7 +192,7 @@
     orders += 1;
     given.value = `${order}:${Date.now() % 1e9}${orders}`;
     given.dispatchEvent(new Event("input", { bubbles: true }));
-    hurry();
+    if (byId("at-chat")) hurry();
   }
 
   function hurry() {
@@ -213,14 +213,15 @@
     setTimeout(() => (pressed.textContent = place.dataset.copy), 1200);
   }
 
+  // A button with data-order tells the page's hidden field what to do; data-sure asks before.
   document.addEventListener("click", (event) => {
+    const order = event.target.closest("[data-order]");
+    if (order && (!order.dataset.sure || confirm(order.dataset.sure))) return give(order.dataset.order);
     if (!byId("at-chat")) return;
     if (event.target.closest("#at-send")) return asked();
     if (event.target.closest("#at-stop")) return current && give(`stop:${current}`);
     const copy = event.target.closest("[data-copy]");
     if (copy && copy.closest("#at-chat")) return copyAnswer(copy);
-    const order = event.target.closest("[data-order]");
-    if (order && (!order.dataset.sure || confirm(order.dataset.sure))) return give(order.dataset.order);
     if (event.target.closest("a[data-select]")) hurry();
   });
 

@@ -105,9 +105,9 @@
 
     // --- charts ------------------------------------------------------------------------------------------------
 
-    addChart({ name, title, caption }) {
+    addChart({ name, title, caption, exact }) {
       const place = this.grid.appendChild(document.createElement("section"));
-      const options = { name, title, caption, words: this.words, view: this.view, changed: (light) => this.changed(light) };
+      const options = { name, title, caption, exact, words: this.words, view: this.view, changed: (light) => this.changed(light) };
       this.drawn.set(name, new window.AtelierChart.Chart(place, options));
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import shutil
 import sqlite3
@@ -14,7 +13,7 @@ from typing import Any
 import psutil
 import typer
 
-from app import measure, starter
+from app import measure, starter, versions
 from app.commands import exits, processes
 from app.commands.shell import AsJson, columns, describe, document, put, refusals, say
 from app.commands.speech import speech
@@ -24,20 +23,6 @@ from storage.database import Store, open_store
 from storage.errors import StoreError
 
 t = speech()
-PACKAGES = (
-    "torch",
-    "transformers",
-    "peft",
-    "trl",
-    "accelerate",
-    "bitsandbytes",
-    "datasets",
-    "safetensors",
-    "gradio",
-    "sqlalchemy",
-    "pydantic",
-    "pyarrow",
-)
 SAFE_SQLITE = (3, 51, 3)
 """Before it, two connections that checkpoint the write-ahead log at one instant can corrupt the database."""
 LOW_DISK_BYTES = 5 * 10**9
@@ -62,7 +47,7 @@ def check(json: AsJson = False) -> None:
         "ok": not bad,
         "problems": [{**document(t, one), "warning": one.code in WARNINGS} for one in found],
         "devices": devices_,
-        "versions": versions(),
+        "versions": versions.found(),
         "home": str(home.root),
     }
     if json:
@@ -73,24 +58,11 @@ def check(json: AsJson = False) -> None:
         raise typer.Exit(max(exits.of_code(one.code) for one in bad))
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of what the studio stands on."""
-    found = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
-    return {**found, **{name: version for name in PACKAGES if (version := _version(name)) is not None}}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def libraries() -> Iterator[Problem]:
     """Name packages that are missing, and a Python that is too old."""
     if sys.version_info < (3, 11):
         yield problem("internal_python_old", given=platform.python_version())
-    missing = [name for name in PACKAGES if _version(name) is None]
+    missing = [name for name in versions.PACKAGES if versions.of(name) is None]
     if missing:
         yield problem("internal_packages_missing", names=", ".join(missing))
     if sqlite3.sqlite_version_info < SAFE_SQLITE:

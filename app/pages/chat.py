@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -66,7 +67,11 @@ def build(ui: Ui) -> None:
         part.change(partial(keep, ui), form.parts, None, trigger_mode="always_last", **QUIET)
     shown = [conversation, known, *form.parts]
     chosen.change(partial(show, ui), chosen, shown, **QUIET).then(partial(listing, ui), conversation, listed, **QUIET)
-    on_load(partial(load, ui), outputs=[*shown, listed, memory])
+
+    def opened(request: gr.Request) -> tuple[Any, ...]:
+        return load(ui, request.query_params)
+
+    on_load(opened, outputs=[*shown, listed, memory])
     every(LOOK_S, partial(look, ui), inputs=[known, form.first, form.second], outputs=[known, form.first, form.second, memory])
 
 
@@ -116,9 +121,8 @@ def keep(ui: Ui, *entered: Any) -> None:
             drafts.put(session, talk.PAGE, settings)
 
 
-def load(ui: Ui, request: gr.Request) -> tuple[Any, ...]:
+def load(ui: Ui, asked: Mapping[str, str]) -> tuple[Any, ...]:
     """Fill the page from its address: `?conversation=5`, or `?target=12@40` for a new one."""
-    asked = request.query_params
     filled = show(ui, asked.get("conversation", ""), target=asked.get("target"))
     return (*filled, *beside(ui, filled[0]))
 

@@ -68,7 +68,7 @@ def build(ui: Ui) -> None:
     chosen = selection()
     with gr.Row(elem_classes=["at-split"]):
         with gr.Column(elem_classes=["at-list"]):
-            file = gr.File(label=t("data.drop"), file_count="single", height=132, elem_id="data-file")
+            file = gr.File(label=t("data.drop"), file_count="single", height=168, elem_id="data-file")
             with gr.Accordion(t("data.options"), open=False):
                 name = gr.Textbox(label=t("field.import.name.label"), info=t("field.import.name.help"), max_lines=1)
                 choices = [(t(f"choice.import.policy.{one}"), one) for one in POLICIES]
@@ -175,7 +175,7 @@ def look_again(ui: Ui, parts: Parts, wanted: Wanted, before: Before, pending: in
     same = one is not None and before is not None and (one.name, one.id) == tuple(before)
     if not same:
         return show(ui, parts, wanted)
-    assert one is not None  # noqa: S101  it is what was drawn before
+    assert one is not None
     rest = {
         component: gr.skip()
         for component in (parts.head, parts.tools, parts.model, parts.objective, parts.length, parts.drawn)

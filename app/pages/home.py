@@ -45,9 +45,11 @@ def build(ui: Ui) -> None:
     seen = gr.State("")
     Panel(heading(ui.t("home.title"), ui.t("home.lead")))
     scene = Panel(elem_id="at-home")
-    Panel(card(tag("p", ui.t("rehearsal.what"), cls="at-soft"), title=ui.t("rehearsal.title")), elem_id="at-rehearsal")
-    button = gr.Button(ui.t("rehearsal.begin"), variant="primary", elem_id="at-rehearse")
-    said = Panel(elem_id="at-rehearsal-said")
+    with gr.Column(elem_id="at-rehearsal"):
+        Panel(tag("div", tag("h2", ui.t("rehearsal.title")), tag("p", ui.t("rehearsal.what"), cls="at-soft")))
+        with gr.Row(elem_classes=["at-buttons"]):
+            button = gr.Button(ui.t("rehearsal.begin"), variant="primary", elem_id="at-rehearse")
+        said = Panel(elem_id="at-rehearsal-said")
     show = partial(refresh, ui)
     frame.on_load(show, outputs=[scene, seen])
     frame.every(TICK_S, show, inputs=[seen], outputs=[scene, seen])
@@ -83,10 +85,13 @@ def draw(t: Text, scene: Scene, now: float) -> Html:
         return _welcome(t)
     opened = [_open(t, *item, now) for item in scene.open]
     ended = [_finished(t, *item, now) for item in scene.finished]
-    running = card(*opened, title=t("home.running")) if opened else ""
-    finished = card(*ended, title=t("home.finished")) if ended else ""
-    idle = "" if opened else empty(t("home.idle"), t("home.idle_text"))
-    return columns(Html("").join(map(Html, (running, idle))), Html(_next(t, scene) + finished))
+    running = card(_stack(opened), title=t("home.running")) if opened else empty(t("home.idle"), t("home.idle_text"))
+    finished = [card(_stack(ended), title=t("home.finished"))] if ended else []
+    return columns(running, _stack([_next(t, scene), *finished]))
+
+
+def _stack(parts: Sequence[object]) -> Html:
+    return tag("div", *parts, cls="at-stack")
 
 
 def _welcome(t: Text) -> Html:

@@ -15,7 +15,7 @@ from app import draft, frame, removal, run_details, run_head, run_list
 from app.curves import charts
 from app.measure import size
 from app.panel import Panel
-from app.render import Html, button_link, empty, heading, note
+from app.render import Html, button_link, empty, heading, note, tag
 from app.run_list import Sparks
 from app.ui import Ui
 from storage import checkpoints, jobs
@@ -95,9 +95,9 @@ def _tabs(ui: Ui) -> tuple[gr.Dropdown, dict[str, Panel]]:
     with gr.Tabs():
         with gr.Tab(ui.t("runs.tab.curves"), id="curves"):
             panels["remarks"] = Panel(elem_id="at-run-remarks")
-            overlay = gr.Dropdown(
-                [], multiselect=True, max_choices=7, label=ui.t("runs.overlay"), elem_id="at-run-overlay", container=False, show_label=False
-            )
+            with gr.Row(elem_classes=["at-overlay"]):
+                Panel(tag("span", ui.t("runs.overlay")))
+                overlay = gr.Dropdown([], multiselect=True, max_choices=7, label=ui.t("runs.overlay"), elem_id="at-run-overlay", container=False)
             panels["curves"] = Panel(elem_id="at-run-curves")
         for name in ("log", "checkpoints", "answers", "settings"):
             with gr.Tab(ui.t(f"runs.tab.{name}"), id=name):

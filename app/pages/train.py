@@ -23,6 +23,8 @@ from storage import jobs
 from storage.errors import NotFound
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+FIRST_LOOK_S = 0.1
+"""After the page was opened: the form does not wait for the numbers."""
 LOOK_AGAIN_S = 0.5
 QUERY = {
     "dataset": "data.dataset",
@@ -72,7 +74,7 @@ def _aside(ui: Ui, reset: gr.Button) -> Parts:
         measure = gr.Button(t("train.measure"), elem_id="measure", interactive=False)
         shown = gr.Button(t("train.yaml"), elem_id="show-yaml", interactive=False)
     said, yaml = Panel(elem_id="train-said"), Panel(elem_id="train-yaml")
-    timer = gr.Timer(LOOK_AGAIN_S, active=False)
+    timer = gr.Timer(FIRST_LOOK_S)
     return Parts(card, start, measure, shown, reset, said, yaml, gr.State(), gr.State(), timer)
 
 
@@ -128,7 +130,7 @@ def change(ui: Ui, made: TrainForm, parts: Parts, path: str, value: Any) -> Upda
 
 def change_method(ui: Ui, made: TrainForm, parts: Parts, name: str | None) -> Updates:
     """Set the parts of a method: which weights move, and in which form the base lies in memory."""
-    return _changed(ui, made, parts, METHODS[name] if name in METHODS else {})
+    return _changed(ui, made, parts, METHODS.get(str(name), {}))
 
 
 def go_back(ui: Ui, made: TrainForm, parts: Parts) -> Updates:

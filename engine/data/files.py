@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from engine.data.reading_csv import looks_like_table, read_table
-from engine.data.reading_json import read_lines, read_values
+from engine.data.reading_json import read_lines, read_values, wraps_rows
 from engine.data.reading_parquet import read_parquet
 from engine.specs.problem import Problem, ProblemError, problem
 
@@ -91,10 +91,11 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise ProblemError([problem("file_unreadable", detail=os.strerror(error.errno or 0))]) from error
+    state = os.fstat(number)
+    if not stat.S_ISREG(state.st_mode):
+        os.close(number)
+        raise ProblemError([problem("file_not_regular")])
     with os.fdopen(number, "rb") as handle:
-        state = os.fstat(number)
-        if not stat.S_ISREG(state.st_mode):
-            raise ProblemError([problem("file_not_regular")])
         if state.st_size > MAX_FILE_BYTES:
             raise ProblemError([problem("file_too_large", bytes=state.st_size, limit=MAX_FILE_BYTES)])
         if state.st_size == 0:
@@ -190,6 +191,8 @@ def _shape(head: bytes) -> str | None:
         return "lines" if lines and objects * 2 > len(lines) else None
     if opening.group(1) == b"[":
         return "lines" if objects * 2 > len(lines) and lines[0].endswith(b"]") else "values"
+    if len(lines) == 1 and len(head) < HEAD_BYTES and wraps_rows(head):
+        return "values"
     if lines[0] in (b"{", b"{}") or (objects * 2 <= len(lines) and len(lines) > 1) or not _closed(lines[0], head):
         return "values"
     return "lines"

@@ -75,10 +75,8 @@ def _warnings(spec: JobSpec, counts: Mapping[str, Any], num_train: int, facts: M
     if counts["cut_rows"]:
         cut = {"rows": counts["cut_rows"], "answers": counts["cut_answers"], "max_length": spec.data.max_length}
         found.append(problem("rows_cut", field="data.max_length", **cut))
-    found += [
-        problem("rows_left_out", field="data.dataset", rows=count, reason=code)
-        for code, count in counts["left_out"].items()
-    ]
+    for code, count in counts["left_out"].items():
+        found.append(problem(code.replace("row_", "rows_", 1), field="data.dataset", rows=count))
     if spec.data.eval_fraction and not counts["eval_sequences"]:
         found.append(problem("no_evaluation_rows", field="data.eval_fraction"))
     if counts["rewritten_rows"]:

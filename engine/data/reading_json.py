@@ -171,6 +171,14 @@ def _wrapped(value: Any) -> list[Any] | None:
     return None if others and len(lists[0]) == 1 else lists[0]
 
 
+def wraps_rows(text: bytes) -> bool:
+    """Whether a text is one object around a list of rows."""
+    try:
+        return _wrapped(parse(text)) is not None
+    except BadJson:
+        return False
+
+
 def _object(value: Any, number: int) -> dict[str, Any] | Problem:
     if not isinstance(value, dict):
         return problem("row_not_object", line=number)

@@ -24,7 +24,7 @@ from engine.data.split import split
 from engine.objectives import OBJECTIVES
 from engine.runtime.files import sync_file, write_json
 from engine.specs.job import JobSpec
-from engine.specs.problem import ProblemError, problem
+from engine.specs.problem import Problem, ProblemError, problem
 
 TOKENS_VERSION = 1
 """Grows when the same rows, tokenizer and settings would give other tokens than before."""
@@ -121,8 +121,9 @@ def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec) -
     counting = _Counting()
     train = _write(folder / "train.parquet", (rows[i] for i in parts.train), renderer, spec, counting)
     if not train.sequences:
-        said = problem("data_no_trained_tokens", field="data.max_length", rows=len(parts.train), reasons=_why(counting))
-        raise ProblemError([said])
+        values = {"rows": len(parts.train), "max_length": spec.data.max_length}
+        said = problem("data_no_trained_tokens", field="data.max_length", **values)
+        raise ProblemError([said, *counting.examples.values()])
     evaluation = _write(folder / "eval.parquet", (rows[i] for i in parts.eval), renderer, spec, _Counting())
     counts = {
         **counting.as_dict(),
@@ -136,10 +137,6 @@ def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec) -
     write_json(folder / "prepared.json", known)
 
 
-def _why(counting: _Counting) -> str:
-    return ", ".join(f"{code} × {count}" for code, count in counting.left_out.most_common(3))
-
-
 @dataclass(slots=True)
 class _Written:
     rows: int = 0
@@ -151,8 +148,13 @@ class _Counting:
 
     def __init__(self) -> None:
         self.left_out: Counter[str] = Counter()
+        self.examples: dict[str, Problem] = {}
         self._sums: Counter[str] = Counter()
         self._longest = 0
+
+    def leave_out(self, why: Problem) -> None:
+        self.left_out[why.code] += 1
+        self.examples.setdefault(why.code, why)
 
     def add(self, made: Sequence[TokenRow]) -> None:
         for row in made:
@@ -207,14 +209,14 @@ def _token_rows(
         try:
             made: list[TokenRow] = objective.tokens(row, renderer, chosen, spec.data.max_length)  # type: ignore[assignment]
         except ProblemError as error:
-            counting.left_out[error.problems[0].code] += 1
+            counting.leave_out(error.problems[0])
             continue
         usable = [token_row for token_row in made if token_row.source.usable]
         if usable:
             counting.add(usable)
             yield usable
         else:
-            counting.left_out["row_nothing_trained"] += 1
+            counting.leave_out(problem("row_nothing_trained"))
 
 
 def _flush(path: Path, writer: pq.ParquetWriter | None, batch: list[dict[str, list[int]]]) -> pq.ParquetWriter:

@@ -109,7 +109,7 @@ def _explain(text: bytes, error: orjson.JSONDecodeError) -> NoReturn:
     message = str(error)
     if "depth" in message or "recursion" in message:
         raise BadJson("row_too_deep", limit=MAX_DEPTH) from error
-    if "surrogate" in message:
+    if "surrogate" in message and "UTF-8" not in message:
         raise BadJson("row_half_character") from error
     if "infinity" in message:
         raise BadJson("row_bad_number", given=_around(text, error.pos)) from error

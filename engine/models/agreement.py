@@ -33,8 +33,10 @@ class Agreement:
     kl: float
 
 
-def tokens_wanted(vocab_size: int) -> int:
-    """Answer tokens to compare on: at least `MIN_TOKENS`, more as far as memory for their probabilities allows."""
+def tokens_wanted(vocab_size: int, device: str) -> int:
+    """Answer tokens to compare on: more than `MIN_TOKENS` where it is quick, as far as memory allows."""
+    if device == "cpu":
+        return MIN_TOKENS
     return max(MIN_TOKENS, min(MAX_TOKENS, MEMORY_BYTES // (4 * vocab_size)))
 
 

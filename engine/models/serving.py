@@ -76,8 +76,8 @@ class Served:
         draw: dict[str, Any] = {"do_sample": sampling.temperature > 0}
         if sampling.temperature > 0:
             draw["temperature"] = sampling.temperature
-        torch.manual_seed(sampling.seed)
         with self.speaking(adapter) as model, torch.inference_mode():
+            torch.manual_seed(sampling.seed)  # after an adapter was made: that draws numbers too
             out = model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.models.agreement import Agreement, compare, log_probabilities
+from engine.models.agreement import Agreement, compare, log_probabilities, tokens_wanted
 from engine.models.loading import load_tokenizer, use_threads
 from engine.models.serving import Served
 from engine.models.sources import Source
@@ -85,7 +85,8 @@ def _export(context: Context, order: Order, source: Source, staged: Path) -> Map
 def _chat_says(order: Order, source: Source) -> tuple[Answers, Any, list[int]]:
     """What the chat's model thinks of the answers of rows that it was not trained on."""
     served = Served(source.base_path, quantization=source.quantization, dtype=source.dtype, device=source.device)
-    answers = held_out.answers(order.version, order.run_spec, served.renderer, vocab_size=served.vocab_size)
+    wanted = tokens_wanted(served.vocab_size, source.device)
+    answers = held_out.answers(order.version, order.run_spec, served.renderer, wanted=wanted)
     with served.speaking(source.adapter_path) as chat:
         return answers, log_probabilities(chat, answers.rows), served.stop_ids
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from engine.data.render import Renderer
 from engine.data.split import split
-from engine.models.agreement import MIN_TOKENS, Row, tokens_wanted
+from engine.models.agreement import MIN_TOKENS, Row
 from engine.specs.job import JobSpec
 from engine.specs.problem import ProblemError, problem
 from storage import datasets
@@ -31,13 +31,12 @@ def version_of(session: Session, spec: JobSpec) -> Version:
     return datasets.get(session, spec.data.dataset, spec.data.version)
 
 
-def answers(version: Version, spec: JobSpec, renderer: Renderer, *, vocab_size: int) -> Answers:
-    """Rows with enough answer tokens to judge by. Further origins are used only while there are too few.
+def answers(version: Version, spec: JobSpec, renderer: Renderer, *, wanted: int) -> Answers:
+    """Rows with `wanted` answer tokens. Further origins are used only while there are too few.
 
     Raises:
         ProblemError: no row has an answer that fits.
     """
-    wanted = tokens_wanted(vocab_size)
     taken: list[tuple[list[dict[str, Any]], list[Row]]] = []
     sources: dict[str, int] = {}
     for name, messages in _in_order(version, spec):

@@ -39,6 +39,9 @@ _FIXED = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUNBUFFERED": "1",
+    # Threads that wait must sleep, not spin: with a neighbour on the same cores spinning costs two to four times the
+    # speed (2 cores, one other busy process, a chain of matrix products; measured again in tests/bench/RESULTS.md).
+    "OMP_WAIT_POLICY": "PASSIVE",
     "ATELIER_LIFELINE": "stdin",
 }
 _SECRET = ("ATELIER_PASSWORD",)

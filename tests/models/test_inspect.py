@@ -101,7 +101,7 @@ def test_an_auto_map_deep_inside_is_found(folder, change_json):
     assert codes(folder) == {"model_custom_code"}
 
 
-@pytest.mark.parametrize("kind", ["bert", "no-such-thing", None, ["llama"], "__import__('os')"])
+@pytest.mark.parametrize("kind", ["vit", "no-such-thing", None, ["llama"], "__import__('os')"])
 def test_a_type_that_is_not_installed_is_refused(folder, change_json, kind):
     change_json(folder / "config.json", model_type=kind)
     assert "model_unknown_type" in codes(folder)
