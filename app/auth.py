@@ -81,10 +81,11 @@ def _read_private(path: Path) -> str:
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise PasswordFileError("password_file_unreadable", path) from error
+    facts = os.fstat(number)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(number)
+        raise PasswordFileError("password_file_unreadable", path)
     with os.fdopen(number) as file:
-        facts = os.fstat(number)
-        if not stat.S_ISREG(facts.st_mode):
-            raise PasswordFileError("password_file_unreadable", path)
         if facts.st_mode & 0o077:
             raise PasswordFileError("password_file_open", path)
         text = file.read(4096).strip()

@@ -23,7 +23,7 @@ def new_chat(t: Text) -> Html:
 
 def transcript(t: Text) -> Html:
     """Return the place of the transcript, with the words that chat.js needs."""
-    words = {f"data_{key}": t(f"chat.word.{key}") for key in ("you", "again", "copy", "copied", "gone", "lost", "thinking")}
+    words = {f"data_word_{key}": t(f"chat.word.{key}") for key in ("you", "again", "copy", "copied", "lost")}
     nothing = tag("div", empty(t("chat.empty.title"), t("chat.empty.text")), id="at-chat-empty")
     return nothing + tag("div", id="at-chat", role="log", aria_live="polite", aria_label=t("chat.transcript"), **words)
 
@@ -59,15 +59,22 @@ def _process(one: ChatProcess, names: dict[str, str], t: Text) -> Html:
     name = t("chat.base", model=names.get(path) or t("chat.full_checkpoint"))
     title = name if form == "none" else f"{name} · {t(f'choice.quantization.{form}')}"
     if one.state == "loading":
-        return tag("div", tag("strong", title), tag("p", t("chat.memory.loading"), cls="at-soft at-small"), cls="at-loaded")
+        return tag(
+            "div", tag("strong", title), tag("p", t("chat.memory.loading"), cls="at-soft at-small"), cls="at-loaded"
+        )
     rows = [
-        (t("chat.memory.device"), t.either(f"chat.device.{one.device_reason}", f"chat.device.{one.device}", device=one.device)),
+        (
+            t("chat.memory.device"),
+            t.either(f"chat.device.{one.device_reason}", f"chat.device.{one.device}", device=one.device),
+        ),
         (t("chat.memory.size"), measure.size(one.memory_bytes)),
         (t("chat.memory.adapters"), len(one.adapters)),
     ]
     asked = one.unload_requested
     label = t("chat.memory.unloading" if asked else "chat.memory.unload")
-    button = tag("button", label, type="button", cls="at-button at-small", data_order=f"unload:{one.id}", disabled=asked)
+    button = tag(
+        "button", label, type="button", cls="at-button at-small", data_order=f"unload:{one.id}", disabled=asked
+    )
     return tag("div", tag("strong", title), key_values(rows), button, cls="at-loaded")
 
 
@@ -77,5 +84,3 @@ def trouble(t: Text, error: StoreError) -> Html:
     what = t.either(f"problem.{code}.what", f"reason.{code}", "chat.reason.other", **{"code": code, **error.values})
     fix = t(f"problem.{code}.fix", **error.values) if t.has(f"problem.{code}.fix") else ""
     return note("", f"{what} {fix}".strip(), tone="bad")
-
-

@@ -27,7 +27,7 @@ COMMANDS: dict[str, str] = {
     "resume": "jobs:resume",
     "retry": "jobs:retry",
     "delete": "jobs:delete",
-    "metrics": "jobs:curves",
+    "metrics": "metrics:curves",
     "chat": "chat:chat",
     "export": "export:export",
     "check": "check:check",
@@ -64,7 +64,11 @@ def load(name: str) -> Any:
 
 
 app = typer.Typer(
-    cls=Lazy, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=Lazy,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -75,7 +79,9 @@ def atelier(
     version: Annotated[bool, typer.Option("--version", help=t("cli.option.version"))] = False,
 ) -> None:
     if language is not None and language not in LANGUAGES:
-        raise typer.BadParameter(t("cli.language.unknown", given=language, allowed=", ".join(LANGUAGES)), param_hint="--language")
+        raise typer.BadParameter(
+            t("cli.language.unknown", given=language, allowed=", ".join(LANGUAGES)), param_hint="--language"
+        )
     if version:
         from app.versions import ATELIER
 

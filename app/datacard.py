@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -32,6 +33,8 @@ from storage.datasets import Version
 VIEWS = ("rows", "tokens", "problems")
 PAGE_ROWS = 5
 SIDES = ("chosen", "rejected")
+CONTROL = re.compile(r"<\|?[^<>|\s]+\|?>")
+"""A whole token of this shape is a control token: the same characters in a row's text are cut into several tokens."""
 
 
 def address(**query: Any) -> str:
@@ -71,7 +74,8 @@ def head(one: Version, view: str, t: Text) -> Html:
     counts.append((t("data.problems"), number(one.problem_count)))
     train = button_link(t("data.train"), f"/train?{urlencode({'dataset': one.name})}", primary=True)
     about = t("data.about", version=one.version, source=one.source_name, size=size(one.bytes))
-    chips = join([chip(t(f"format.{one.format}"), "good"), chip(t(f"row_kind.{one.row_kind}"))], " ")
+    words = dict.fromkeys((t(f"format.{one.format}"), t(f"row_kind.{one.row_kind}")))
+    chips = join((chip(word) for word in words), " ")
     top = tag("div", facts(counts), train, cls="at-head-line")
     first = card(tag("p", about, cls="at-soft at-small at-under"), top, title=one.name, aside=chips)
     return join([first, _warnings(one, t), _views(one, view, t)])
@@ -159,7 +163,7 @@ def row_tokens(one: Version, place: int, answer: Mapping[str, Any], t: Text) -> 
 
 def _sequence(each: Mapping[str, Any], place: int, t: Text) -> Html:
     counts = t("data.token_counts", **{key: number(each[key]) for key in ("num_tokens", "num_trained", "num_cut")})
-    shown = [{**token, "cut": token.get("state") == "cut"} for token in each["tokens"]]
+    shown = [{**one, "cut": one.get("state") == "cut", "special": CONTROL.fullmatch(one["text"])} for one in each["tokens"]]
     name = t(f"data.{each['name']}") if each.get("name") in SIDES else ""
     title = " · ".join(part for part in (t("data.row_as_seen", n=number(place + 1)), name) if part)
     return card(tokens({"tokens": shown}, TokenLabels.of(t)), title=title, aside=counts)

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app import asking, datacard, rows
+from app.form import named
 from app.render import Html, card, empty, note, problems, tag
 from app.ui import Ui
 from engine.objectives import OBJECTIVES
@@ -103,7 +104,7 @@ def _tokens(ui: Ui, one: Version, wanted: Wanted, pending: int | None) -> Body:
         try:
             validate(DataPart, {"dataset": one.name, "max_length": wanted.length}, at="data")
         except ProblemError as error:
-            return problems(error.problems, ui.t), None, tools
+            return card(problems((named(each, ui.t) for each in error.problems), ui.t)), None, tools
         asked = {"version_id": one.id, "row": place, "model": tools.model, "max_length": wanted.length}
         pending = asking.ask(ui.store, "tokens", {**asked, "objective": {"kind": tools.objective}})
     answer = asking.wait(ui.store, pending, within_s=ANSWER_WITHIN_S)

@@ -33,7 +33,9 @@ def routes(home: Home, store: Store) -> list[Route]:
         if found is None:
             return PlainTextResponse("There is no such file.", 404, headers=HEADERS)
         kind = "application/octet-stream"  # nothing of an export is ever shown inline
-        return FileResponse(found, media_type=kind, filename=found.name, content_disposition_type="attachment", headers=HEADERS)
+        return FileResponse(
+            found, media_type=kind, filename=found.name, content_disposition_type="attachment", headers=HEADERS
+        )
 
     return [Route(PATH, export_file, methods=["GET", "HEAD"])]
 

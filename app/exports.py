@@ -30,7 +30,9 @@ def prepare(session: Session, data: Mapping[str, Any]) -> tuple[ExportSpec, Targ
     target = targets.resolve(session, spec.target)
     exporter = EXPORTERS.get(spec.form)
     if exporter is None:
-        raise ProblemError([problem("spec_not_a_choice", field="form", given=repr(spec.form), allowed=", ".join(EXPORTERS))])
+        raise ProblemError(
+            [problem("spec_not_a_choice", field="form", given=repr(spec.form), allowed=", ".join(EXPORTERS))]
+        )
     if exporter.needs_adapter and target.adapter_path is None:
         raise ProblemError([problem("spec_export_needs_adapter", field="form", form=spec.form)])
     return spec.model_copy(update={"target": target.text}), target
@@ -43,7 +45,7 @@ def submit(session: Session, data: Mapping[str, Any]) -> Job:
     same = next((one for one in under_way if one.spec == spec.model_dump()), None)
     if same is not None:
         return same
-    assert target.job_id is not None  # noqa: S101  the spec's pattern lets no base through
+    assert target.job_id is not None
     name = jobs.get(session, target.job_id).name
     options = SubmitOptions(parent_id=target.job_id)
     lane = KINDS["export"].lane
@@ -52,5 +54,7 @@ def submit(session: Session, data: Mapping[str, Any]) -> Job:
 
 def choices_for(target: Target) -> tuple[list[str], list[str]]:
     """Return the forms that a target can be written in, and the bases that make a difference to it."""
-    forms = [name for name, exporter in EXPORTERS.items() if target.adapter_path is not None or not exporter.needs_adapter]
+    forms = [
+        name for name, exporter in EXPORTERS.items() if target.adapter_path is not None or not exporter.needs_adapter
+    ]
     return forms, list(LIMITS) if target.adapter_path is not None and target.quantization != "none" else ["trained"]

@@ -14,13 +14,21 @@ from engine.specs.problem import Problem
 from storage.jobs import Job
 from storage.states import State
 
-TONES = {State.QUEUED: "waiting", State.RUNNING: "accent", State.SUCCEEDED: "good", State.FAILED: "bad", State.CANCELLED: "plain"}
+TONES = {
+    State.QUEUED: "waiting",
+    State.RUNNING: "accent",
+    State.SUCCEEDED: "good",
+    State.FAILED: "bad",
+    State.CANCELLED: "plain",
+}
 REFUSED = "export_not_verified"
 
 
 def top(t: Text) -> Html:
     """Return the page's title beside the way to a new export."""
-    return tag("div", tag("h1", t("page.export")), button_link(t("export.new"), "/export", small=True), cls="at-chat-top")
+    return tag(
+        "div", tag("h1", t("page.export")), button_link(t("export.new"), "/export", small=True), cls="at-chat-top"
+    )
 
 
 def listing(found: Sequence[Job], current: int | None, t: Text) -> Html:
@@ -34,12 +42,16 @@ def _entry(one: Job, is_current: bool, t: Text) -> Html:
     first = tag("span", tag("strong", one.name), chip(_state(one, t), TONES[one.state]), cls="at-run-line")
     about = tag("span", _about(one, t), cls="at-soft")
     href = f"/export?export={one.id}"
-    return link(join([first, about]), href, cls="at-run", data_select=str(one.id), aria_current="true" if is_current else None)
+    return link(
+        join([first, about]), href, cls="at-run", data_select=str(one.id), aria_current="true" if is_current else None
+    )
 
 
 def _about(one: Job, t: Text) -> str:
     step = str(one.spec.get("target", "")).partition("@")[2]
-    return " · ".join([t("export.step", step=step), t(f"export.form.{one.spec.get('form')}"), t("export.number", id=one.id)])
+    return " · ".join(
+        [t("export.step", step=step), t(f"export.form.{one.spec.get('form')}"), t("export.number", id=one.id)]
+    )
 
 
 def _state(one: Job, t: Text) -> str:
@@ -61,7 +73,9 @@ def meaning(form: str, base: str, bases: Sequence[str], t: Text) -> Html:
 
 def nothing(t: Text) -> Html:
     """Return what stands here before there is anything to export."""
-    return empty(t("export.empty.title"), t("export.empty.text"), button_link(t("export.empty.action"), "/train", primary=True))
+    return empty(
+        t("export.empty.title"), t("export.empty.text"), button_link(t("export.empty.action"), "/train", primary=True)
+    )
 
 
 def detail(ui: Ui, job: Job, title: str) -> Html:
@@ -70,7 +84,12 @@ def detail(ui: Ui, job: Job, title: str) -> Html:
     mark = tag("span", data_address=f"/export?export={job.id}", hidden=True)
     aside = chip(_state(job, t), TONES[job.state])
     parts = {State.SUCCEEDED: _done, State.FAILED: _failed}.get(job.state, _under_way)(ui, job)
-    head = card(tag("div", *parts[0], cls="at-stack"), title=title, aside=aside, tone=TONES[job.state] if job.state in (State.FAILED, State.SUCCEEDED) else "")
+    head = card(
+        tag("div", *parts[0], cls="at-stack"),
+        title=title,
+        aside=aside,
+        tone=TONES[job.state] if job.state in (State.FAILED, State.SUCCEEDED) else "",
+    )
     return join([mark, tag("div", head, *parts[1:], cls="at-stack")])
 
 
@@ -80,7 +99,11 @@ def _under_way(ui: Ui, job: Job) -> list[Any]:
     cancel = tag("button", t("export.cancel"), type="button", cls="at-button at-small", data_order=f"cancel:{job.id}")
     running = job.state == State.RUNNING
     asked = t("export.cancelling") if job.cancel_requested_at is not None else phase
-    body = [bar(None) if running else "", tag("p", asked, cls="at-soft"), cancel if job.state != State.CANCELLED else ""]
+    body = [
+        bar(None) if running else "",
+        tag("p", asked, cls="at-soft"),
+        cancel if job.state != State.CANCELLED else "",
+    ]
     return [[tag("div", *body, cls="at-stack at-start")], *([] if job.state != State.CANCELLED else [_delete(job, t)])]
 
 
@@ -108,7 +131,9 @@ def _failed(ui: Ui, job: Job) -> list[Any]:
         remedy = t(f"export.refused.fix.{job.spec.get('base', 'trained')}")
         return [[tag("p", t("export.refused")), figures(checks, t)], note(t("export.remedy"), remedy), _delete(job, t)]
     found = [Problem.from_dict(one) for one in job.values.get("problems", [])]
-    said = [t.problem(one) for one in found] or [(ui.reason(job.reason, job.values), t.either(f"reason.{job.reason}.fix", "export.retry"))]
+    said = [t.problem(one) for one in found] or [
+        (ui.reason(job.reason, job.values), t.either(f"reason.{job.reason}.fix", "export.retry"))
+    ]
     return [[tag("p", f"{what} {fix}") for what, fix in said], _delete(job, t)]
 
 
@@ -128,7 +153,10 @@ def figures(checks: Mapping[str, Any], t: Text) -> Html:
 
 
 def _files(job: Job, files: Sequence[Mapping[str, Any]], t: Text) -> Html:
-    rows = [(link(one["name"], downloads.address(job.id, one["name"]), download=True), measure.size(one["bytes"])) for one in files]
+    rows = [
+        (link(one["name"], downloads.address(job.id, one["name"]), download=True), measure.size(one["bytes"]))
+        for one in files
+    ]
     return table([t("export.file"), t("export.size")], rows)
 
 
@@ -138,7 +166,12 @@ def _total(result: Mapping[str, Any]) -> int:
 
 def _delete(job: Job, t: Text) -> Html:
     sure = t("export.delete_sure", size=measure.size(_total(job.result or {})))
-    button = tag("button", t("export.delete"), type="button", cls="at-button at-small", data_order=f"delete:{job.id}", data_sure=sure)
+    button = tag(
+        "button",
+        t("export.delete"),
+        type="button",
+        cls="at-button at-small",
+        data_order=f"delete:{job.id}",
+        data_sure=sure,
+    )
     return tag("p", button)
-
-

@@ -71,7 +71,16 @@ class Setting:
         unit = t.either(f"form.unit.{self.unit}") if t.has(f"form.unit.{self.unit}") else self.unit or ""
         if self.low is None or self.high is None or self.high > LARGEST_TOLD:
             return unit
-        return t("form.bounds", low=number(self.low), high=number(self.high), unit=unit).strip()
+        return t("form.bounds", low=plain(self.low), high=plain(self.high), unit=unit).strip()
+
+
+def plain(value: float) -> str:
+    """Return a setting's number as it was meant.
+
+    >>> plain(0.5), plain(131072.0), plain(2.5)
+    ('0.5', '131,072', '2.5')
+    """
+    return number(value) if float(value).is_integer() else f"{value:g}"
 
 
 @lru_cache(maxsize=1)

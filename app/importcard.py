@@ -25,7 +25,8 @@ TONES = {
 
 def html(found: Iterable[tuple[Job, Version | None]], ui: Ui) -> Html:
     """Return the imports with what they made."""
-    return tag("div", *(_one(job, made, ui) for job, made in found), cls="at-stack")
+    cards = [_one(job, made, ui) for job, made in found]
+    return tag("div", *cards, cls="at-stack") if cards else Html("")
 
 
 def _one(job: Job, made: Version | None, ui: Ui) -> Html:

@@ -21,6 +21,7 @@ from storage.states import FINAL, State
 
 MOST_POINTS = 2000
 MOST_RUNS = 8
+MOST_DIGITS = 19
 WORKER_SEEN_S = 40.0
 """A worker renews its row more often than this."""
 
@@ -48,7 +49,7 @@ def _answer(store: Store, read: Callable[[Store, Request], dict[str, Any]]) -> C
 def live_metrics(store: Store, request: Request) -> dict[str, Any]:
     """Return the new points of the runs asked for: `run=12&after=VERSION.GENERATION`, both once per run."""
     asked = request.query_params
-    runs = [int(value) for value in asked.getlist("run")][:MOST_RUNS]
+    runs = [_whole(value) for value in asked.getlist("run")][:MOST_RUNS]
     known = [*asked.getlist("after"), *[""] * len(runs)]
     with store.read() as session:
         return {"runs": [_curves(session, run, _cursor(after)) for run, after in zip(runs, known, strict=False)]}
@@ -56,7 +57,13 @@ def live_metrics(store: Store, request: Request) -> dict[str, Any]:
 
 def _cursor(text: str) -> tuple[int, int]:
     version, _, generation = text.partition(".")
-    return (int(version), int(generation)) if version and generation else (-1, -1)
+    return (_whole(version), _whole(generation)) if version and generation else (-1, -1)
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < MOST_DIGITS):
+        raise ValueError(text)
+    return int(text)
 
 
 def _curves(session: Any, run: int, after: tuple[int, int]) -> dict[str, Any]:

@@ -30,12 +30,15 @@ from storage.database import Store
 ASSETS = Path(__file__).parent.parent / "assets"
 MOST_EVENTS_AT_ONCE = 16
 MOST_EVENTS_WAITING = 256
+SWEEP_S = (3600, 86400)
+"""How often uploads that were left behind are looked for, and how old they are when they go."""
 
 
 def build_blocks(ui: Ui) -> gr.Blocks:
     """Build all pages in one language; each is a route of its own."""
     names = tuple(PAGES)
-    with gr.Blocks(title="Atelier", analytics_enabled=False, fill_width=True) as blocks, frame.page(ui, "home", names):
+    root = gr.Blocks(title="Atelier", analytics_enabled=False, fill_width=True, delete_cache=SWEEP_S)
+    with root as blocks, frame.page(ui, "home", names):
         PAGES["home"].build(ui)
     for name in names[1:]:
         with blocks.route(f"Atelier · {ui.t(f'page.{name}')}", frame.address(name)), frame.page(ui, name, names):

@@ -85,7 +85,8 @@ def _facts(one: Model, t: Text) -> Iterator[tuple[object, object]]:
 
 def arrivals(found: Iterable[Job], ui: Ui) -> Html:
     """Return the models that are being added, or were not."""
-    return tag("div", *(_arrival(job, ui) for job in found), cls="at-stack")
+    cards = [_arrival(job, ui) for job in found]
+    return tag("div", *cards, cls="at-stack") if cards else Html("")
 
 
 def _arrival(job: Job, ui: Ui) -> Html:

@@ -32,10 +32,10 @@ def join(parts: Iterable[object], between: str = "") -> Html:
     return Html(html.escape(between).join(safe(part) for part in parts))
 
 
-def tag(name: str, *children: object, **attributes: object) -> Html:
+def tag(element: str, /, *children: object, **attributes: object) -> Html:
     """Return an element. `cls` is its class; underscores in attribute names become dashes; None and False leave out."""
     opened = "".join(_attribute(key, value) for key, value in attributes.items())
-    return Html(f"<{name}{opened}>{join(children)}</{name}>")
+    return Html(f"<{element}{opened}>{join(children)}</{element}>")
 
 
 def _attribute(key: str, value: object) -> str:
@@ -185,10 +185,10 @@ def tokens(view: Mapping[str, Any], labels: TokenLabels) -> Html:
 def _token(token: Mapping[str, Any]) -> Html:
     shown = str(token["text"]).replace("\t", "⇥")
     pieces = shown.split("\n")
-    body = join(pieces[:1]) + "".join(f"↵<br>{safe(piece)}" for piece in pieces[1:])
+    body = join([pieces[0], *(Html(f"↵<br>{safe(piece)}") for piece in pieces[1:])])
     trained, cut, special = token.get("trained"), token.get("cut"), token.get("special")
     names = _classes("at-tok", trained and "at-trained", cut and "at-cut", special and "at-special")
-    return tag("span", Html(body), cls=names, title=token.get("id"))
+    return tag("span", body, cls=names, title=token.get("id"))
 
 
 def transcript(messages: Iterable[Mapping[str, Any]], t: Text) -> Html:

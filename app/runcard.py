@@ -8,7 +8,7 @@ from typing import Any
 
 from app import asking, draft, submission, trials
 from app.draft import Filled, World
-from app.form import named
+from app.form import named, plain
 from app.language import Text
 from app.measure import duration, number, short, size
 from app.render import Html, bar, card, chip, join, key_values, note, problems, tag
@@ -109,7 +109,7 @@ def _rows(about: Card, spec: JobSpec, t: Text) -> Iterator[tuple[object, object]
     plan = about.plan or {}
     batch = t("train.batch_of", batch=spec.training.batch_size, passes=spec.training.gradient_accumulation)
     if "steps" in plan:
-        yield t("train.steps"), _with(number(plan["steps"]), t("train.epochs_of", epochs=number(_epochs(plan, spec))))
+        yield t("train.steps"), _with(number(plan["steps"]), t("train.epochs_of", epochs=plain(round(_epochs(plan, spec), 2))))
     yield t("train.effective_batch"), _with(t("train.rows_of", n=spec.effective_batch), batch)
     if "train_rows" in plan:
         yield t("train.rows"), _row_counts(plan, t)
@@ -134,7 +134,8 @@ def _row_counts(plan: Plan, t: Text) -> Html:
     names = (("train_rows", "train.rows_train"), ("eval_rows", "train.rows_eval"), ("test_rows", "train.rows_test"))
     known = [t(key, n=number(plan[name])) for name, key in names if plan.get(name) is not None]
     left_out = plan.get("left_out_rows")
-    return join(known + ([t("train.rows_left_out", n=number(left_out))] if left_out else []), " · ")
+    shown = known + ([t("train.rows_left_out", n=number(left_out))] if left_out else [])
+    return join((tag("span", each, cls="at-whole") for each in shown), " · ")
 
 
 def _cut(plan: Plan, spec: JobSpec, t: Text) -> object:

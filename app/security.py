@@ -40,6 +40,11 @@ HEADERS = {
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 UPLOAD_PATH = "/gradio_api/upload"
 OPEN_PATHS = ("/login", "/studio/login.css", "/studio/logo.svg")
+CLOSED_PATHS = tuple(
+    f"/gradio_api/{name}"
+    for name in ("openapi.json", "proxy=", "call/", "api/", "mcp", "deep_link", "vibe", "runs", "dev/", "component_server")
+)
+"""Doors of Gradio that the studio has no use for: interfaces for programs, proxies, its developer tools."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 BODY_BYTES = 8 * 2**20
 UPLOAD_BYTES = 4 * 10**9
@@ -104,6 +109,9 @@ class Guard:
             refusal = await self._gate(Request(scope, receive))
         if refusal is not None:
             await refusal(scope, receive, send)
+            return
+        if scope["path"].startswith(CLOSED_PATHS):
+            await PlainTextResponse("There is nothing here.", 404)(scope, receive, send)
             return
         limit = self._policy.upload_bytes + FORM_OVERHEAD_BYTES if scope["path"].startswith(UPLOAD_PATH) else BODY_BYTES
         await _capped(self._inner, scope, receive, send, limit=limit)

@@ -1,4 +1,4 @@
-"""Taking a file in: a copy of our own below the home's staging folder, so that nothing can change it under the import."""
+"""Taking a file in: a copy of our own in the staging folder, so that nothing can change it under the import."""
 
 from __future__ import annotations
 

@@ -41,7 +41,9 @@ def submit(session: Session, spec: JobSpec, *, key: str | None = None, parent_id
     """Queue a run; the same key gives the same job."""
     options = SubmitOptions(idempotency_key=key, max_attempts=spec.resources.max_attempts, parent_id=parent_id)
     lane = KINDS["train"].lane
-    return jobs.submit(session, kind="train", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane, options=options)  # type: ignore[arg-type]
+    return jobs.submit(
+        session, kind="train", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane, options=options
+    )  # type: ignore[arg-type]
 
 
 def _copied(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,9 +100,11 @@ def _parameters(session: Session, wanted: Mapping[str, Any]) -> int | None:
 def _check(session: Session, spec: JobSpec, version: Version) -> None:
     """Refuse what the run would fail on at once."""
     found = []
-    objective = OBJECTIVES[getattr(spec.objective, "kind")]
+    objective = OBJECTIVES[spec.objective.model_dump()["kind"]]
     if objective.row_kind != version.row_kind:
-        found.append(problem("data_rows_do_not_fit", field="objective.kind", needed=objective.row_kind, given=version.row_kind))
+        found.append(
+            problem("data_rows_do_not_fit", field="objective.kind", needed=objective.row_kind, given=version.row_kind)
+        )
     try:
         models.get(session, spec.model.id)
     except NotFound:

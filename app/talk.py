@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from app.language import Text
 from storage import checkpoints, drafts, jobs, messages, models, processes, targets
-
 from storage.states import State
 from storage.targets import BASE, Target
 
@@ -111,4 +110,3 @@ ORDERS: dict[str, Callable[[Session, int], None]] = {
     "unload": processes.request_unload,
     "forget": messages.forget,
 }
-

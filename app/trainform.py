@@ -11,7 +11,7 @@ from gradio.components import Component
 
 from app import form
 from app.draft import METHODS, Filled, StartPoint, World
-from app.form import Setting, settings
+from app.form import Setting, plain, settings
 from app.language import Text
 from app.measure import number
 from engine.objectives import OBJECTIVES
@@ -141,11 +141,11 @@ def why(one: Setting, filled: Filled, t: Text) -> str:
     """Return the reason of a default with its source, or what the default of a changed value is."""
     default = filled.defaults.get(one.path)
     if one.path in filled.changed and one.kind in ("whole", "number") and default is not None:
-        return t("form.changed", default=number(default))
+        return t("form.changed", default=plain(default))
     reason = filled.reasons.get(one.path)
     if reason is None or not t.has(reason.key):
         return ""
-    values = {key: number(value) if isinstance(value, int | float) else value for key, value in reason.values.items()}
+    values = {key: plain(value) if isinstance(value, int | float) else value for key, value in reason.values.items()}
     sentence = t(reason.key, **values)
     source = t.either(f"source.{reason.source}") if t.has(f"source.{reason.source}") else ""
     return f"{sentence} ({source})" if source else sentence

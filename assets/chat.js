@@ -133,13 +133,13 @@
     box.id = `at-m${message.id}`;
     box.dataset.slot = message.slot;
     const who = element("div", "at-who");
-    who.textContent = mine ? place.dataset.you : message.who;
+    who.textContent = mine ? place.dataset.wordYou : message.who;
     const body = element("div", "at-said");
     const problem = element("p", "at-trouble");
     const foot = element("div", "at-meta");
     foot.append(element("span", "at-facts-line"));
-    foot.append(button(place.dataset.copy, { copy: message.id }));
-    if (!mine) foot.append(button(place.dataset.again, { order: `again:${message.id}` }, "at-again"));
+    foot.append(button(place.dataset.wordCopy, { copyMessage: message.id }));
+    if (!mine) foot.append(button(place.dataset.wordAgain, { order: `again:${message.id}` }, "at-again"));
     box.append(who, body, problem, foot);
     return box;
   }
@@ -206,11 +206,11 @@
   }
 
   async function copyAnswer(pressed) {
-    const box = byId(`at-m${pressed.dataset.copy}`);
+    const box = byId(`at-m${pressed.dataset.copyMessage}`);
     await navigator.clipboard.writeText(box.querySelector(".at-said").textContent);
     const place = byId("at-chat");
-    pressed.textContent = place.dataset.copied;
-    setTimeout(() => (pressed.textContent = place.dataset.copy), 1200);
+    pressed.textContent = place.dataset.wordCopied;
+    setTimeout(() => (pressed.textContent = place.dataset.wordCopy), 1200);
   }
 
   // A button with data-order tells the page's hidden field what to do; data-sure asks before.
@@ -220,8 +220,8 @@
     if (!byId("at-chat")) return;
     if (event.target.closest("#at-send")) return asked();
     if (event.target.closest("#at-stop")) return current && give(`stop:${current}`);
-    const copy = event.target.closest("[data-copy]");
-    if (copy && copy.closest("#at-chat")) return copyAnswer(copy);
+    const copy = event.target.closest("[data-copy-message]");
+    if (copy) return copyAnswer(copy);
     if (event.target.closest("a[data-select]")) hurry();
   });
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets"}
 CATALOGUE = ("specs", "formats", "objectives", "tuners", "exporters", "launchers", "advice")
-STORAGE_MAY = {"sqlalchemy", "alembic", "storage"}
+STORAGE_MAY = {"sqlalchemy", "alembic", "storage", "_typeshed"}  # the last for type checkers alone
 
 
 def imports_of(path: Path, *, top_level_only: bool) -> set[str]:
@@ -101,7 +101,8 @@ def test_the_app_starts_processes_only_from_the_command_line():
         for path in sources("app")
         if "subprocess" in roots(imports_of(path, top_level_only=False))
     }
-    assert users <= {"app/cli.py", "app/commands/processes.py"}
+    assert users
+    assert all(name == "app/cli.py" or name.startswith("app/commands/") for name in users), users
 
 
 def test_no_source_runs_foreign_code_or_a_shell():

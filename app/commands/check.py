@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import sqlite3
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,9 +57,7 @@ def check(json: AsJson = False) -> None:
 
 
 def libraries() -> Iterator[Problem]:
-    """Name packages that are missing, and a Python that is too old."""
-    if sys.version_info < (3, 11):
-        yield problem("internal_python_old", given=platform.python_version())
+    """Name packages that are missing, and an old SQLite."""
     missing = [name for name in versions.PACKAGES if versions.of(name) is None]
     if missing:
         yield problem("internal_packages_missing", names=", ".join(missing))
@@ -145,5 +141,3 @@ def _device(one: dict[str, Any]) -> tuple[str, str]:
     facts = [str(one.get("name", "")), t("cli.check.cores", n=one["cores"]) if "cores" in one else ""]
     memory = measure.size(one.get("memory_bytes")) if one.get("memory_bytes") else ""
     return str(one.get("kind")), " · ".join(part for part in (*facts, memory) if part)
-
-

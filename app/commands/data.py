@@ -34,7 +34,10 @@ PREVIEW_S = 60.0
 def inspect(file: FileArgument, format: Format = None, map: Map = None, json: AsJson = False) -> None:
     with shell(json) as sh:
         mapping = _mapping(map)
-        options = [*(["--format", format] if format else []), *(part for pair in mapping.items() for part in ("--map", "=".join(pair)))]
+        options = [
+            *(["--format", format] if format else []),
+            *(part for pair in mapping.items() for part in ("--map", "=".join(pair))),
+        ]
         name = staging.stage(sh.home, file)
         try:
             code, said = processes.inspect(sh.home, sh.home.staging / name, options=options)
@@ -57,7 +60,12 @@ def add(
     json: AsJson = False,
 ) -> None:
     with shell(json) as sh:
-        told = {"source_name": file.name[-300:], "name": name or file.stem[:120] or "data", "format": format, "mapping": _mapping(map)}
+        told = {
+            "source_name": file.name[-300:],
+            "name": name or file.stem[:120] or "data",
+            "format": format,
+            "mapping": _mapping(map),
+        }
         validate(ImportSpec, {"staged": "-", **told})
         staged = staging.stage(sh.home, file)
         spec = validate(ImportSpec, {"staged": staged, **told})
@@ -77,8 +85,12 @@ def listing(json: AsJson = False) -> None:
         with sh.store.read() as session:
             found = datasets.listing(session)
         head = [t(f"cli.column.{key}") for key in ("name", "version", "rows", "usable_rows", "format", "size")]
-        rows = [[one.name, one.version, one.rows, one.usable_rows, one.format, measure.size(one.bytes)] for one in found]
-        sh.answer({"items": [_version(one) for one in found]}, columns([head, *rows]) if found else [t("cli.data.none")])
+        rows = [
+            [one.name, one.version, one.rows, one.usable_rows, one.format, measure.size(one.bytes)] for one in found
+        ]
+        sh.answer(
+            {"items": [_version(one) for one in found]}, columns([head, *rows]) if found else [t("cli.data.none")]
+        )
 
 
 @data.command("show", help=t("cli.help.data.show"))
@@ -132,11 +144,15 @@ def _warning(sh: Shell, one: Any) -> Any:
 
 
 def _inspected(sh: Shell, said: dict[str, Any], found: Sequence[Problem]) -> Iterable[str]:
-    yield sh.t("cli.data.inspected", **{key: said.get(key) for key in ("format", "rows", "usable_rows", "problem_count")})
+    yield sh.t(
+        "cli.data.inspected", **{key: said.get(key) for key in ("format", "rows", "usable_rows", "problem_count")}
+    )
     for role, column in (said.get("mapping") or {}).items():
         yield f"  {role} ← {column}"
     yield from (describe(sh.t, one) for one in found)
-    yield from (describe(sh.t, _problem(one)) for one in said.get("warnings", []) if isinstance(one, dict) and "code" in one)
+    yield from (
+        describe(sh.t, _problem(one)) for one in said.get("warnings", []) if isinstance(one, dict) and "code" in one
+    )
 
 
 def _imported(sh: Shell, job: jobs.Job) -> Version:
@@ -164,7 +180,13 @@ def _version(one: Version) -> dict[str, Any]:
 def _more(sh: Shell, one: Version) -> dict[str, Any]:
     found = [document(sh.t, _problem(item)) for item in one.problems]
     warnings = [_warning(sh, item) for item in one.warnings]
-    return {"mapping": one.mapping, "statistics": one.statistics, "problems": found, "warnings": warnings, "sha256": one.sha256}
+    return {
+        "mapping": one.mapping,
+        "statistics": one.statistics,
+        "problems": found,
+        "warnings": warnings,
+        "sha256": one.sha256,
+    }
 
 
 def _facts(one: Version) -> dict[str, Any]:
@@ -233,5 +255,3 @@ def _view(answer: dict[str, Any], row: int) -> dict[str, Any]:
 def _token_lines(view: dict[str, Any]) -> Iterable[str]:
     yield from columns([[one["id"], "▪" if one["trained"] else "·", repr(one["text"])[1:-1]] for one in view["tokens"]])
     yield t("cli.data.tokens", num_tokens=view["num_tokens"], num_trained=view["num_trained"])
-
-

@@ -86,5 +86,9 @@ def _figures(said: dict[str, Any]) -> list[str]:
     checks = said.get("checks") or {}
     if "agreement" not in checks:
         return []
-    shown = {"agreement": f"{100 * checks['agreement']:.2f}", "kl": measure.number(checks["kl"]), "num_tokens": checks["num_tokens"]}
+    shown = {
+        "agreement": f"{100 * checks['agreement']:.2f}",
+        "kl": measure.number(checks["kl"]),
+        "num_tokens": checks["num_tokens"],
+    }
     return [t("cli.export.figures", **shown)]

@@ -1,9 +1,7 @@
-"""`atelier jobs | job | log | stop | cancel | pause | resume | retry | delete | metrics`."""
+"""`atelier jobs | job | log | stop | cancel | pause | resume | retry | delete`."""
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -13,10 +11,10 @@ import typer
 from sqlalchemy.orm import Session
 
 from app import measure, removal
-from app.commands.shell import AsJson, Shell, columns, put, shell
+from app.commands.shell import AsJson, Shell, columns, shell
 from app.commands.speech import speech
 from app.commands.waiting import why
-from storage import checkpoints, metrics
+from storage import checkpoints
 from storage import jobs as store_jobs
 from storage.jobs import Attempt, Job
 
@@ -33,7 +31,9 @@ def jobs(
         with sh.store.read() as session:
             found = store_jobs.listing(session, states=_states(state), limit=limit)
         head = [t(f"cli.column.{name}") for name in ("id", "kind", "name", "state", "progress", "created")]
-        rows = [[job.id, job.kind, job.name, _standing(sh, job), progress(job), _short(job.created_at)] for job in found]
+        rows = [
+            [job.id, job.kind, job.name, _standing(sh, job), progress(job), _short(job.created_at)] for job in found
+        ]
         lines = columns([head, *rows]) if found else [t("cli.jobs.none")]
         sh.answer({"items": [summary(job) for job in found]}, lines)
 
@@ -89,24 +89,6 @@ def delete(
             raise typer.Exit(75)
         removal.delete_job(sh.store, sh.home, id)
         sh.answer({"id": id, "deleted": True, "bytes": size}, [t("cli.deleted", id=id, size=measure.size(size))])
-
-
-def curves(
-    id: Id,
-    name: Annotated[list[str] | None, typer.Option(help=t("cli.option.curve"))] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help=t("cli.option.csv"))] = False,
-    json: AsJson = False,
-) -> None:
-    with shell(json) as sh:
-        with sh.store.read() as session:
-            store_jobs.get(session, id)
-            series = metrics.series(session, id, names=name or None, limit=1_000_000)
-        if as_csv and not json:
-            put(_csv(series).rstrip("\n"))
-            return
-        rows = [[key, *_ends(points)] for key, points in series.items()]
-        head = [t(f"cli.column.{key}") for key in ("curve", "points", "first", "last", "least")]
-        sh.answer({"series": series}, columns([head, *rows]) if rows else [t("cli.metrics.none")])
 
 
 def _ask(job_id: int, verb: Callable[[Session, int], Job], json: bool, key: str) -> None:
@@ -171,9 +153,21 @@ def progress(job: Job) -> str:
 
 
 def told(sh: Shell, event: store_jobs.Event) -> str:
-    """Return an event as a sentence."""
-    key = f"event.{event.kind}"
-    return sh.t(key, **event.data) if sh.t.has(key) else " ".join([event.kind, *_pairs(event.data)])
+    """Return an event as a sentence; one that has none as its code and values."""
+    data = dict(event.data)
+    if data.get("reason"):
+        data["reason"] = sh.t.either(
+            f"reason.{data['reason']}",
+            f"problem.{data['reason']}.what",
+            "reason.other",
+            **{"code": data["reason"], **data},
+        )
+    if "bytes" in data:
+        data["bytes"] = measure.size(data["bytes"])
+    state, held = data.get("state"), ".held" if data.get("held") else ""
+    keys = (f"event.{event.kind}.{state}{held}", f"event.{event.kind}.{state}", f"event.{event.kind}")
+    known = next((key for key in keys if sh.t.has(key)), None)
+    return sh.t(known, **{"reason": "", **data}).strip() if known else " ".join([event.kind, *_pairs(event.data)])
 
 
 def tail(sh: Shell, job_id: int, lines: int) -> list[str]:
@@ -188,7 +182,11 @@ def tail(sh: Shell, job_id: int, lines: int) -> list[str]:
 
 def iso(at: float | None) -> str | None:
     """Return a time as the documents carry it."""
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        None
+        if at is None
+        else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
 
 
 def _short(at: float) -> str:
@@ -214,19 +212,28 @@ def _told(sh: Shell, job: Job, said: dict[str, Any]) -> Iterable[str]:
     yield why(sh, job)
     if job.message:
         yield job.message
-    rows: list[tuple[str, object]] = [("kind", job.kind), ("progress", progress(job)), ("created", _short(job.created_at))]
+    rows: list[tuple[str, object]] = [
+        ("kind", job.kind),
+        ("progress", progress(job)),
+        ("created", _short(job.created_at)),
+    ]
     rows += [("position", said["queue_position"])] if said["queue_position"] else []
     rows += [("phase", sh.t.either(f"phase.{job.phase}"))] if job.phase else []
     yield from columns([[t(f"cli.column.{key}"), value] for key, value in rows])
     if said["attempts"]:
         yield ""
         keys = ("attempt", "token", "started_at", "ended_at", "outcome", "resumed_from_step")
-        yield from columns([list(map(_heading, keys)), *([one[key] or "–" for key in keys] for one in said["attempts"])])
+        yield from columns(
+            [list(map(_heading, keys)), *([one[key] or "–" for key in keys] for one in said["attempts"])]
+        )
     if said["checkpoints"]:
         yield ""
-        keys = ("step", "eval_loss", "bytes", "path")
-        rows_ = ([one["step"], measure.number(one["eval_loss"]), measure.size(one["bytes"]), one["path"]] for one in said["checkpoints"])
-        yield from columns([list(map(_heading, keys)), *rows_])
+        fields = ("step", "eval_loss", "bytes", "path")
+        rows_ = (
+            [one["step"], measure.number(one["eval_loss"]), measure.size(one["bytes"]), one["path"]]
+            for one in said["checkpoints"]
+        )
+        yield from columns([list(map(_heading, fields)), *rows_])
 
 
 def _heading(key: str) -> str:
@@ -235,22 +242,3 @@ def _heading(key: str) -> str:
 
 def _pairs(data: dict[str, Any]) -> list[str]:
     return [f"{key}={value}" for key, value in data.items()]
-
-
-def _ends(points: list[tuple[int, float | None]]) -> list[str]:
-    known = [value for _, value in points if value is not None]
-    ends = (points[0][1], points[-1][1], min(known, default=None)) if points else (None, None, None)
-    return [str(len(points)), *map(measure.number, ends)]
-
-
-def _csv(series: metrics.Series) -> str:
-    """Return one line for each step, a column for each curve."""
-    steps: dict[int, dict[str, float | None]] = {}
-    for name, points in series.items():
-        for step, value in points:
-            steps.setdefault(step, {})[name] = value
-    out = io.StringIO()
-    writer = csv.DictWriter(out, ["step", *series], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"step": step, **values} for step, values in sorted(steps.items()))
-    return out.getvalue()

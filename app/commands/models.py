@@ -31,7 +31,10 @@ def listing(json: AsJson = False) -> None:
         with sh.store.read() as session:
             found = models.listing(session)
         head = [t(f"cli.column.{key}") for key in ("name", "parameters", "size", "licence", "source")]
-        rows = [[one.name, measure.short(one.parameters or 0), measure.size(one.bytes), one.licence or "–", one.source] for one in found]
+        rows = [
+            [one.name, measure.short(one.parameters or 0), measure.size(one.bytes), one.licence or "–", one.source]
+            for one in found
+        ]
         sh.answer({"items": [document(one) for one in found]}, columns([head, *rows]))
 
 

@@ -102,14 +102,14 @@ def worker(home: Home, store: Store, *, until_job: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def chat(home: Home, store: Store, base_key: str) -> Iterator[Callable[[], bool]]:
-    """Have a process that answers for a base: the worker starts one, or it is one of our own. Yields whether it lives."""
+    """Have a process that answers for a base: the worker starts one, or it is one of our own. Yields if it lives."""
     with _beside(argv("chat", "0", base_key), home, store, log="chat.log") as lives:
         yield lives
 
 
 @contextlib.contextmanager
 def preview(home: Home, store: Store) -> Iterator[Callable[[], bool]]:
-    """Have a preview child: the worker's, or one of our own. Yields whether it lives."""
+    """Have a preview child: the worker's, or one of our own. Yields if it lives."""
     with _beside(argv("preview"), home, store, log="preview.log") as lives:
         yield lives
 
@@ -134,7 +134,7 @@ def become_worker() -> None:
     """Turn this process into a worker."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, argv("worker"), environment())
+    os.execve(sys.executable, argv("worker"), environment())  # noqa: S606  an argv list needs no shell
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -39,7 +39,10 @@ def train(
             job = waiting.until_over(sh, job.id)
         with sh.store.read() as session:
             said = document(session, job)
-        sh.answer({**said, "id": job.id, "state": str(job.state)} if wait else {"id": job.id, "state": str(job.state)}, _lines(sh, job, wait))
+        sh.answer(
+            {**said, "id": job.id, "state": str(job.state)} if wait else {"id": job.id, "state": str(job.state)},
+            _lines(sh, job, wait),
+        )
         if wait:
             waiting.refuse(sh, job)
 

@@ -1,4 +1,4 @@
-"""Chat: a base or any checkpoint, one or two side by side. Questions become rows; chat.js draws the rows as they grow."""
+"""Chat: a base or any checkpoint, one or two side by side. Questions become rows; chat.js draws them as they grow."""
 
 from __future__ import annotations
 
@@ -55,12 +55,20 @@ def build(ui: Ui) -> None:
             said = Panel(elem_id="at-chat-said")
             with gr.Row(elem_id="at-composer"):
                 text = gr.Textbox(
-                    show_label=False, placeholder=t("chat.placeholder"), lines=1, max_lines=8, container=False, scale=5, elem_id="at-question"
+                    show_label=False,
+                    placeholder=t("chat.placeholder"),
+                    lines=1,
+                    max_lines=8,
+                    container=False,
+                    scale=5,
+                    elem_id="at-question",
                 )
                 send = gr.Button(t("chat.send"), variant="primary", scale=0, min_width=96, elem_id="at-send")
                 gr.Button(t("chat.stop"), scale=0, min_width=96, elem_id="at-stop")
     sending = {"inputs": [conversation, text, *form.parts], "outputs": [conversation, text, said], **QUIET}
-    gr.on([text.submit, send.click], partial(submit, ui), **sending).then(partial(listing, ui), conversation, listed, **QUIET)
+    gr.on([text.submit, send.click], partial(submit, ui), **sending).then(
+        partial(listing, ui), conversation, listed, **QUIET
+    )
     ordered = order.change(partial(obey, ui), order, said, **QUIET)
     ordered.then(partial(beside, ui), conversation, [listed, memory], **QUIET)
     for part in form.parts:
@@ -72,7 +80,12 @@ def build(ui: Ui) -> None:
         return load(ui, request.query_params)
 
     on_load(opened, outputs=[*shown, listed, memory])
-    every(LOOK_S, partial(look, ui), inputs=[known, form.first, form.second], outputs=[known, form.first, form.second, memory])
+    every(
+        LOOK_S,
+        partial(look, ui),
+        inputs=[known, form.first, form.second],
+        outputs=[known, form.first, form.second, memory],
+    )
 
 
 def _form(ui: Ui) -> Form:
@@ -84,7 +97,9 @@ def _form(ui: Ui) -> Form:
         system = gr.Textbox(label=t("chat.system"), info=t("chat.system.help"), lines=2, max_lines=8)
         with gr.Row():
             temperature = gr.Slider(0, 2, step=0.05, label=t("chat.temperature"), info=t("chat.temperature.help"))
-            max_tokens = gr.Number(label=t("chat.length"), info=t("chat.length.help"), precision=0, minimum=1, maximum=4096)
+            max_tokens = gr.Number(
+                label=t("chat.length"), info=t("chat.length.help"), precision=0, minimum=1, maximum=4096
+            )
             seed = gr.Number(label=t("chat.seed"), info=t("chat.seed.help"), precision=0, minimum=0)
     return Form(first, second, system, temperature, max_tokens, seed)
 
@@ -171,7 +186,12 @@ def look(ui: Ui, known: talk.Choices, first: str | None, second: str | None) -> 
     values = [value for _, value in options]
     start = first if first in values else (values[0] if values else None)
     aside = second if second in values else ""
-    return options, gr.update(choices=options, value=start), gr.update(choices=_beside(ui, options), value=aside), memory(ui)
+    return (
+        options,
+        gr.update(choices=options, value=start),
+        gr.update(choices=_beside(ui, options), value=aside),
+        memory(ui),
+    )
 
 
 def _beside(ui: Ui, options: talk.Choices) -> talk.Choices:

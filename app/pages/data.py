@@ -234,13 +234,13 @@ def _tools(ui: Ui, parts: Parts, tools: Tools | None) -> Updates:
     }
 
 
-def upload(ui: Ui, parts: Parts, path: str | None, name: str, policy: str) -> Updates:
+def upload(ui: Ui, parts: Parts, path: str | None, name: str | None, policy: str) -> Updates:
     """Take a dropped file in and queue its import."""
     if path is None:
         return {parts.file: None, parts.name: gr.skip(), parts.said: gr.skip()}
     said = Html("")
     try:
-        uploads.take_in(ui, Upload(Path(path), name.strip(), policy))
+        uploads.take_in(ui, Upload(Path(path), (name or "").strip(), policy))
     except ProblemError as error:
         said = _refused(ui, error)
     finally:
@@ -263,12 +263,12 @@ def put_away(ui: Ui) -> None:
         watching.put_away(session, uploads.PAGE)
 
 
-def rename(ui: Ui, parts: Parts, drawn: Before, new_name: str) -> Updates:
+def rename(ui: Ui, parts: Parts, drawn: Before, new_name: str | None) -> Updates:
     """Give the dataset that is shown another name."""
     if drawn is None:
         return {parts.said: gr.skip()}
     try:
-        name = dataview.rename(ui, drawn[0], new_name)
+        name = dataview.rename(ui, drawn[0], new_name or "")
     except (ProblemError, StoreError) as error:
         return {parts.said: _refused(ui, error)}
     moved = dataview.moved(datacard.address(dataset=name))

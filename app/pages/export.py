@@ -53,7 +53,7 @@ def build(ui: Ui) -> None:
     chosen = selection()
     order = gr.Textbox(elem_id="at-order", visible="hidden", show_label=False)
     parts = _layout(ui)
-    choice = [parts.target, parts.kind, parts.base]
+    choice: list[Any] = [parts.target, parts.kind, parts.base]
     everything = [getattr(parts, name) for name in Parts.__dataclass_fields__]
     for one in choice:
         one.input(partial(choose, ui, parts), choice, [parts.kind, parts.base, parts.meaning, parts.said], **QUIET)
@@ -80,7 +80,9 @@ def _layout(ui: Ui) -> Parts:
             listed = Panel(elem_id="at-exports")
         with gr.Column(elem_classes=["at-detail"]):
             with gr.Column(visible=False) as form:
-                target = gr.Dropdown([], label=t("field.export.target.label"), info=t("export.target.help"), elem_id="at-export-target")
+                target = gr.Dropdown(
+                    [], label=t("field.export.target.label"), info=t("export.target.help"), elem_id="at-export-target"
+                )
                 kinds = [(t(f"export.form.{one}"), one) for one in EXPORTERS]
                 kind = gr.Radio(kinds, value="merged", label=t("field.export.form.label"), elem_id="at-export-form")
                 bases = [(t(f"export.base.{one}"), one) for one in LIMITS]
@@ -119,7 +121,9 @@ def show(ui: Ui, parts: Parts, chosen: str, *, target: str | None = None) -> Upd
         options = [one for one in talk.choices(session, ui.t) if not one[1].startswith(BASE)]
         kept = drafts.get(session, PAGE)
         values = [value for _, value in options]
-        wanted = next((one for one in (_exact(session, target), kept.get("target")) if one in values), next(iter(values), None))
+        wanted = next(
+            (one for one in (_exact(session, target), kept.get("target")) if one in values), next(iter(values), None)
+        )
         given = (wanted, str(kept.get("kind", "merged")), str(kept.get("base", "trained")))
         updates |= _offer(ui, session, parts, given)
     updates[parts.target] = gr.update(choices=options, value=wanted)

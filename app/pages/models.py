@@ -184,9 +184,9 @@ def change_source(ui: Ui, parts: Parts, source: str) -> Updates:
     }
 
 
-def add(ui: Ui, parts: Parts, source: str, *given: str) -> Updates:
+def add(ui: Ui, parts: Parts, source: str, *given: str | None) -> Updates:
     """Queue the job that adds a model."""
-    location, revision, name = (text.strip() for text in given)
+    location, revision, name = ((text or "").strip() for text in given)
     kept = {one: gr.skip() for one in (parts.location, parts.revision, parts.name)}
     try:
         modeladding.add(ui, {"source": source, "location": location, "revision": revision, "name": name})

@@ -57,7 +57,12 @@ class Parts:
 
 
 def build(ui: Ui) -> None:
-    """Lay out the page."""
+    """Build the page."""
+    _connect(ui, lay_out(ui))
+
+
+def lay_out(ui: Ui) -> Parts:
+    """Make the components and put them in their places."""
     t = ui.t
     Panel(heading(t("page.runs")))
     selected, seen, armed = frame.selection(), gr.State({}), gr.State(None)
@@ -69,8 +74,7 @@ def build(ui: Ui) -> None:
             with gr.Column(visible=False, elem_id="at-run") as detail:
                 head, (links, buttons), name, said = Panel(elem_id="at-run-head"), _buttons(ui), _name(ui), Panel()
                 overlay, panels = _tabs(ui)
-    parts = Parts(selected, seen, armed, listed, detail, nothing, head, links, said, buttons, name, overlay, panels)
-    _connect(ui, parts)
+    return Parts(selected, seen, armed, listed, detail, nothing, head, links, said, buttons, name, overlay, panels)
 
 
 def _buttons(ui: Ui) -> tuple[Panel, dict[str, gr.Button]]:

@@ -31,7 +31,9 @@ def build(ui: Ui) -> None:
     with gr.Row(elem_classes=["at-secret"]):
         current = gr.Textbox(label=t("settings.password.current"), type="password", max_lines=1, visible=False)
         new = gr.Textbox(label=t("settings.password.new"), type="password", max_lines=1, elem_id="at-password")
-        again = gr.Textbox(label=t("settings.password.again"), type="password", max_lines=1, elem_id="at-password-again")
+        again = gr.Textbox(
+            label=t("settings.password.again"), type="password", max_lines=1, elem_id="at-password-again"
+        )
     with gr.Row(elem_classes=["at-buttons"]):
         set_password = gr.Button(t("settings.password.save"), size="sm", elem_id="at-password-save")
         clear_password = gr.Button(t("settings.password.remove"), size="sm", visible=False)
@@ -96,17 +98,37 @@ def about_html(ui: Ui) -> Html:
     """Return versions, folders and disk use."""
     t, home = ui.t, ui.home
     named = [home.datasets, home.models, home.runs, home.exports, home.logs, home.staging]
-    rows = [(t(f"settings.folder.{one.name}"), tag("span", str(one), cls="at-path"), measure.size(_bytes(one))) for one in named]
-    rows.append((t("settings.folder.store"), tag("span", ui.store.url.render_as_string(hide_password=True), cls="at-path"), measure.size(_store(home.root))))
+    rows = [
+        (t(f"settings.folder.{one.name}"), tag("span", str(one), cls="at-path"), measure.size(_bytes(one)))
+        for one in named
+    ]
+    rows.append(
+        (
+            t("settings.folder.store"),
+            tag("span", ui.store.url.render_as_string(hide_password=True), cls="at-path"),
+            measure.size(_store(home.root)),
+        )
+    )
     free = t("settings.free", size=measure.size(shutil.disk_usage(home.root).free))
-    folders = card(table([t("settings.what"), t("settings.folder"), t("settings.takes")], rows), title=t("settings.disk"), aside=free)
+    folders = card(
+        table([t("settings.what"), t("settings.folder"), t("settings.takes")], rows),
+        title=t("settings.disk"),
+        aside=free,
+    )
     return tag("div", folders, card(key_values(versions.found().items()), title=t("settings.versions")), cls="at-stack")
 
 
 def _look(ui: Ui) -> Html:
     t = ui.t
     languages = (
-        tag("button", name, type="button", cls="at-button at-small" + (" at-primary" if code == ui.language else ""), data_language=code, lang=code)
+        tag(
+            "button",
+            name,
+            type="button",
+            cls="at-button at-small" + (" at-primary" if code == ui.language else ""),
+            data_language=code,
+            lang=code,
+        )
         for code, name in LANGUAGES.items()
     )
     theme = tag("button", t("frame.theme"), type="button", cls="at-button at-small", data_theme_switch=True)

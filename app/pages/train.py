@@ -125,7 +125,10 @@ def _follow(session: Any, query: Mapping[str, str]) -> None:
 
 def change(ui: Ui, made: TrainForm, parts: Parts, path: str, value: Any) -> Updates:
     """Keep what a person set in one field, and show what follows from it."""
-    return _changed(ui, made, parts, {path: form.read(path, value)})
+    found = _changed(ui, made, parts, {path: form.read(path, value)})
+    if made.fields[path] in found:
+        found[made.fields[path]].pop("value", None)  # a person is typing there
+    return found
 
 
 def change_method(ui: Ui, made: TrainForm, parts: Parts, name: str | None) -> Updates:
@@ -148,9 +151,6 @@ def _changed(ui: Ui, made: TrainForm, parts: Parts, changes: Mapping[str, Any] |
             draft.choose(session, changes)
         after = draft.fill(draft.chosen(session), world)
     found = trainform.updates(made, after, world=world, t=ui.t, before=None if changes is None else before)
-    for path in () if changes is None else changes:
-        if path in made.fields and made.fields[path] in found:
-            found[made.fields[path]].pop("value", None)  # a person is typing there
     return {**found, parts.changed: _stamp(ui), parts.said: Html(""), parts.yaml: Html("")}
 
 

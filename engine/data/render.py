@@ -189,7 +189,8 @@ class Renderer:
         elif start:
             encoding = self._backend.encode(piece, add_special_tokens=False)
         ids += encoding.ids[skipped:]
-        spans += [(max(a + shift, start), b + shift) for a, b in encoding.offsets[skipped:]]
+        offsets = encoding.offsets[skipped:]
+        spans += [(max(a + shift, start), b + shift) for a, b in offsets] if shift else offsets
 
     def _encode_as_text(self, piece: str) -> list[int]:
         from transformers.utils.chat_template_utils import _encode_chat_piece
@@ -239,7 +240,7 @@ def _inside(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
     for start, end in offsets:
         while waiting and waiting[-1][1] <= start:
             waiting.pop()
-        inside.append(bool(waiting) and max(end, start + 1) > waiting[-1][0])
+        inside.append(bool(waiting) and (end if end > start else start + 1) > waiting[-1][0])
     return inside
 
 

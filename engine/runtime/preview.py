@@ -25,7 +25,7 @@ from storage.requests import Request
 log = logging.getLogger(__name__)
 
 BUSY_POLL_S = 0.01
-IDLE_POLL_S = 0.05
+IDLE_POLL_S = 0.1
 BUSY_FOR_S = 20.0
 SWEEP_EVERY_S = 60.0
 KEEP_S = 3600.0

@@ -43,7 +43,12 @@ def test_only_large_models_compute_activations_twice():
 
 
 def test_what_is_set_stays_and_what_is_missing_is_filled():
-    given = {"data": {"dataset": "d"}, "objective": {"kind": "sft"}, "tuner": {"kind": "lora"}, "training": {"epochs": 7, "learning_rate": None}}
+    given = {
+        "data": {"dataset": "d"},
+        "objective": {"kind": "sft"},
+        "tuner": {"kind": "lora"},
+        "training": {"epochs": 7, "learning_rate": None},
+    }
     filled = complete(given, facts())
     assert filled["training"]["epochs"] == 7 and filled["training"]["learning_rate"] > 0
     assert parse(filled).training.epochs == 7

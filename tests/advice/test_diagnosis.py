@@ -18,7 +18,9 @@ FALLING = curve(lambda step: 3 * math.exp(-step / 10) + 0.8)
 
 
 def codes(phase="running", **series):
-    return [advice.code for advice in diagnose({name.replace("__", "/"): points for name, points in series.items()}, phase)]
+    return [
+        advice.code for advice in diagnose({name.replace("__", "/"): points for name, points in series.items()}, phase)
+    ]
 
 
 def test_nothing_is_said_of_too_few_points():

@@ -94,7 +94,10 @@ def test_line_separators_of_unicode_do_not_cut_a_row(path):
 
 def test_a_broken_line_is_a_problem_and_the_others_are_rows(path):
     _, found = read(path, lines(A) + '{"prompt": "x",\n' + "[1]\n" + lines(B))
-    assert [(line, raw.code) for line, raw in found if isinstance(raw, Problem)] == [(2, "row_not_json"), (3, "row_not_object")]
+    assert [(line, raw.code) for line, raw in found if isinstance(raw, Problem)] == [
+        (2, "row_not_json"),
+        (3, "row_not_object"),
+    ]
     assert [line for line, raw in found if not isinstance(raw, Problem)] == [1, 4]
 
 
@@ -129,7 +132,9 @@ def test_a_large_array_is_read_in_little_memory(path):
     assert count == 10_000 and peak < 15_000_000
 
 
-@pytest.mark.parametrize("content", ["[" + json.dumps(A) + ", {", "[" + json.dumps(A), '[{"a": 1} {"b": 2}]', "[1, 2,]", "{\n 'a': 1}"])
+@pytest.mark.parametrize(
+    "content", ["[" + json.dumps(A) + ", {", "[" + json.dumps(A), '[{"a": 1} {"b": 2}]', "[1, 2,]", "{\n 'a': 1}"]
+)
 def test_broken_json_says_on_which_line(path, content):
     said = refusal(path, content)
     assert said.code == "file_json_broken" and said.where.line >= 1
@@ -259,7 +264,30 @@ def test_parquet_without_text_and_broken_parquet_are_refused(path):
 
 
 pieces = st.sampled_from(
-    [b"{", b"}", b"[", b"]", b'"', b":", b",", b"\n", b"\r", b"\\", b"a", b"1", b"null", b"\xff", b"\x00", b" ", b"\t", b'{"a":1}\n', b"a,b\n", b"\xef\xbb\xbf", b"\xff\xfe", b"PAR1"]
+    [
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b'"',
+        b":",
+        b",",
+        b"\n",
+        b"\r",
+        b"\\",
+        b"a",
+        b"1",
+        b"null",
+        b"\xff",
+        b"\x00",
+        b" ",
+        b"\t",
+        b'{"a":1}\n',
+        b"a,b\n",
+        b"\xef\xbb\xbf",
+        b"\xff\xfe",
+        b"PAR1",
+    ]
 )
 
 

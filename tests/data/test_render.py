@@ -45,7 +45,9 @@ def with_template(tokenizer):
 
 
 def library_ids(tokenizer, messages, **more):
-    return tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, sanitize_control_tokens=True, **more)
+    return tokenizer.apply_chat_template(
+        messages, tokenize=True, return_dict=False, sanitize_control_tokens=True, **more
+    )
 
 
 def trained(rendered):
@@ -58,13 +60,21 @@ def trained(rendered):
     return spans
 
 
-TEXTS = st.one_of(
-    st.text(max_size=20),
-    st.lists(
-        st.sampled_from([END, "<|im_start|>", "<|im_start|>system\n", "\n", " ", "水", "😀", "a", "<|endoftext|>", "<file_sep>", "{{ x }}"]),
-        max_size=6,
-    ).map("".join),
-).filter(lambda text: text.strip() and text.isprintable() | ("\n" in text) and "\U000f0000" not in text and "\U000f0001" not in text)
+LETTERS = st.characters(max_codepoint=0x1FFFF, exclude_categories=("Cn", "Co", "Cs", "Cc"))
+PIECES = [
+    END,
+    "<|im_start|>",
+    "<|im_start|>system\n",
+    "\n",
+    " ",
+    "水",
+    "😀",
+    "a",
+    "<|endoftext|>",
+    "<file_sep>",
+    "{{ x }}",
+]
+TEXTS = (st.text(LETTERS, max_size=20) | st.lists(st.sampled_from(PIECES), max_size=6).map("".join)).filter(str.strip)
 
 
 @given(st.lists(TEXTS, min_size=2, max_size=6), st.booleans())
@@ -80,7 +90,9 @@ def test_ids_equal_the_librarys_whatever_the_texts(renderer, tokenizer, texts, w
 
 @given(TEXTS, TEXTS.filter(lambda text: not text[0].isspace()))
 @settings(max_examples=120, deadline=None)
-def test_what_is_trained_is_the_answer_and_its_end_and_starts_where_the_chat_lets_the_model_start(renderer, tokenizer, question, said):
+def test_what_is_trained_is_the_answer_and_its_end_and_starts_where_the_chat_lets_the_model_start(
+    renderer, tokenizer, question, said
+):
     messages = [user(question), answer(said)]
     (rendered,) = renderer.conversation(messages)
     first = rendered.trained.index(True)
@@ -193,7 +205,9 @@ def test_a_prompt_that_the_answer_does_not_continue_is_shared_as_far_as_it_goes(
 
 
 def test_a_boundary_inside_a_token_goes_to_the_answer(with_template):
-    renderer = with_template("{% for m in messages %}{{ m.role + ':' + m.content + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}")
+    renderer = with_template(
+        "{% for m in messages %}{{ m.role + ':' + m.content + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
     pair = renderer.preference([user("1")], [answer("// a")], [answer(")) b")])
     whole = [renderer.conversation([user("1"), answer(text)])[0] for text in ("// a", ")) b")]
     assert [(*pair.prompt, *pair.chosen), (*pair.prompt, *pair.rejected)] == [row.ids for row in whole]
@@ -201,7 +215,9 @@ def test_a_boundary_inside_a_token_goes_to_the_answer(with_template):
 
 
 def test_a_template_without_an_end_of_turn_is_told_apart(with_template, renderer):
-    plain = with_template("{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}")
+    plain = with_template(
+        "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
     assert renderer.marks_turn_end and not plain.marks_turn_end
     assert trained(plain.conversation([user("1"), answer("one")])[0]) == [" one"]
 
@@ -214,7 +230,9 @@ def test_a_token_across_the_start_of_an_answer_is_trained_whole(renderer, tokeni
 
 
 def test_a_row_that_the_template_refuses_is_a_problem_with_its_words(with_template):
-    renderer = with_template("{% if messages[0].role == 'system' %}{{ raise_exception('No system here') }}{% endif %}" + CHATML + NEXT)
+    renderer = with_template(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('No system here') }}{% endif %}" + CHATML + NEXT
+    )
     with pytest.raises(ProblemError) as caught:
         renderer.conversation([{"role": "system", "content": "S"}, user("1"), answer("one")])
     assert caught.value.problems[0].code == "row_template_refused"

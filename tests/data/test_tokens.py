@@ -139,7 +139,9 @@ def test_rows_whose_answer_is_cut_away_are_left_out_and_counted(stored, renderer
     made = prepare(path, renderer, spec(max_length=64, eval_fraction=0.0), tmp_path / "tokens")
     assert made.counts["left_out"] == {"row_nothing_trained": 1}
     assert (made.counts["train_rows"], made.counts["cut_rows"], made.counts["cut_answers"]) == (3, 1, 1)
-    assert made.counts["longest_row_tokens"] == 64 and made.counts["cut_answers_share"] == pytest.approx(1 / 3, abs=1e-3)
+    assert made.counts["longest_row_tokens"] == 64 and made.counts["cut_answers_share"] == pytest.approx(
+        1 / 3, abs=1e-3
+    )
 
 
 def test_a_dataset_of_which_nothing_is_trained_is_refused(stored, renderer, tmp_path):
@@ -185,5 +187,7 @@ def test_packing_is_counted_as_the_library_packs(seed):
 
     draw = random.Random(seed)
     counts = [draw.randint(1, 60) for _ in range(1200)]
-    rows = Dataset.from_dict({"input_ids": [[1] * count for count in counts], "labels": [[1] * count for count in counts]})
+    rows = Dataset.from_dict(
+        {"input_ids": [[1] * count for count in counts], "labels": [[1] * count for count in counts]}
+    )
     assert packed_sequences(counts, 64) == len(pack_dataset(rows, seq_length=64, strategy="bfd"))

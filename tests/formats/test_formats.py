@@ -51,7 +51,9 @@ def test_required_roles_are_roles(kind):
     assert set(FORMATS[kind].required) <= set(FORMATS[kind].roles)
 
 
-@pytest.mark.parametrize("names", [("question", "answer"), ("input", "target"), ("Prompt", "Response"), ("query", "reply")])
+@pytest.mark.parametrize(
+    "names", [("question", "answer"), ("input", "target"), ("Prompt", "Response"), ("query", "reply")]
+)
 def test_questions_and_answers_are_found_under_their_usual_names(names):
     raw = dict(zip(names, ("Q", "A"), strict=True))
     assert FORMATS["prompt_completion"].recognise([raw]) > 0
@@ -66,7 +68,12 @@ def test_system_texts_come_first():
 
 def test_alpaca_joins_instruction_and_input_and_puts_the_history_first():
     raw = {"instruction": "Do", "input": "this", "output": "A", "history": [["q", "a"]]}
-    assert said(convert("alpaca", raw)) == [("user", "q"), ("assistant", "a"), ("user", "Do\n\nthis"), ("assistant", "A")]
+    assert said(convert("alpaca", raw)) == [
+        ("user", "q"),
+        ("assistant", "a"),
+        ("user", "Do\n\nthis"),
+        ("assistant", "A"),
+    ]
 
 
 def test_the_split_column_holds_rows_out():
@@ -176,8 +183,12 @@ def test_unknown_speakers_and_broken_histories_are_named():
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["role", "content", "from", "value", "type", "text", "train", "weight"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "from", "value", "type", "text", "train", "weight"]), inner, max_size=4
+        )
+    ),
     max_leaves=10,
 )
 

@@ -168,7 +168,10 @@ def test_a_batch_larger_than_the_dataset_is_a_warning(desk, version):
 def test_advice_and_diagnoses_are_answered_too(desk):
     advice = desk.answer("advise", {"facts": {"objective": "sft", "tuner": "lora", "num_rows": 10}})
     assert advice["training.learning_rate"]["code"] == "rate_sft_lora"
-    assert desk.answer("diagnose", {"series": {"loss": [[1, None]]}, "phase": "running"})["findings"][0]["code"] == "not_finite"
+    assert (
+        desk.answer("diagnose", {"series": {"loss": [[1, None]]}, "phase": "running"})["findings"][0]["code"]
+        == "not_finite"
+    )
 
 
 def test_an_unknown_question_is_refused(desk):

@@ -1,0 +1,69 @@
+"""Both languages: the same keys, the same placeholders, and the choice between them."""
+
+from __future__ import annotations
+
+import json
+import string
+
+import pytest
+
+from app.language import FOLDER, LANGUAGES, choose, text
+from engine.specs.problem import problem
+
+
+def sentences(language: str) -> dict[str, str]:
+    return json.loads((FOLDER / f"{language}.json").read_text("utf-8"))
+
+
+def placeholders(sentence: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
+
+
+def test_both_languages_have_the_same_keys():
+    english, chinese = set(sentences("en")), set(sentences("zh"))
+    # Labels and help of the form stand in the specs in English.
+    assert {key for key in chinese - english if not key.startswith("field.")} == set()
+    assert english - chinese == set()
+
+
+def test_both_languages_fill_the_same_values_into_a_sentence():
+    english, chinese = sentences("en"), sentences("zh")
+    months = {"unit.day"}  # the order of day and month is the language's own
+    different = [key for key in english if key in chinese and placeholders(english[key]) != placeholders(chinese[key]) and key not in months]
+    assert different == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_sentence_is_empty(language):
+    assert [key for key, sentence in sentences(language).items() if not sentence.strip()] == []
+
+
+@pytest.mark.parametrize(
+    ("cookie", "accept", "chosen"),
+    [
+        ("zh", "en", "zh"),
+        (None, "zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        (None, "de-DE,en;q=0.5,zh;q=0.4", "en"),
+        (None, "fr", "en"),
+        ("xx", None, "en"),
+        (None, ";;q=,,zh;q=abc", "zh"),
+        (None, None, "en"),
+    ],
+)
+def test_the_cookie_leads_and_the_browser_follows(cookie, accept, chosen):
+    assert choose(cookie, accept) == chosen
+
+
+def test_an_unknown_key_shows_itself_and_a_missing_value_its_name():
+    t = text("en")
+    assert t("no.such.key") == "no.such.key"
+    assert t("runs.step", step=3) == "step 3 of {total}"
+
+
+def test_values_are_never_read_as_templates():
+    assert text("en")("runs.at_step", step="{step.__class__}") == "step {step.__class__}"
+
+
+def test_a_problem_becomes_what_and_fix():
+    what, fix = text("en").problem(problem("rehearsal_failed", name="tickets", reason="disk full"))
+    assert what == "Preparing tickets failed: disk full" and fix
