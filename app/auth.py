@@ -1,4 +1,4 @@
-"""Passwords, sessions and lockout. A password is kept as its scrypt hash; a session is a cookie signed by this process."""
+"""Passwords, sessions and lockout. A password is kept as its scrypt hash; a session is a cookie that we signed."""
 
 from __future__ import annotations
 

@@ -34,7 +34,12 @@ def charts(runs: Sequence[int], spec: Mapping[str, Any], t: Text) -> Html:
     told = {
         "runs": list(runs),
         "charts": [
-            {"name": name, "title": t(f"chart.{name}.title"), "caption": t(f"chart.{name}.caption"), "exact": name in EXACT}
+            {
+                "name": name,
+                "title": t(f"chart.{name}.title"),
+                "caption": t(f"chart.{name}.caption"),
+                "exact": name in EXACT,
+            }
             for name in chart_names(spec)
         ],
         "words": {word: t(f"chart.word.{word}") for word in WORDS},

@@ -163,7 +163,9 @@ def row_tokens(one: Version, place: int, answer: Mapping[str, Any], t: Text) -> 
 
 def _sequence(each: Mapping[str, Any], place: int, t: Text) -> Html:
     counts = t("data.token_counts", **{key: number(each[key]) for key in ("num_tokens", "num_trained", "num_cut")})
-    shown = [{**one, "cut": one.get("state") == "cut", "special": CONTROL.fullmatch(one["text"])} for one in each["tokens"]]
+    shown = [
+        {**one, "cut": one.get("state") == "cut", "special": CONTROL.fullmatch(one["text"])} for one in each["tokens"]
+    ]
     name = t(f"data.{each['name']}") if each.get("name") in SIDES else ""
     title = " · ".join(part for part in (t("data.row_as_seen", n=number(place + 1)), name) if part)
     return card(tokens({"tokens": shown}, TokenLabels.of(t)), title=title, aside=counts)

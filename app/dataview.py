@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from storage.errors import NotFound
 from storage.jobs import Job
 
 ANSWER_WITHIN_S = 0.35
+ROW = re.compile("[0-9]{1,12}")
 DEFAULT_LENGTH = 512
 
 
@@ -51,7 +53,7 @@ class Wanted:
         return cls(
             dataset=query.get("dataset") or None,
             view=view if view in datacard.VIEWS else "rows",
-            row=int(row) - 1 if row.isascii() and row.isdigit() and 0 < int(row[:12]) < 10**12 else 0,
+            row=max(0, int(row) - 1) if ROW.fullmatch(row) else 0,
             model=model or None,
             objective=objective or None,
             length=int(length) if length else DEFAULT_LENGTH,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
+from gradio.components import Navbar
 from gradio.context import Context
 
 from app.icons import MARK, icon
@@ -36,7 +37,7 @@ def address(name: str) -> str:
 @contextmanager
 def page(ui: Ui, name: str, names: Sequence[str]) -> Iterator[None]:
     """Draw the rail, and put what is built inside into the main part."""
-    gr.Navbar(visible=False)
+    Navbar(visible=False)
     Panel(_rail(ui, name, names), elem_id="at-rail")
     with gr.Column(elem_id="at-main", elem_classes=[f"at-page-{name}"]):
         yield
@@ -63,7 +64,13 @@ def _switches(ui: Ui) -> Html:
     other = next(name for name in LANGUAGES if name != ui.language)
     label = LANGUAGES[other]
     language = tag(
-        "button", icon("language"), tag("span", label, cls="at-word"), type="button", title=label, data_language=other, lang=other
+        "button",
+        icon("language"),
+        tag("span", label, cls="at-word"),
+        type="button",
+        title=label,
+        data_language=other,
+        lang=other,
     )
     theme = tag(
         "button",

@@ -39,7 +39,7 @@ def _answer(store: Store, read: Callable[[Store, Request], dict[str, Any]]) -> C
     async def route(request: Request) -> Response:
         try:
             found = await run_in_threadpool(read, store, request)
-        except (NotFound, ValueError, KeyError):
+        except (NotFound, ValueError, KeyError, OverflowError):
             return JSONResponse({"error": "not found"}, status_code=404)
         return JSONResponse(found, headers={"cache-control": "no-store"})
 
@@ -105,4 +105,6 @@ def _worker(t: Text, device: dict[str, Any], lives: bool, counts: dict[State, in
     who = t("frame.worker", device=name) if lives else t("frame.no_worker")
     work = t("frame.work", running=counts[State.RUNNING], queued=counts[State.QUEUED])
     dot = tag("i", cls=f"at-dot at-{'good' if lives else 'bad'}")
-    return tag("p", dot, tag("span", who, cls="at-word"), title=f"{who} · {work}") + tag("p", work, cls="at-word at-soft")
+    return tag("p", dot, tag("span", who, cls="at-word"), title=f"{who} · {work}") + tag(
+        "p", work, cls="at-word at-soft"
+    )

@@ -56,10 +56,23 @@ async def _password(request: Request) -> str:
 
 def page(t: Text, message: str = "") -> Html:
     """Return the whole page."""
-    field = tag("input", id="password", name="password", type="password", autocomplete="current-password", required=True, autofocus=True)
+    field = tag(
+        "input",
+        id="password",
+        name="password",
+        type="password",
+        autocomplete="current-password",
+        required=True,
+        autofocus=True,
+    )
     said = tag("p", message, role="alert") if message else ""
     button = tag("button", t("login.enter"), type="submit")
     label = tag("label", t("login.password"), for_="password")
     form = tag("form", tag("h1", MARK, "Atelier"), label, field, said, button, method="post", action="/login")
-    head = tag("head", Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'), tag("title", "Atelier"), Html('<link rel="stylesheet" href="/studio/login.css"><link rel="icon" href="/studio/logo.svg">'))
+    head = tag(
+        "head",
+        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'),
+        tag("title", "Atelier"),
+        Html('<link rel="stylesheet" href="/studio/login.css"><link rel="icon" href="/studio/logo.svg">'),
+    )
     return Html("<!doctype html>" + tag("html", head, tag("body", tag("main", form)), lang=t.language))

@@ -37,15 +37,14 @@ SWEEP_S = (3600, 86400)
 def build_blocks(ui: Ui) -> gr.Blocks:
     """Build all pages in one language; each is a route of its own."""
     names = tuple(PAGES)
-    root = gr.Blocks(title="Atelier", analytics_enabled=False, fill_width=True, delete_cache=SWEEP_S)
-    with root as blocks, frame.page(ui, "home", names):
+    root: gr.Blocks = gr.Blocks(title="Atelier", analytics_enabled=False, fill_width=True, delete_cache=SWEEP_S)
+    with root, frame.page(ui, "home", names):
         PAGES["home"].build(ui)
     for name in names[1:]:
-        with blocks.route(f"Atelier · {ui.t(f'page.{name}')}", frame.address(name)), frame.page(ui, name, names):
+        with root.route(f"Atelier · {ui.t(f'page.{name}')}", frame.address(name)), frame.page(ui, name, names):
             PAGES[name].build(ui)
-    return blocks.queue(
-        default_concurrency_limit=MOST_EVENTS_AT_ONCE, max_size=MOST_EVENTS_WAITING, api_open=False
-    )
+    root.queue(default_concurrency_limit=MOST_EVENTS_AT_ONCE, max_size=MOST_EVENTS_WAITING, api_open=False)
+    return root
 
 
 class ByLanguage:
@@ -82,7 +81,10 @@ def build_app(home: Home, store: Store, policy: Policy) -> ASGIApp:
 
     static = Mount("/studio", StaticFiles(directory=ASSETS, follow_symlink=False))
     switch = Mount("/", ByLanguage(dict(pages)))
-    return Guard(Starlette(routes=[static, *live.routes(store), *downloads.routes(home, store), switch], lifespan=lifespan), policy)
+    return Guard(
+        Starlette(routes=[static, *live.routes(store), *downloads.routes(home, store), switch], lifespan=lifespan),
+        policy,
+    )
 
 
 def _mounted(ui: Ui, policy: Policy) -> FastAPI:
@@ -103,7 +105,8 @@ def _mounted(ui: Ui, policy: Policy) -> FastAPI:
     blocks = build_blocks(ui)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "SSR mode is not supported", UserWarning)  # said of every app with pages
-        return gr.mount_gradio_app(parent, blocks, "/", theme=theme(), head=frame.HEAD, **options)
+        gr.mount_gradio_app(parent, blocks, "/", theme=theme(), head=frame.HEAD, **options)
+    return parent
 
 
 def _private(home: Home) -> list[Path]:

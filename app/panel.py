@@ -36,7 +36,7 @@ class Panel(gr.Markdown, metaclass=_WithoutStub):
     def get_config(self, cls: type[Block] | None = None) -> dict[str, Any]:
         return super().get_config(cls or gr.Markdown)
 
-    def postprocess(self, value: str | None) -> str | None:
+    def postprocess(self, value: Any) -> str | None:
         if value is None:
             return None
         if not isinstance(value, Html):

@@ -19,6 +19,7 @@ from storage.states import FINAL, State
 
 DATASET = "tickets"
 NAME = "rehearsal"
+OPEN = (State.QUEUED, State.RUNNING)
 POLL_S = 0.25
 PATIENCE_S = 180.0
 
@@ -50,7 +51,7 @@ class Progress:
 
 
 def begin(ui: Ui) -> Iterator[Progress]:
-    """Bring in the model and the sample where they are missing, then queue the run. Clicking again starts no second one.
+    """Bring in the model and the sample where they are missing, then queue the run; a second click finds it.
 
     Raises:
         ProblemError: a preparation failed, or nobody is doing it.
@@ -64,23 +65,15 @@ def begin(ui: Ui) -> Iterator[Progress]:
         if preparation is not None:
             yield Progress(code)
             _wait(ui, preparation.id)
-    with ui.store.write() as session:
-        key = f"{NAME}-{len(_all(session))}-{_last_id(session)}"
-        job = submission.submit(session, submission.prepare(session, SPEC), key=key)
+    with ui.store.write() as session:  # one writer at a time: of two clicks the second finds the first one's run
+        job = under_way(session) or submission.submit(session, submission.prepare(session, SPEC))
     yield Progress("queued", job)
 
 
 def under_way(session: Session) -> Job | None:
     """Return the rehearsal that waits or runs."""
-    return next((job for job in _all(session) if job.state not in FINAL), None)
-
-
-def _all(session: Session) -> list[Job]:
-    return [job for job in jobs.listing(session, kinds=["train"]) if job.spec.get("name") == NAME]
-
-
-def _last_id(session: Session) -> int:
-    return max((job.id for job in _all(session)), default=0)
+    runs = jobs.listing(session, kinds=["train"], states=OPEN)
+    return next((job for job in runs if job.spec.get("name") == NAME), None)
 
 
 def _starter(ui: Ui) -> Job | None:
@@ -92,9 +85,12 @@ def _sample(ui: Ui) -> Job | None:
     try:
         with ui.store.read() as session:
             datasets.get(session, DATASET)
+            return None
     except NotFound:
-        return uploads.take_in(ui, uploads.Upload(uploads.SAMPLES / f"{DATASET}.jsonl", DATASET))
-    return None
+        with ui.store.read() as session:
+            imports = jobs.listing(session, kinds=["import"], states=OPEN)
+        known = next((job for job in imports if job.name == DATASET), None)
+        return known or uploads.take_in(ui, uploads.Upload(uploads.SAMPLES / f"{DATASET}.jsonl", DATASET))
 
 
 def _wait(ui: Ui, job_id: int) -> None:

@@ -151,7 +151,15 @@ def sparkline(values: Sequence[float | None], *, label: str = "", width: int = 1
         pieces[-1].append(f"{x:.1f},{1 + (height - 2) * (high - value) / span:.1f}")
     lines = [tag("polyline", points=" ".join(piece)) for piece in pieces if len(piece) > 1]
     box = f"0 0 {width} {height}"
-    return tag("svg", *lines, cls="at-spark", viewBox=box, role="img", aria_label=label or None, aria_hidden=None if label else "true")
+    return tag(
+        "svg",
+        *lines,
+        cls="at-spark",
+        viewBox=box,
+        role="img",
+        aria_label=label or None,
+        aria_hidden=None if label else "true",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +208,9 @@ def _turn(message: Mapping[str, Any], t: Text) -> Html:
     role = str(message.get("role", ""))
     name = t.either(f"role.{role}") if t.has(f"role.{role}") else role
     known = role if role in ("system", "user", "assistant") else "other"
-    return tag("div", tag("span", name, cls="at-role"), tag("pre", message.get("content") or ""), cls=f"at-turn at-{known}")
+    return tag(
+        "div", tag("span", name, cls="at-role"), tag("pre", message.get("content") or ""), cls=f"at-turn at-{known}"
+    )
 
 
 def problems(found: Iterable[Problem], t: Text) -> Html:

@@ -72,7 +72,9 @@ def saved(t: Text, session: Session, job: Job, now: float) -> Html:
         chat = button_link(t("page.chat"), f"/chat?target={target}", small=True)
         export = button_link(t("page.export"), f"/export?target={target}", small=True)
         step = tag("span", number(one.step), " ", mark)
-        rows.append([step, number(one.eval_loss), size(one.bytes), when(t, one.created_at, now), tag("span", chat, " ", export)])
+        rows.append(
+            [step, number(one.eval_loss), size(one.bytes), when(t, one.created_at, now), tag("span", chat, " ", export)]
+        )
     return card(table(head, rows))
 
 
@@ -86,7 +88,10 @@ def answers(t: Text, job: Job) -> Html:
 
 def _answer(t: Text, place: int, one: Mapping[str, Any]) -> Html:
     expected = str(one.get("expected", ""))
-    parts = [_said(t(f"runs.answer.{name}"), str(one.get(name, "")), expected, name) for name in ("expected", "base", "tuned")]
+    parts = [
+        _said(t(f"runs.answer.{name}"), str(one.get(name, "")), expected, name)
+        for name in ("expected", "base", "tuned")
+    ]
     prompt = tag("pre", one.get("prompt", ""))
     return card(prompt, tag("div", *parts, cls="at-pair"), title=t("runs.answer.row", n=place))
 
@@ -115,7 +120,11 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[
     """Return the settings in which two specs differ, by their path; the name is not one of them."""
     here, there = dict(_flat(one)), dict(_flat(other))
     paths = [*here, *(path for path in there if path not in here)]
-    return [(path, here.get(path), there.get(path)) for path in paths if path != "name" and here.get(path) != there.get(path)]
+    return [
+        (path, here.get(path), there.get(path))
+        for path in paths
+        if path != "name" and here.get(path) != there.get(path)
+    ]
 
 
 def _flat(spec: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
@@ -132,5 +141,7 @@ def _shown(value: Any) -> str:
 
 def _without_empty(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        key: _without_empty(value) if isinstance(value, Mapping) else value for key, value in spec.items() if value is not None
+        key: _without_empty(value) if isinstance(value, Mapping) else value
+        for key, value in spec.items()
+        if value is not None
     }

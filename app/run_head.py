@@ -73,7 +73,11 @@ def _about(t: Text, job: Job, now: float) -> str:
 def _progress(t: Text, found: Standing) -> Html:
     job = found.job
     if job.progress_total is None:
-        return tag("div", bar(None, label=t("runs.progress")), cls="at-progress") if job.state == State.RUNNING else tag("div", cls="at-progress")
+        return (
+            tag("div", bar(None, label=t("runs.progress")), cls="at-progress")
+            if job.state == State.RUNNING
+            else tag("div", cls="at-progress")
+        )
     step, total = job.progress_step or 0, job.progress_total
     share = step / total if total else 1.0
     left, right = [t("runs.step", step=number(step), total=number(total))], []
@@ -109,7 +113,9 @@ def _facts(t: Text, found: Standing) -> list[tuple[object, object, object]]:
     if found.best is not None:
         rows.append((t("runs.best_checkpoint"), t("runs.at_step", step=found.best.step), size(found.best.bytes)))
     if value.get("tokens_per_second") is not None:
-        rows.append((t("runs.speed"), short(_recent(found.series.get("tokens_per_second", []))), t("runs.tokens_per_second")))
+        rows.append(
+            (t("runs.speed"), short(_recent(found.series.get("tokens_per_second", []))), t("runs.tokens_per_second"))
+        )
     memory = (found.job.result or {}).get("peak_memory_bytes") or value.get("memory_bytes")
     if memory:
         rows.append((t("runs.peak_memory"), size(float(memory)), ""))
@@ -131,7 +137,10 @@ def _ending(ui: Ui, job: Job) -> list[Html]:
     listed = [Problem.from_dict(item) for item in job.values.get("problems", ())]
     if job.state == State.FAILED:
         fix = t(f"reason.{job.reason}.fix", **job.values) if t.has(f"reason.{job.reason}.fix") else ""
-        return [note(t("runs.failed"), " ".join((ui.reason(job.reason, job.values), fix)), tone="bad"), problems(listed, t)]
+        return [
+            note(t("runs.failed"), " ".join((ui.reason(job.reason, job.values), fix)), tone="bad"),
+            problems(listed, t),
+        ]
     if job.state == State.QUEUED and job.run_after is not None and job.reason:
         return [note(t("runs.again"), ui.reason(job.reason, job.values), tone="waiting")]
     if job.state == State.QUEUED and job.held and job.attempt:

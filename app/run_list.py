@@ -119,6 +119,8 @@ def _card(t: Text, entry: Entry, chosen: int | None, now: float) -> Html:
     top = tag("span", tag("strong", job.name, title=job.name), chip(words, tone), cls="at-run-line")
     below = tag("span", subtitle(t, job.spec), cls="at-soft")
     last = tag("b", number(entry.last_loss)) if entry.losses else ""
-    foot = tag("span", sparkline(entry.losses) or tag("span"), last, cls="at-run-line at-run-foot") if entry.losses else ""
+    foot = (
+        tag("span", sparkline(entry.losses) or tag("span"), last, cls="at-run-line at-run-foot") if entry.losses else ""
+    )
     current = "true" if job.id == chosen else None
     return link(top + below + foot, f"/runs?run={job.id}", cls="at-run", data_select=job.id, aria_current=current)

@@ -109,7 +109,10 @@ def _rows(about: Card, spec: JobSpec, t: Text) -> Iterator[tuple[object, object]
     plan = about.plan or {}
     batch = t("train.batch_of", batch=spec.training.batch_size, passes=spec.training.gradient_accumulation)
     if "steps" in plan:
-        yield t("train.steps"), _with(number(plan["steps"]), t("train.epochs_of", epochs=plain(round(_epochs(plan, spec), 2))))
+        yield (
+            t("train.steps"),
+            _with(number(plan["steps"]), t("train.epochs_of", epochs=plain(round(_epochs(plan, spec), 2)))),
+        )
     yield t("train.effective_batch"), _with(t("train.rows_of", n=spec.effective_batch), batch)
     if "train_rows" in plan:
         yield t("train.rows"), _row_counts(plan, t)

@@ -1,4 +1,4 @@
-"""The guard before every route: hosts, origins, body sizes, headers and the password. Pure ASGI, both languages alike."""
+"""The guard before every route: hosts, origins, body sizes, headers and the password. Pure ASGI."""
 
 from __future__ import annotations
 
@@ -42,7 +42,22 @@ UPLOAD_PATH = "/gradio_api/upload"
 OPEN_PATHS = ("/login", "/studio/login.css", "/studio/logo.svg")
 CLOSED_PATHS = tuple(
     f"/gradio_api/{name}"
-    for name in ("openapi.json", "proxy=", "call/", "api/", "mcp", "deep_link", "vibe", "runs", "dev/", "component_server")
+    for name in (
+        "openapi.json",
+        "proxy=",
+        "call/",
+        "api/",
+        "mcp",
+        "deep_link",
+        "vibe",
+        "runs",
+        "run-history",
+        "dev/",
+        "component_server",
+        "process_recording",
+        "profiling",
+        "undo-vibe",
+    )
 )
 """Doors of Gradio that the studio has no use for: interfaces for programs, proxies, its developer tools."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -22,7 +22,7 @@ from storage import settings
 from storage.database import Store, open_store
 
 EXIT_USAGE = 64
-PASSWORD_FILE = "password_file"
+PASSWORD_FILE = "password_file"  # noqa: S105 - the name of a setting
 """The setting that names the password file."""
 HOST_NAMES = "host_names"
 """The setting that lists further host names under which the studio is reached."""

@@ -8,6 +8,7 @@ import shutil
 import stat
 import uuid
 from pathlib import Path
+from typing import IO
 
 from engine.specs.home import Home
 from engine.specs.problem import ProblemError, problem
@@ -32,18 +33,25 @@ def stage(home: Home, source: Path) -> str:
         handle = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise ProblemError([problem(_refusal(error), file=source.name, detail=error.strerror or "")]) from error
-    with os.fdopen(handle, "rb") as incoming:
+    try:
         _check(home, os.fstat(handle), source)
-        target = home.staging / name
-        try:
-            with target.open("xb") as copy:
-                shutil.copyfileobj(incoming, copy, 1 << 20)
-                copy.flush()
-                os.fsync(copy.fileno())
-        except OSError as error:
-            target.unlink(missing_ok=True)
-            raise ProblemError([problem("file_not_copied", file=source.name, detail=error.strerror or "")]) from error
+    except BaseException:
+        os.close(handle)
+        raise
+    with os.fdopen(handle, "rb") as incoming:
+        _copy(incoming, home.staging / name, source)
     return name
+
+
+def _copy(incoming: IO[bytes], target: Path, source: Path) -> None:
+    try:
+        with target.open("xb") as copy:
+            shutil.copyfileobj(incoming, copy, 1 << 20)
+            copy.flush()
+            os.fsync(copy.fileno())
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise ProblemError([problem("file_not_copied", file=source.name, detail=error.strerror or "")]) from error
 
 
 def _check(home: Home, facts: os.stat_result, source: Path) -> None:

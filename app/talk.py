@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app import ids
 from app.language import Text
 from storage import checkpoints, drafts, jobs, messages, models, processes, targets
 from storage.states import State
@@ -95,9 +96,9 @@ def obey(session: Session, order: str) -> None:
         StoreError: it cannot be done, or not any more.
     """
     verb, _, rest = order.partition(":")
-    number = rest.partition(":")[0]
-    if verb in ORDERS and number.isdigit():
-        ORDERS[verb](session, int(number))
+    number = ids.number(rest.partition(":")[0])
+    if verb in ORDERS and number is not None:
+        ORDERS[verb](session, number)
 
 
 def _again(session: Session, message_id: int) -> None:

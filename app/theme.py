@@ -10,7 +10,17 @@ from gradio.themes.utils import colors, sizes
 if TYPE_CHECKING:
     from gradio.themes import ThemeClass
 
-SYSTEM = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif")
+SYSTEM = (
+    "system-ui",
+    "-apple-system",
+    "Segoe UI",
+    "Roboto",
+    "Noto Sans",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "Noto Sans CJK SC",
+    "sans-serif",
+)
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
 
 # The names on the right are the custom properties of studio.css, which knows light and dark.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.orm import Session
 
-from app import measure, removal
+from app import ids, measure, removal
 from app.commands.shell import AsJson, Shell, columns, shell
 from app.commands.speech import speech
 from app.commands.waiting import why
@@ -19,7 +19,7 @@ from storage import jobs as store_jobs
 from storage.jobs import Attempt, Job
 
 t = speech()
-Id = Annotated[int, typer.Argument(metavar="ID", help=t("cli.arg.job"))]
+Id = Annotated[int, typer.Argument(metavar="ID", min=1, max=ids.LARGEST, help=t("cli.arg.job"))]
 
 
 def jobs(

@@ -1,13 +1,28 @@
-"""The pages by name, in the order of the rail. A page is a module with `build(ui)`; its address is `/name`, home is `/`."""
+"""The pages by name, in the order of the rail. A page is a module with `build(ui)`; its address is `/NAME`."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from types import ModuleType
+from collections.abc import Callable
+from typing import Protocol
 
-NAMES = ("home", "data", "train", "runs", "chat", "models", "export", "settings")
+from app.pages import chat, data, export, home, models, runs, settings, train
+from app.ui import Ui
 
-PAGES: dict[str, ModuleType] = {
-    name: importlib.import_module(f"app.pages.{name}") for name in NAMES if importlib.util.find_spec(f"app.pages.{name}")
+
+class Page(Protocol):
+    """A module that lays out one page."""
+
+    @property
+    def build(self) -> Callable[[Ui], None]: ...
+
+
+PAGES: dict[str, Page] = {
+    "home": home,
+    "data": data,
+    "train": train,
+    "runs": runs,
+    "chat": chat,
+    "models": models,
+    "export": export,
+    "settings": settings,
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import chatview, talk
+from app import chatview, ids, talk
 from app.frame import every, on_load, selection
 from app.panel import Panel
 from app.render import Html, note
@@ -113,7 +113,7 @@ def submit(ui: Ui, conversation: str, text: str, *entered: Any) -> tuple[Any, An
         return gr.skip(), gr.skip(), note("", ui.t("chat.choose_first"), tone="waiting")
     try:
         with ui.store.write() as session:
-            number = talk.ask(session, _number(conversation), text, settings)
+            number = talk.ask(session, ids.number(conversation), text, settings)
     except StoreError as error:
         return gr.skip(), gr.skip(), chatview.trouble(ui.t, error)
     return str(number), "", None
@@ -144,7 +144,7 @@ def load(ui: Ui, asked: Mapping[str, str]) -> tuple[Any, ...]:
 
 def show(ui: Ui, conversation: str, *, target: str | None = None) -> tuple[Any, ...]:
     """Fill the form for a conversation."""
-    number = _number(conversation)
+    number = ids.number(conversation)
     with ui.store.read() as session:
         number = number if number is not None and messages.newest(session, number) is not None else None
         options = talk.choices(session, ui.t)
@@ -163,7 +163,7 @@ def listing(ui: Ui, conversation: str) -> Html:
     """Return the list of conversations."""
     with ui.store.read() as session:
         found = messages.conversations(session, limit=MOST_LISTED)
-    return chatview.conversations(found, _number(conversation), ui.t)
+    return chatview.conversations(found, ids.number(conversation), ui.t)
 
 
 def beside(ui: Ui, conversation: str) -> tuple[Html, Html]:
@@ -200,10 +200,6 @@ def _beside(ui: Ui, options: talk.Choices) -> talk.Choices:
 
 def _settings(entered: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip(Form.__dataclass_fields__, entered, strict=True))
-
-
-def _number(conversation: str | None) -> int | None:
-    return int(conversation) if conversation and conversation.isdigit() else None
 
 
 def _exact(session: Any, target: str) -> str:

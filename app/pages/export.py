@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from sqlalchemy.orm import Session
 
-from app import exports, exportview, removal, talk
+from app import exports, exportview, ids, removal, talk
 from app.conversation import name_of
 from app.frame import every, on_load, selection
 from app.panel import Panel
@@ -143,11 +143,11 @@ def look(ui: Ui, parts: Parts, chosen: str, seen: Any) -> Updates:
 def obey(ui: Ui, order: str, chosen: str) -> tuple[Any, Html | None]:
     """Carry out a button of the detail: `verb:id`, and a number that tells two equal orders apart."""
     verb, _, rest = order.partition(":")
-    number = rest.partition(":")[0]
-    if verb not in ORDERS or not number.isdigit():
+    number = ids.number(rest.partition(":")[0])
+    if verb not in ORDERS or number is None:
         return gr.skip(), None
     try:
-        ORDERS[verb](ui, int(number))
+        ORDERS[verb](ui, number)
     except StoreError as error:
         return gr.skip(), _trouble(ui, error)
     return ("" if verb == "delete" else chosen), None
@@ -170,8 +170,9 @@ ORDERS: dict[str, Callable[[Ui, int], None]] = {"cancel": _cancel, "delete": _de
 
 
 def _job(session: Session, chosen: str) -> Job | None:
+    number = ids.number(chosen)
     try:
-        found = jobs.get(session, int(chosen)) if chosen.isdigit() else None
+        found = jobs.get(session, number) if number is not None else None
     except StoreError:
         return None
     return found if found is not None and found.kind == PAGE else None

@@ -53,7 +53,9 @@ def build(ui: Ui) -> None:
     show = partial(refresh, ui)
     frame.on_load(show, outputs=[scene, seen])
     frame.every(TICK_S, show, inputs=[seen], outputs=[scene, seen])
-    button.click(partial(rehearse, ui), None, [said], show_progress="hidden", concurrency_limit=2, api_visibility="private")
+    button.click(
+        partial(rehearse, ui), None, [said], show_progress="hidden", concurrency_limit=2, api_visibility="private"
+    )
 
 
 def read(session: Session) -> Scene:
@@ -95,7 +97,9 @@ def _stack(parts: Sequence[object]) -> Html:
 
 
 def _welcome(t: Text) -> Html:
-    items = [(link(t(f"home.step.{name}"), f"/{name}"), t(f"home.step.{name}.text")) for name in ("data", "train", "runs")]
+    items = [
+        (link(t(f"home.step.{name}"), f"/{name}"), t(f"home.step.{name}.text")) for name in ("data", "train", "runs")
+    ]
     return card(steps(items), title=t("home.welcome"))
 
 
@@ -115,7 +119,11 @@ def _finished(t: Text, job: Job, loss: float | None, now: float) -> Html:
     words, tone = run_list.state_words(t, job, None, now)
     top = tag("span", tag("strong", job.name), chip(words, tone), cls="at-run-line")
     figure = tag("b", t("home.loss", loss=number(loss))) if loss is not None else ""
-    return link(top + tag("span", tag("span", _kind(t, job), cls="at-soft"), figure, cls="at-run-line"), _place(job), cls="at-run")
+    return link(
+        top + tag("span", tag("span", _kind(t, job), cls="at-soft"), figure, cls="at-run-line"),
+        _place(job),
+        cls="at-run",
+    )
 
 
 def _kind(t: Text, job: Job) -> str:
@@ -129,7 +137,9 @@ def _place(job: Job) -> str:
 def _next(t: Text, scene: Scene) -> Html:
     if scene.latest is not None:
         name, target = scene.latest.name, f"/chat?target={scene.latest.id}"
-        return note(t("home.next"), t("home.next.chat", name=name), action=button_link(t("page.chat"), target, small=True))
+        return note(
+            t("home.next"), t("home.next.chat", name=name), action=button_link(t("page.chat"), target, small=True)
+        )
     if scene.num_datasets:
         return note(t("home.next"), t("home.next.train"), action=button_link(t("page.train"), "/train", small=True))
     return note(t("home.next"), t("home.next.data"), action=button_link(t("page.data"), "/data", small=True))

@@ -107,6 +107,8 @@ def open_form(ui: Ui, made: TrainForm, query: Mapping[str, str]) -> Updates:
             _follow(session, query)
         world = draft.look_around(session)
         filled = draft.fill(draft.chosen(session), world)
+        if "data.dataset" not in filled.chosen:  # what is shown is what starts, whatever is imported meanwhile
+            draft.choose(session, {"data.dataset": filled.values["data.dataset"]})
     return trainform.updates(made, filled, world=world, t=ui.t)
 
 

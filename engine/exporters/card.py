@@ -28,11 +28,11 @@ def render(card: Card) -> str:
     """The card as Markdown with the front matter that hubs read."""
     front: dict[str, Any] = {
         "library_name": "transformers",
-        "base_model": _line(card.base_name),
+        "base_model": _name(card.base_name),
         "tags": ["atelier", "fine-tuned"],
     }
     if card.licence:
-        front["license"] = _line(card.licence)
+        front["license"] = _name(card.licence)
     parts = [
         "---",
         *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()),
@@ -56,6 +56,11 @@ def render(card: Card) -> str:
 def plain(text: str) -> str:
     """Text that Markdown shows as it is: on one line, nothing in it is markup, a link or HTML."""
     return MARKDOWN.sub(r"\\\1", _line(text)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+
+
+def _name(text: str) -> str:
+    """What can stand in the front matter: the characters of names."""
+    return re.sub(r"[^\w ./+-]", "", _line(text))
 
 
 def _line(text: str) -> str:

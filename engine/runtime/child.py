@@ -173,6 +173,9 @@ def die_with_the_worker() -> None:
         if sys.stdin is not None and not sys.stdin.closed:
             while sys.stdin.buffer.read(1):
                 continue
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)  # the worker read our output: from here on a print would fail with a broken pipe
+        os.dup2(nowhere, 2)
         os.kill(os.getpid(), signal.SIGTERM)
 
     if os.environ.get("ATELIER_LIFELINE") == "stdin":

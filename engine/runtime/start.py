@@ -86,7 +86,10 @@ def _adapter_rank(folder: Path) -> Any:
 
 
 def load(start: Start, spec: JobSpec, device: Device) -> Any:
-    """Load the model with exactly the tuner's weights trainable."""
+    """Load the model with exactly the tuner's weights trainable; new weights are drawn from the run's seed."""
+    from transformers import set_seed
+
+    set_seed(spec.seed)
     tuner = TUNERS[spec.tuner.kind]
     if start.adapter is None:
         model = load_model(start.base, quantization=start.quantization, dtype=start.dtype, device=device.kind)

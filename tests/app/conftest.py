@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
@@ -15,11 +17,14 @@ from app.main import build_app
 from app.security import Policy
 from app.ui import Ui
 from engine.specs.home import Home
-from storage import checkpoints, jobs, metrics
+from storage import checkpoints, datasets, jobs, metrics, models, requests, workers
 from storage.checkpoints import NewCheckpoint
 from storage.database import Store, open_store
+from storage.datasets import NewVersion, Version
 from storage.jobs import Claim, Holder, Job, Settlement
 from storage.metrics import Point
+from storage.models import Model, NewModel
+from storage.workers import NewWorker
 
 ADDRESS = "http://127.0.0.1:7860"
 PASSWORD = "correct horse"
@@ -77,7 +82,9 @@ class Runs:
             jobs.resumed(session, taken[0], 0)
             return taken[0]
 
-    def train(self, claim: Claim, upto: int, *, total: int, first: int = 1, **curves: Callable[[int], float | None]) -> None:
+    def train(
+        self, claim: Claim, upto: int, *, total: int, first: int = 1, **curves: Callable[[int], float | None]
+    ) -> None:
         named = {"loss": lambda step: 2.0 / step, **curves}
         for step in range(first, upto + 1):
             points = [Point(name.replace("__", "/"), step, value(step)) for name, value in named.items()]
@@ -107,11 +114,13 @@ def runs(ui: Ui) -> Runs:
 
 @contextmanager
 def client_of(folder: Path, policy: Policy) -> Iterator[TestClient]:
-    with home_in(folder) as (home, store):
-        with TestClient(build_app(home, store, policy), base_url=ADDRESS, follow_redirects=False) as client:
-            client.store = store  # type: ignore[attr-defined]
-            client.home = home  # type: ignore[attr-defined]
-            yield client
+    with (
+        home_in(folder) as (home, store),
+        TestClient(build_app(home, store, policy), base_url=ADDRESS, follow_redirects=False) as client,
+    ):
+        client.store = store  # type: ignore[attr-defined]
+        client.home = home  # type: ignore[attr-defined]
+        yield client
 
 
 @pytest.fixture(scope="session")
@@ -127,3 +136,65 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     policy = Policy(password=auth.hash_password(PASSWORD), names=frozenset({"studio.example"}))
     with client_of(tmp_path_factory.mktemp("guarded"), policy) as client:
         yield client
+
+
+class Shelf:
+    """Puts datasets, models, a worker and answers of the preview child where the pages look for them."""
+
+    def __init__(self, ui: Ui) -> None:
+        self.ui = ui
+
+    def dataset(
+        self, name: str = "tickets", *, rows: int = 12, row_kind: str = "conversation", **facts: Any
+    ) -> Version:
+        made = {"conversation": _conversation, "preference": _preference}[row_kind]
+        folder = self.ui.home.datasets / f"{name}-{rows}"
+        folder.mkdir()
+        pq.write_table(pyarrow.Table.from_pylist([made(place) for place in range(rows)]), folder / "rows.parquet")
+        new = NewVersion(
+            name=name, sha256=folder.name, path=str(folder / "rows.parquet"), row_kind=row_kind, format="messages",
+            rows=rows, usable_rows=rows, bytes=1000, source_name=f"{name}.jsonl", **facts,
+        )  # fmt: skip
+        with self.ui.store.write() as session:
+            return datasets.add_version(session, new)
+
+    def model(self, name: str = "starter", **facts: Any) -> Model:
+        folder = self.ui.home.models / name
+        folder.mkdir()
+        known = {"path": str(folder), "source": "folder", "bytes": 1000, "parameters": 135_000_000, **facts}
+        with self.ui.store.write() as session:
+            return models.add(session, NewModel(name=name, **known))
+
+    def worker(self) -> None:
+        device = {"kind": "cpu", "cores": 2, "memory_bytes": 8_000_000_000}
+        with self.ui.store.write() as session:
+            workers.add(session, NewWorker("laptop", 1, 1.0, "boot-1", [device]))
+
+    def answer(self, answer: dict[str, Any] | None, *problems: dict[str, Any]) -> requests.Request:
+        """Answer the oldest question as the preview child would."""
+        with self.ui.store.write() as session:
+            asked = requests.take(session)
+            assert asked is not None
+            if answer is None:
+                requests.fail(session, asked.id, list(problems))
+            else:
+                requests.answer(session, asked.id, answer)
+        return asked
+
+
+def _conversation(place: int) -> dict[str, Any]:
+    asked = {"role": "user", "content": f"question {place} <script>", "train": None}
+    return {"messages": [asked, {"role": "assistant", "content": f"answer {place}", "train": None}], "split": None}
+
+
+def _preference(place: int) -> dict[str, Any]:
+    def said(role: str, content: str) -> list[dict[str, Any]]:
+        return [{"role": role, "content": content, "train": None}]
+
+    sides = {"chosen": said("assistant", f"good {place}"), "rejected": said("assistant", f"bad {place}")}
+    return {"prompt": said("user", f"question {place}"), **sides, "split": "test"}
+
+
+@pytest.fixture
+def shelf(ui: Ui) -> Shelf:
+    return Shelf(ui)

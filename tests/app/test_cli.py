@@ -103,7 +103,7 @@ def test_every_command_of_the_table_exists_and_has_help(name):
     assert cli.load(name).help
 
 
-@pytest.mark.parametrize("wrong", [["frobnicate"], ["job"], ["job", "x"], ["jobs", "--nonsense"], ["--language", "xx", "jobs"], ["data"]])
+@pytest.mark.parametrize("wrong", [["frobnicate"], ["job"], ["job", "x"], ["job", "9" * 40], ["jobs", "--nonsense"], ["--language", "xx", "jobs"], ["data"]])
 def test_a_usage_error_ends_with_64(atelier, wrong):
     assert atelier(*wrong)[0] == 64
 

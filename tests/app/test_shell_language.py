@@ -29,7 +29,11 @@ def test_both_languages_have_the_same_keys():
 def test_both_languages_fill_the_same_values_into_a_sentence():
     english, chinese = sentences("en"), sentences("zh")
     months = {"unit.day"}  # the order of day and month is the language's own
-    different = [key for key in english if key in chinese and placeholders(english[key]) != placeholders(chinese[key]) and key not in months]
+    different = [
+        key
+        for key in english
+        if key in chinese and placeholders(english[key]) != placeholders(chinese[key]) and key not in months
+    ]
     assert different == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from app import live
@@ -11,7 +12,6 @@ from app.language import text
 from storage import jobs, metrics, workers
 from storage.metrics import Point
 from storage.states import State
-from starlette.applications import Starlette
 
 
 @pytest.fixture
@@ -133,7 +133,9 @@ def test_the_rail_tells_who_works_and_how_much_there_is(client, ui, runs):
 
 def test_a_preference_run_has_its_own_charts():
     spec = {"objective": {"kind": "dpo"}}
-    assert "rewards/margins" in chart_names(spec) and "rewards/margins" not in chart_names({"objective": {"kind": "sft"}})
+    assert "rewards/margins" in chart_names(spec) and "rewards/margins" not in chart_names(
+        {"objective": {"kind": "sft"}}
+    )
     assert "eval_rewards/accuracies" in metric_names(spec)
     assert chart_names({"objective": {"kind": "unknown"}})[0] == "loss"
 

@@ -22,17 +22,33 @@ def test_numbers_keep_three_digits(value, read):
     assert number(value) == read
 
 
-@pytest.mark.parametrize(("value", "read"), [(252_000, "252 k"), (4_900_000, "4.9 M"), (134_500_000, "134 M"), (246.6, "247"), (900, "900")])
+@pytest.mark.parametrize(
+    ("value", "read"), [(252_000, "252 k"), (4_900_000, "4.9 M"), (134_500_000, "134 M"), (246.6, "247"), (900, "900")]
+)
 def test_counts_are_short(value, read):
     assert short(value) == read
 
 
-@pytest.mark.parametrize(("value", "read"), [(0, "0 B"), (999, "999 B"), (19_800_000, "19.8 MB"), (1.83e9, "1.8 GB"), (254e6, "254 MB"), (5e15, "5000.0 TB"), (None, "–")])
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (19_800_000, "19.8 MB"),
+        (1.83e9, "1.8 GB"),
+        (254e6, "254 MB"),
+        (5e15, "5000.0 TB"),
+        (None, "–"),
+    ],
+)
 def test_sizes_are_decimal(value, read):
     assert size(value) == read
 
 
-@pytest.mark.parametrize(("seconds", "read"), [(0, "0 s"), (59.6, "1 min"), (372, "6 min 12 s"), (3600, "1 h"), (90061, "1 d 1 h"), (None, "–"), (math.inf, "–")])
+@pytest.mark.parametrize(
+    ("seconds", "read"),
+    [(0, "0 s"), (59.6, "1 min"), (372, "6 min 12 s"), (3600, "1 h"), (90061, "1 d 1 h"), (None, "–"), (math.inf, "–")],
+)
 def test_durations_have_two_units(seconds, read):
     assert duration(EN, seconds) == read
 

@@ -19,7 +19,7 @@ from engine.specs.problem import problem
 T = text("en")
 NASTY = [
     "<script>alert(1)</script>",
-    "\"><img src=x onerror=alert(1)>",
+    '"><img src=x onerror=alert(1)>',
     "' onmouseover='alert(1)",
     "</pre></div><svg onload=alert(1)>",
     "&lt;b&gt;",
@@ -100,14 +100,21 @@ def test_any_text_can_stand_in_an_attribute(word):
     assert read.names == ["p"] and read.attributes == ["title"]
 
 
-@pytest.mark.parametrize("href", ["javascript:alert(1)", "http://evil.example", "//evil.example", "/\\evil.example", "", "data:text/html,x", "runs"])
+@pytest.mark.parametrize(
+    "href",
+    ["javascript:alert(1)", "http://evil.example", "//evil.example", "/\\evil.example", "", "data:text/html,x", "runs"],
+)
 def test_a_link_leads_only_to_this_site(href):
     with pytest.raises(ValueError, match="address"):
         render.link("x", href)
 
 
 def test_every_public_piece_returns_html():
-    makers = [one for name, one in inspect.getmembers(render, inspect.isfunction) if one.__module__ == "app.render" and not name.startswith("_")]
+    makers = [
+        one
+        for name, one in inspect.getmembers(render, inspect.isfunction)
+        if one.__module__ == "app.render" and not name.startswith("_")
+    ]
     assert len(makers) > 20
     assert all(str(inspect.signature(one).return_annotation) == "Html" for one in makers)
 

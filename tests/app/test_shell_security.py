@@ -31,7 +31,9 @@ def log_in(client: TestClient, password: str = PASSWORD):
 # --- hosts and origins ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "localhost@evil.example", "192.168.1.5", "[::1", "a:b:c"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "", "localhost@evil.example", "192.168.1.5", "[::1", "a:b:c"]
+)
 def test_a_request_under_a_foreign_host_name_is_refused(open_client, host):
     assert open_client.get("/live/rail", headers={"host": host}).status_code == 421
 
@@ -48,20 +50,29 @@ def test_numeric_hosts_are_answered_only_where_the_studio_is_open_to_others():
     assert Policy(names=frozenset({"studio.lan"})).knows_host("Studio.LAN:80")
 
 
-@pytest.mark.parametrize("origin", ["null", "http://evil.example", "http://127.0.0.1:9999", "https://127.0.0.1.evil.example:7860", "file://"])
-@pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/upload", "/live/rail", "/gradio_api/run/predict"])
+@pytest.mark.parametrize(
+    "origin", ["null", "http://evil.example", "http://127.0.0.1:9999", "https://127.0.0.1.evil.example:7860", "file://"]
+)
+@pytest.mark.parametrize(
+    "path", ["/gradio_api/queue/join", "/gradio_api/upload", "/live/rail", "/gradio_api/run/predict"]
+)
 def test_a_request_from_another_origin_is_refused(open_client, origin, path):
     assert open_client.post(path, headers={"origin": origin}, json={}).status_code == 403
 
 
 def test_a_change_without_origin_or_referer_is_refused(open_client):
     assert open_client.post("/gradio_api/queue/join", json={}).status_code == 403
-    assert open_client.post("/gradio_api/queue/join", json={}, headers={"referer": "http://evil.example/"}).status_code == 403
+    assert (
+        open_client.post("/gradio_api/queue/join", json={}, headers={"referer": "http://evil.example/"}).status_code
+        == 403
+    )
 
 
 def test_a_change_from_our_own_page_goes_through(open_client):
     assert open_client.post("/gradio_api/queue/join", json={}, headers=ORIGIN).status_code != 403
-    assert open_client.post("/gradio_api/queue/join", json={}, headers={"referer": ADDRESS + "/runs"}).status_code != 403
+    assert (
+        open_client.post("/gradio_api/queue/join", json={}, headers={"referer": ADDRESS + "/runs"}).status_code != 403
+    )
 
 
 def test_another_site_cannot_read_live_figures_but_may_link_to_a_page(open_client):
@@ -79,7 +90,9 @@ def test_web_sockets_are_closed():
     async def receive():
         return {"type": "websocket.connect"}
 
-    asyncio.run(Guard(PlainTextResponse("x"), Policy())({"type": "websocket", "path": "/", "headers": []}, receive, send))
+    asyncio.run(
+        Guard(PlainTextResponse("x"), Policy())({"type": "websocket", "path": "/", "headers": []}, receive, send)
+    )
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
@@ -108,7 +121,9 @@ def test_the_policy_allows_no_evaluation_and_no_framing():
 
 
 def test_a_body_that_says_it_is_too_long_is_refused_unread(open_client):
-    answer = open_client.post("/gradio_api/queue/join", headers={**ORIGIN, "content-length": "999999999999"}, content=b"{}")
+    answer = open_client.post(
+        "/gradio_api/queue/join", headers={**ORIGIN, "content-length": "999999999999"}, content=b"{}"
+    )
     assert answer.status_code == 413
 
 
@@ -134,25 +149,45 @@ def test_an_upload_beyond_the_limit_is_refused(open_client):
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["store.db", "store.db-wal", "logs/job-1.log", "../../../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd"])
+@pytest.mark.parametrize(
+    "name", ["store.db", "store.db-wal", "logs/job-1.log", "../../../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd"]
+)
 def test_no_file_of_the_home_is_served(open_client, name):
     home = open_client.home.root
     open_client.home.log(1).write_text("secret")
-    for path in (f"/gradio_api/file={home}/{name}", f"/gradio_api/file={home}/{name.upper()}", f"/studio/../{name}", f"/studio/{name}"):
+    for path in (
+        f"/gradio_api/file={home}/{name}",
+        f"/gradio_api/file={home}/{name.upper()}",
+        f"/studio/../{name}",
+        f"/studio/{name}",
+    ):
         assert open_client.get(path).status_code in (403, 404), path
 
 
-@pytest.mark.parametrize("path", ["/gradio_api/file=/etc/passwd", "/gradio_api/file=/etc/../etc/passwd", "/gradio_api/file=http://127.0.0.1/"])
+@pytest.mark.parametrize(
+    "path",
+    ["/gradio_api/file=/etc/passwd", "/gradio_api/file=/etc/../etc/passwd", "/gradio_api/file=http://127.0.0.1/"],
+)
 def test_no_file_of_the_system_is_served(open_client, path):
     assert open_client.get(path).status_code in (400, 403, 404)
 
 
-@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/redoc", "/monitoring", "/gradio_api/mcp/sse", "/gradio_api/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/docs", "/openapi.json", "/redoc", "/monitoring", "/gradio_api/mcp/sse", "/gradio_api/openapi.json"]
+)
 def test_no_description_of_the_interface_is_published(open_client, path):
     assert open_client.get(path).status_code in (403, 404)
 
 
-@pytest.mark.parametrize("path", ["/gradio_api/call/refresh", "/gradio_api/call/v2/refresh", "/gradio_api/api/predict", "/gradio_api/component_server"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/call/refresh",
+        "/gradio_api/call/v2/refresh",
+        "/gradio_api/api/predict",
+        "/gradio_api/component_server",
+    ],
+)
 def test_programs_find_no_door_to_the_handlers(open_client, path):
     assert open_client.post(path, headers=ORIGIN, json={"data": []}).status_code == 404
 
@@ -176,9 +211,34 @@ def test_the_pages_name_no_other_origin_to_load_from(open_client):
 
 
 def _paths(guarded) -> list[str]:
-    fixed = ["/", "/runs", "/data", "/settings", "/config", "/theme.css", "/studio/app.js", "/studio/studio.css", "/studio/samples/tickets.jsonl"]
-    live = ["/live/rail", "/live/metrics?run=1", "/gradio_api/info", "/gradio_api/startup-events", "/gradio_api/queue/data?session_hash=x"]
-    more = ["/gradio_api/file=/etc/passwd", "/gradio_api/heartbeat/x", "/assets/index.js", "/gradio_api/app_id", "/login_check", "/token", "/user", "/monitoring/x"]
+    fixed = [
+        "/",
+        "/runs",
+        "/data",
+        "/settings",
+        "/config",
+        "/theme.css",
+        "/studio/app.js",
+        "/studio/studio.css",
+        "/studio/samples/tickets.jsonl",
+    ]
+    live = [
+        "/live/rail",
+        "/live/metrics?run=1",
+        "/gradio_api/info",
+        "/gradio_api/startup-events",
+        "/gradio_api/queue/data?session_hash=x",
+    ]
+    more = [
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/heartbeat/x",
+        "/assets/index.js",
+        "/gradio_api/app_id",
+        "/login_check",
+        "/token",
+        "/user",
+        "/monitoring/x",
+    ]
     return [*fixed, *live, *more, "//login", "/login/../config", "/LOGIN", "/login/", "/studio/login.css/../app.js"]
 
 
@@ -215,14 +275,25 @@ def test_the_password_opens_everything_and_logging_out_closes_it(guarded):
 def test_a_forged_cookie_opens_nothing(guarded):
     log_in(guarded)
     real = guarded.cookies[auth.COOKIE]
-    for forged in ("", "x", real[:-1], real.replace(".", ".9", 1), "9999999999.aa." + real.rpartition(".")[2], "a.b.c", "ä"):
+    for forged in (
+        "",
+        "x",
+        real[:-1],
+        real.replace(".", ".9", 1),
+        "9999999999.aa." + real.rpartition(".")[2],
+        "a.b.c",
+        "ä",
+    ):
         guarded.cookies.clear()
         headers = {"cookie": f"{auth.COOKIE}={forged}".encode()}
         assert guarded.get("/live/rail", headers=headers).status_code == 401, forged
 
 
 def test_a_password_from_another_site_is_not_even_looked_at(guarded):
-    assert guarded.post("/login", data={"password": PASSWORD}, headers={"origin": "http://evil.example"}).status_code == 403
+    assert (
+        guarded.post("/login", data={"password": PASSWORD}, headers={"origin": "http://evil.example"}).status_code
+        == 403
+    )
 
 
 def test_wrong_passwords_lock_the_address_for_a_while():

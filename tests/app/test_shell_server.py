@@ -131,14 +131,24 @@ def test_a_second_web_server_on_the_same_home_is_refused(home):
 def test_every_refusal_has_its_sentence():
     from app.language import text
 
-    codes = ["no_password", "port_busy", "bad_host", "home_in_use", "password_file_open", "password_file_empty", "password_file_unreadable"]
+    codes = [
+        "no_password",
+        "port_busy",
+        "bad_host",
+        "home_in_use",
+        "password_file_open",
+        "password_file_empty",
+        "password_file_unreadable",
+    ]
     assert all(text(language).has(f"serve.{code}") for code in codes for language in ("en", "zh"))
 
 
 @pytest.mark.timeout(120)
 def test_the_server_answers_survives_sigkill_and_ends_on_sigterm(tmp_path):
     def start() -> tuple[subprocess.Popen[str], str]:
-        process = subprocess.Popen([sys.executable, "-c", SERVE, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
         return process, process.stdout.readline().strip()  # type: ignore[union-attr]
 
     process, address = start()

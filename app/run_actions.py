@@ -1,0 +1,101 @@
+"""What the buttons of the Runs page ask of the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app import draft, frame, removal, run_head
+from app.measure import size
+from app.render import Html, note
+from app.run_page import Page, Seen, Updates, refresh
+from app.ui import Ui
+from storage import checkpoints, jobs
+from storage.errors import Conflict, NotFound, StoreError
+
+LONGEST_NAME = 120
+
+
+def ask(page: Page, name: str, selected: str, overlaid: list[str], seen: Seen) -> Updates:
+    """Ask something of the chosen run, and show what became of it."""
+    said = Html("")
+    try:
+        with page.ui.store.write() as session:
+            run_head.wish(name)(session, int(selected))
+    except (NotFound, Conflict) as error:
+        said = _refused(page.ui, error)
+    return _shown(page, selected, overlaid, seen) | {page.parts.said: said}
+
+
+def _shown(page: Page, selected: str, overlaid: list[str], seen: Seen) -> Updates:
+    updates = refresh(page, selected, overlaid, seen)
+    return {key: value for key, value in updates.items() if not isinstance(key, str)}
+
+
+def _refused(ui: Ui, error: StoreError) -> Html:
+    return note("", ui.t.either(f"store.{error.code}", "store.refused", code=error.code, **error.values), tone="bad")
+
+
+def begin_rename(ui: Ui, selected: str) -> Any:
+    """Show the field for the new name."""
+    with ui.store.read() as session:
+        return gr.update(visible=True, value=jobs.get(session, int(selected)).name)
+
+
+def rename(page: Page, name: str, selected: str, overlaid: list[str], seen: Seen) -> Updates:
+    """Give the run its new name."""
+    wanted = name.strip()[:LONGEST_NAME]
+    if not wanted:
+        return {page.parts.said: note("", page.ui.t("runs.name_empty"), tone="bad")}
+    with page.ui.store.write() as session:
+        jobs.rename(session, int(selected), wanted)
+    return _shown(page, selected, overlaid, seen) | {
+        page.parts.name: gr.update(visible=False),
+        page.parts.said: Html(""),
+    }
+
+
+def clone(ui: Ui, selected: str) -> Html:
+    """Put the run's settings into the form of the Train page, and go there."""
+    with ui.store.write() as session:
+        draft.fill_from(session, jobs.get(session, int(selected)).spec)
+    return frame.go("/train")
+
+
+def go_on(ui: Ui, selected: str) -> Html:
+    """Prepare a run that goes on from this one's best checkpoint with the same settings, and go to the Train page."""
+    with ui.store.write() as session:
+        job, best = jobs.get(session, int(selected)), checkpoints.best(session, int(selected))
+        if best is None:
+            return note("", ui.t("store.no_checkpoint", id=job.id), tone="bad")
+        draft.fill_from(session, job.spec)
+        draft.choose(
+            session,
+            {
+                "model.start_from": f"{job.id}@{best.step}",
+                "name": ui.t("runs.continued_name", name=job.name)[:LONGEST_NAME],
+            },
+        )
+    return frame.go("/train")
+
+
+def delete(page: Page, armed: int | None, selected: str) -> Updates:
+    """Delete the run at the second click; the first tells what goes with it."""
+    run, button = int(selected), page.parts.buttons["delete"]
+    calm = {page.parts.armed: None, button: gr.update(value=page.ui.t("runs.do.delete"), variant="secondary")}
+    try:
+        if armed != run:
+            asked = page.ui.t("runs.delete_asked", size=size(removal.size_of(page.ui.store, page.ui.home, run)))
+            return {
+                page.parts.armed: run,
+                button: gr.update(value=page.ui.t("runs.delete_sure"), variant="stop"),
+                page.parts.said: note("", asked, tone="bad"),
+            }
+        removal.delete_job(page.ui.store, page.ui.home, run)
+    except (NotFound, Conflict) as error:
+        return {**calm, page.parts.said: _refused(page.ui, error)}
+    with page.ui.store.read() as session:
+        newest = jobs.listing(session, kinds=["train"], limit=1)
+    following = str(newest[0].id) if newest else ""
+    return _shown(page, following, [], {}) | calm | {page.parts.selected: following, page.parts.said: Html("")}

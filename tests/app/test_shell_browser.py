@@ -1,0 +1,281 @@
+"""The pages in a real browser: nothing is refused by the policy, nothing scrolls sideways, charts keep their zoom."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.jobs import Job
+from storage.states import State
+from tests.app.conftest import Runs, home_in
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SERVE = """
+import sys
+from pathlib import Path
+from app.server import serve
+from engine.specs.home import Home
+root = Path(sys.argv[1])
+serve(Home(root, f"sqlite:///{root / 'store.db'}"), "127.0.0.1", int(sys.argv[2]), ready=lambda address: print(address, flush=True))
+"""
+PAGES = ("/", "/data", "/train", "/runs", "/chat", "/models", "/export", "/settings")
+NASTY = "<img src=x onerror=\"document.title='broken in'\">"
+
+
+class Studio:
+    """A web server of its own process, on a home with runs."""
+
+    def __init__(self, folder: Path, runs: Runs) -> None:
+        self.folder = folder
+        self.runs = runs
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.live: Job
+        self.process: subprocess.Popen[str]
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, str(self.folder), str(self.port)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().strip() == self.address
+
+    def kill(self) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    folder = tmp_path_factory.mktemp("studio")
+    with home_in(folder) as (_, store):
+        made = Studio(folder, Runs(store))
+        fill(made)
+        made.start()
+        try:
+            yield made
+        finally:
+            made.kill()
+
+
+def fill(studio: Studio) -> None:
+    runs = studio.runs
+    curves: dict[str, Callable[[int], float]] = {
+        "learning_rate": lambda step: 1e-4 / step,
+        "grad_norm": lambda step: 1.0 + step % 3,
+        "tokens_per_second": lambda step: 250.0 + step % 7,
+        "rewards__chosen": lambda step: step / 10,
+        "rewards__rejected": lambda step: -step / 10,
+        "rewards__margins": lambda step: step / 5,
+        "rewards__accuracies": lambda step: min(1.0, 0.5 + step / 80),
+    }
+    runs.submit(NASTY)
+    claim = runs.claim()
+    runs.train(claim, 30, total=30, **curves)
+    answers = [{"prompt": NASTY, "expected": NASTY, "base": NASTY, "tuned": NASTY}]
+    runs.settle(claim, State.SUCCEEDED, result={"answers": answers})
+    studio.live = runs.submit("live", objective__kind="dpo")
+    studio.claim = runs.claim()  # type: ignore[attr-defined]
+    runs.train(studio.claim, 20, total=60, **curves)  # type: ignore[attr-defined]
+    runs.save(studio.claim, 10, 0.4)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser, studio):
+    """A page that notes everything that goes wrong on it."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="en-GB")
+    opened = context.new_page()
+    opened.faults = []
+    opened.on("console", lambda said: opened.faults.append(said.text) if said.type == "error" else None)
+    opened.on("pageerror", lambda error: opened.faults.append(str(error)))
+    opened.on(
+        "request",
+        lambda request: (
+            opened.faults.append(request.url)
+            if not request.url.startswith((studio.address, "data:", "blob:"))
+            else None
+        ),
+    )
+    yield opened
+    context.close()
+
+
+def visit(page, studio, path: str) -> None:
+    page.goto(studio.address + path)
+    page.wait_for_selector("#at-main h1")
+
+
+def runs_page(page, studio, extra: str = "") -> None:
+    visit(page, studio, f"/runs?run={studio.live.id}{extra}")
+    page.wait_for_selector(".at-curves[data-points]")
+
+
+def test_every_page_opens_without_a_fault_and_asks_nobody_else(page, studio):
+    for path in PAGES:
+        visit(page, studio, path)
+        page.wait_for_function("document.querySelector('#at-worker').childElementCount > 0")
+        assert page.locator("nav a[aria-current=page]").get_attribute("href") == path
+    assert page.faults == []
+
+
+def test_no_page_scrolls_sideways_in_a_narrow_window_in_either_language(page, studio):
+    page.set_viewport_size({"width": 420, "height": 800})
+    for language in ("en", "zh"):
+        page.context.add_cookies([{"name": "atelier_language", "value": language, "url": studio.address}])
+        for path in PAGES:
+            visit(page, studio, path)
+            page.wait_for_timeout(300)
+            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (language, path)
+
+
+def test_what_people_wrote_stays_text(page, studio):
+    visit(page, studio, "/runs?run=1")
+    for tab in ("Answers", "Settings", "Log"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(200)
+    assert page.title() != "broken in"
+    assert page.locator("#at-run-head h2").inner_text() == NASTY
+    assert page.faults == []
+
+
+def test_the_language_and_the_theme_are_switched_and_kept(page, studio):
+    visit(page, studio, "/runs")
+    page.locator("[data-theme-switch]").click()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.locator("[data-language=zh]").click()
+    page.wait_for_selector("h1:has-text('任务')")
+    assert page.evaluate("[document.documentElement.dataset.theme, document.body.classList.contains('dark')]") == [
+        "dark",
+        True,
+    ]
+
+
+def test_a_run_is_chosen_without_loading_the_page_anew_and_the_address_follows(page, studio):
+    runs_page(page, studio)
+    page.evaluate("window.here = true")
+    page.locator("#at-run-list a[data-select='1']").click()
+    page.wait_for_selector("#at-run-head h2:has-text('onerror')")
+    assert page.evaluate("window.here") and page.url.endswith("/runs?run=1")
+
+
+def test_new_points_reach_eight_charts_soon_after_they_were_written(page, studio):
+    page.add_init_script(
+        "window.seen = {}; document.addEventListener('atelier:points', (e) => e.detail.steps.forEach((s) => (window.seen[s] = e.detail.drawnAt)))"
+    )
+    runs_page(page, studio)
+    assert page.locator(".at-chart").count() == 8
+    written = {}
+    for step in range(21, 31):
+        studio.runs.train(studio.claim, step, first=step, total=60, grad_norm=lambda step: 1.0)
+        written[step] = time.time()
+        time.sleep(0.1)
+    page.wait_for_function("window.seen[30] !== undefined")
+    seen = page.evaluate("window.seen")
+    delays = [seen[str(step)] / 1000 - at for step, at in written.items()]
+    assert max(delays) < 2.0, delays
+
+
+def test_a_zoom_stays_while_points_arrive_and_after_a_reload(page, studio):
+    runs_page(page, studio)
+    box = page.locator("[data-metric=loss] .at-stage").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + 60, steps=3)
+    page.mouse.up()
+    zoomed = page.url.partition("#")[2]
+    assert zoomed.startswith("zoom=")
+    last = int(page.locator(".at-curves").get_attribute("data-step"))
+    studio.runs.train(studio.claim, last + 1, first=last + 1, total=60)
+    page.wait_for_function(f"document.querySelector('.at-curves').dataset.step === '{last + 1}'")
+    assert page.url.endswith(zoomed)
+    page.reload()
+    page.wait_for_selector(".at-curves[data-points]")
+    assert page.url.endswith(zoomed)
+    page.locator("[data-metric=loss] .at-stage").focus()
+    page.keyboard.press("Escape")
+    assert "zoom" not in page.url
+
+
+def test_the_numbers_of_a_chart_are_read_with_the_keyboard_alone(page, studio):
+    runs_page(page, studio)
+    page.locator("[data-metric=loss] button").focus()
+    page.keyboard.press("Enter")
+    rows = page.locator("[data-metric=loss] table tr")
+    assert rows.count() > 10
+    assert rows.nth(rows.count() - 1).locator("td").nth(0).inner_text() == "1"
+    page.locator("[data-metric=loss] .at-stage").focus()
+    page.keyboard.press("Home")
+    assert "step 1" in page.locator("[data-metric=loss] .at-hover").inner_text()
+    page.keyboard.press("ArrowRight")
+    assert "step 2" in page.locator("[data-metric=loss] .at-hover").inner_text()
+
+
+def test_overlaid_runs_come_from_the_address_and_have_a_key(page, studio):
+    runs_page(page, studio, "&with=1")
+    page.wait_for_function("document.querySelectorAll('.at-key > span').length === 2")
+    assert "with=1" in page.url
+    page.get_by_role("tab", name="Settings").click()
+    assert "Different from" in page.locator("#at-run-settings").inner_text()
+
+
+def test_a_page_goes_on_by_itself_after_the_server_was_killed_and_restarted(page, studio):
+    runs_page(page, studio)
+    studio.kill()
+    page.wait_for_selector(".at-curves[data-state=reconnecting]")
+    last = int(page.locator(".at-curves").get_attribute("data-step"))
+    studio.runs.train(studio.claim, last + 2, first=last + 1, total=60)
+    studio.start()
+    page.wait_for_selector(f".at-curves[data-state=live][data-step='{last + 2}']", timeout=60_000)
+    page.wait_for_selector(f"#at-run-head p:has-text('step {last + 2} of 60')", timeout=60_000)
+
+
+def test_pause_is_asked_by_a_click_and_shown_in_the_list(page, studio):
+    runs_page(page, studio)
+    page.locator("#at-do-pause").click()
+    page.wait_for_selector("#at-run-list .at-chip:has-text('saving, then pausing')")
+    page.locator("#at-do-resume").click()
+    page.wait_for_selector("#at-run-list .at-chip:has-text('training')")
+
+
+def test_the_page_can_be_walked_with_the_keyboard(page, studio):
+    visit(page, studio, "/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "at-skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "at-main"
+    page.locator("nav a").nth(1).focus()
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"

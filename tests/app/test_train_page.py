@@ -1,0 +1,348 @@
+"""The Train page: the form survives, follows its choices with reasons, and starts one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from app import draft, runcard, trainform, trials
+from app.pages import train
+from app.pages.train import Parts
+from app.panel import Panel
+from app.trainform import TrainForm
+from app.ui import Ui
+from engine.specs.job import parse
+from storage import jobs, requests
+from storage.states import State
+
+PLAN: dict[str, Any] = {
+    "steps": 30, "steps_per_epoch": 10, "train_rows": 10, "eval_rows": 2, "test_rows": 0, "total_tokens": 1000,
+    "trained_tokens": 310, "trainable": 4_900_000, "parameters": 135_000_000, "cut_rows": 1, "cut_answers_share": 0.004,
+    "longest_row_tokens": 600, "left_out_rows": 0, "problems": [], "warnings": [],
+}  # fmt: skip
+
+
+class Page:
+    """The page's components and what its handlers return, without a browser."""
+
+    def __init__(self, ui: Ui) -> None:
+        with gr.Blocks():
+            self.form: TrainForm = trainform.build(ui.t)
+            buttons = [gr.Button() for _ in range(4)]
+            panels = [Panel(), Panel(), Panel()]
+            self.parts = Parts(panels[0], *buttons, *panels[1:], gr.State(), gr.State(), gr.Timer())
+        self.ui = ui
+
+    def open(self, **query: str) -> dict[str, Any]:
+        return self._named(train.open_form(self.ui, self.form, query))
+
+    def set(self, path: str, value: Any) -> dict[str, Any]:
+        return self._named(train.change(self.ui, self.form, self.parts, path, value))
+
+    def method(self, name: str) -> dict[str, Any]:
+        return self._named(train.change_method(self.ui, self.form, self.parts, name))
+
+    def card(self, pending: int | None = None) -> str:
+        return str(train.show(self.ui, self.parts, pending)[self.parts.card])
+
+    def _named(self, found: dict[Any, Any]) -> dict[str, Any]:
+        names = {component: path for path, component in self.form.fields.items()} | {self.form.method: "method"}
+        return {names[one]: update for one, update in found.items() if one in names}
+
+
+@pytest.fixture
+def page(ui: Ui, shelf: Any) -> Iterator[Page]:
+    shelf.dataset()
+    shelf.model()
+    yield Page(ui)
+
+
+def values(page: Page) -> dict[str, Any]:
+    with page.ui.store.read() as session:
+        return draft.fill(draft.chosen(session), draft.look_around(session)).values
+
+
+def test_a_half_filled_form_is_there_again_after_a_reload_and_in_another_browser(page: Page) -> None:
+    page.open()
+    page.set("training.epochs", 2.5)
+    page.set("tuner.lora.rank", 8)
+
+    again = Page(page.ui).open()
+
+    assert again["training.epochs"]["value"] == 2.5
+    assert again["tuner.lora.rank"]["value"] == 8
+
+
+def test_what_nobody_set_follows_the_advice_and_says_why(page: Page) -> None:
+    shown = page.open()
+
+    assert shown["training.epochs"]["value"] == values(page)["training.epochs"]
+    with page.ui.store.read() as session:
+        filled = draft.fill(draft.chosen(session), draft.look_around(session))
+    assert {"training.epochs", "training.learning_rate"} <= set(filled.reasons)
+
+
+def test_the_objective_follows_the_rows_of_the_dataset(page: Page, shelf: Any) -> None:
+    page.open()
+    shelf.dataset("pairs", row_kind="preference")
+    before = values(page)["training.learning_rate"]
+
+    shown = page.set("data.dataset", "pairs")
+
+    assert shown["objective.kind"]["value"] == "dpo"
+    assert shown["objective.dpo.beta"]["visible"] is True
+    assert shown["training.learning_rate"]["value"] < before
+
+
+def test_a_dataset_that_arrives_later_does_not_take_the_place_of_the_one_shown(page: Page, shelf: Any) -> None:
+    page.open()
+
+    shelf.dataset("newer")
+
+    assert values(page)["data.dataset"] == "tickets"
+
+
+def test_a_value_that_was_set_stays_when_the_advice_changes(page: Page, shelf: Any) -> None:
+    shelf.dataset("pairs", row_kind="preference")
+    page.set("training.learning_rate", 0.123)
+
+    page.set("data.dataset", "pairs")
+
+    assert values(page)["training.learning_rate"] == 0.123
+
+
+def test_the_field_in_which_a_person_types_is_never_written(page: Page) -> None:
+    assert "value" not in page.set("training.epochs", 2).get("training.epochs", {})
+    assert "value" not in page.set("training.epochs", None).get("training.epochs", {})
+
+
+def test_an_emptied_field_takes_its_default_again(page: Page) -> None:
+    default = values(page)["training.epochs"]
+    page.set("training.epochs", 9)
+
+    page.set("training.epochs", None)
+
+    assert values(page)["training.epochs"] == default
+
+
+def test_one_click_on_a_method_sets_tuner_and_quantisation_apart(page: Page) -> None:
+    shown = page.method("qlora")
+
+    assert (values(page)["tuner.kind"], values(page)["model.quantization"]) == ("lora", "nf4")
+    assert shown["method"]["value"] == "qlora"
+    assert shown["model.quantization"]["value"] == "nf4"
+    assert page.method("full")["tuner.lora.rank"]["visible"] is False
+
+
+def test_settings_that_no_method_has_leave_no_method_chosen(page: Page) -> None:
+    assert page.set("model.quantization", "int8")["method"]["value"] is None
+
+
+def test_a_field_that_is_none_is_refused(page: Page) -> None:
+    with pytest.raises(KeyError):
+        page.set("training.bach_size", 4)
+
+
+def test_a_run_starts_from_an_earlier_one_with_its_model_and_method(page: Page, runs: Any) -> None:
+    runs.submit("first")
+    claim = runs.claim()
+    runs.save(claim, 20, 0.5)
+    runs.settle(claim, State.SUCCEEDED)
+
+    page.set("model.start_from", f"{claim.job_id}@20")
+
+    assert values(page)["model.quantization"] == "nf4"
+    with page.ui.store.read() as session:
+        data = draft.fill(draft.chosen(session), draft.look_around(session)).data
+    assert data["model"]["start_from"] == f"{claim.job_id}@20"
+
+
+def test_a_link_chooses_once_and_a_reload_keeps_what_was_typed_since(page: Page, shelf: Any) -> None:
+    shelf.dataset("pairs", row_kind="preference")
+    page.open(dataset="tickets")
+    page.set("data.dataset", "pairs")
+
+    assert page.open(dataset="tickets")["data.dataset"]["value"] == "pairs"
+
+
+def test_a_run_is_cloned_into_the_form(page: Page, runs: Any) -> None:
+    job = runs.submit("old", training__epochs=7.0)
+
+    shown = page.open(**{"from": str(job.id)})
+
+    assert (shown["training.epochs"]["value"], shown["tuner.lora.rank"]["value"]) == (7.0, 16)
+
+
+def test_the_card_counts_through_the_preview_child(page: Page, shelf: Any) -> None:
+    shelf.worker()
+    first = runcard.assess(page.ui, within_s=0)
+    asked = shelf.answer(PLAN)
+
+    about = runcard.assess(page.ui, first.request_id)
+
+    assert asked.kind == "plan"
+    assert asked.payload["spec"]["data"] == {**asked.payload["spec"]["data"], "dataset": "tickets", "version": 1}
+    assert about.request_id is None
+    assert about.is_ready
+    shown = str(runcard.html(about, page.ui.t))
+    assert "31 %" in shown
+    assert page.ui.t("train.not_measured") in shown
+
+
+def test_while_the_numbers_are_counted_the_timer_looks_again(page: Page, shelf: Any) -> None:
+    shelf.worker()
+
+    found = train.show(page.ui, page.parts)
+
+    assert found[page.parts.pending] is not None
+    assert found[page.parts.timer]["active"] is True
+    assert found[page.parts.start]["interactive"] is True
+
+
+def test_without_a_worker_the_card_says_so_and_start_still_works(page: Page) -> None:
+    assert page.ui.t("train.no_worker") in page.card()
+    train.start(page.ui)
+
+    assert len(training(page.ui)) == 1
+
+
+def test_what_the_preview_child_refuses_makes_the_run_not_ready(page: Page, shelf: Any) -> None:
+    shelf.worker()
+    first = runcard.assess(page.ui, within_s=0)
+    shelf.answer(None, {"code": "spec_longer_than_context", "field": "data.max_length", "values": {}})
+
+    assert not runcard.assess(page.ui, first.request_id).is_ready
+
+
+def test_a_value_out_of_bounds_is_refused_with_the_name_of_its_field(page: Page) -> None:
+    page.set("training.batch_size", 0)
+
+    found = train.show(page.ui, page.parts)
+
+    assert found[page.parts.start]["interactive"] is False
+    assert "Batch size" in found[page.parts.card]
+    assert "Batch size" in train.start(page.ui)
+    assert training(page.ui) == []
+
+
+def test_a_dataset_that_was_deleted_is_a_problem_and_no_crash(page: Page) -> None:
+    page.set("data.dataset", "gone <b>")
+
+    assert not runcard.assess(page.ui).is_ready
+    assert "<b>" not in page.card()
+    page.open()
+
+
+def training(ui: Ui) -> list[Any]:
+    with ui.store.read() as session:
+        return jobs.listing(session, kinds=["train"])
+
+
+def test_a_double_click_makes_one_run(page: Page) -> None:
+    page.open()
+
+    said = [train.start(page.ui), train.start(page.ui)]
+
+    assert len(training(page.ui)) == 1
+    assert said[0] == said[1]
+    assert f"/runs?run={training(page.ui)[0].id}" in said[0]
+
+
+def test_after_a_change_or_a_reload_start_makes_another_run(page: Page) -> None:
+    train.start(page.ui)
+    page.set("training.epochs", 1)
+    train.start(page.ui)
+    page.open()
+    train.start(page.ui)
+
+    assert len(training(page.ui)) == 3
+
+
+def test_the_run_has_what_the_form_shows(page: Page) -> None:
+    page.method("qlora")
+    page.set("training.batch_size", 2)
+    train.start(page.ui)
+
+    spec = parse(training(page.ui)[0].spec)
+
+    assert (spec.data.version, spec.training.batch_size, spec.model.quantization) == (1, 2, "nf4")
+    assert spec.name == "tickets-qlora"
+
+
+def test_measure_queues_one_trial_of_exactly_this_run_whatever_its_name(page: Page) -> None:
+    train.measure(page.ui)
+    page.set("name", "other")
+    train.measure(page.ui)
+    page.set("training.batch_size", 1)
+    train.measure(page.ui)
+
+    assert len(trial_jobs(page.ui)) == 2
+
+
+def trial_jobs(ui: Ui) -> list[Any]:
+    with ui.store.read() as session:
+        return jobs.listing(session, kinds=["trial"])
+
+
+def test_start_cancels_the_trials(page: Page) -> None:
+    train.measure(page.ui)
+
+    train.start(page.ui)
+
+    assert [job.state for job in trial_jobs(page.ui)] == [State.CANCELLED]
+
+
+def test_what_was_measured_stands_on_the_card_of_this_run_alone(page: Page, runs: Any, shelf: Any) -> None:
+    shelf.worker()
+    train.measure(page.ui)
+    claim = runs.claim()
+    result = {"seconds_per_step": 2.0, "peak_memory_bytes": 1_800_000_000, "device": "cpu", "start_seconds": 4.0}
+    runs.settle(claim, State.SUCCEEDED, result=result)
+
+    first = runcard.assess(page.ui, within_s=0)
+    shelf.answer(PLAN)
+    shown = str(runcard.html(runcard.assess(page.ui, first.request_id), page.ui.t))
+
+    assert page.ui.t("train.of", part="1.8 GB", whole="8.0 GB") in shown
+    assert page.ui.t("train.measured") in shown
+    page.set("training.batch_size", 1)
+    assert page.ui.t("train.measured") not in page.card()
+
+
+def test_a_failed_measurement_says_why_and_can_be_tried_again(page: Page, runs: Any) -> None:
+    train.measure(page.ui)
+    runs.settle(runs.claim(), State.FAILED, "out_of_memory")
+
+    assert page.ui.t("train.measure_failed") in page.card()
+    train.measure(page.ui)
+    assert len(trial_jobs(page.ui)) == 2
+
+
+def test_the_yaml_is_the_run(page: Page) -> None:
+    import html
+    import re
+
+    import yaml
+
+    page.set("name", "a: <b> & 'c'")
+    shown = train.show_yaml(page.ui)
+
+    found = re.search(r"<code>(.*)</code>", shown, re.DOTALL)
+    assert found is not None
+    spec = parse(yaml.safe_load(html.unescape(found[1])))
+    with page.ui.store.read() as session:
+        assert trials.fingerprint(spec) == trials.fingerprint(runcard.assess(page.ui).spec)  # type: ignore[arg-type]
+        assert requests.waiting(session) == 0
+
+
+def test_back_to_the_defaults_keeps_data_model_and_method(page: Page) -> None:
+    page.method("qlora")
+    page.set("training.epochs", 9)
+
+    train.go_back(page.ui, page.form, page.parts)
+
+    assert values(page)["training.epochs"] != 9
+    assert values(page)["model.quantization"] == "nf4"
