@@ -59,7 +59,7 @@ def _state(one: Job, t: Text) -> str:
         return t("export.state.checked")
     if one.reason == REFUSED:
         return t("export.state.refused")
-    return t(f"state.{one.state}") if t.has(f"state.{one.state}") else str(one.state)
+    return t.either(f"export.state.{one.state}", f"state.{one.state}")
 
 
 def meaning(form: str, base: str, bases: Sequence[str], t: Text) -> Html:

@@ -153,8 +153,8 @@ def _choice(setting: Setting, t: Text, named: dict[str, Any]) -> Component:
 
 
 def _number(setting: Setting, t: Text, named: dict[str, Any]) -> Component:
-    # No minimum or maximum here: the spec refuses what is out of bounds, with the field's name in the reader's language.
-    shown = {"placeholder": t("form.empty")} if setting.optional else {}
+    # No minimum or maximum: the spec refuses what is out of bounds, with the field's name in the reader's language.
+    shown: dict[str, Any] = {"placeholder": t("form.empty")} if setting.optional else {}
     return gr.Number(precision=0 if setting.kind == "whole" else None, **shown, **named)
 
 

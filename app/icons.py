@@ -17,8 +17,8 @@ PATHS: dict[str, str] = {
     "export": "M10 12V3M6.5 6.5 10 3l3.5 3.5M4 11v5.5h12V11",
     "settings": (
         "M10 7a3 3 0 1 0 0 6 3 3 0 1 0 0-6ZM10 2.5V5M10 15v2.5M2.5 10H5M15 10h2.5"
-        "M4.700 4.700l1.800 1.800M13.5 13.5l1.800 1.800M4.700 15.300l1.800-1.800"
-        "M13.5 6.5l1.800-1.800"
+        "M4.7 4.7l1.8 1.8M13.5 13.5l1.8 1.8M4.7 15.3l1.8-1.8"
+        "M13.5 6.5l1.8-1.8"
     ),
     "language": ("M10 3a7 7 0 1 0 0 14 7 7 0 1 0 0-14ZM3 10h14M10 3c2 2 3 4.5 3 7s-1 5-3 7c-2-2-3-4.5-3-7s1-5 3-7"),
     "theme": "M10 3a7 7 0 1 0 0 14ZM10 3a7 7 0 0 1 0 14",
@@ -29,7 +29,8 @@ def icon(name: str) -> Html:
     """Return an icon; it is decoration, its neighbour carries the words."""
     return Html(
         '<svg class="at-icon" viewBox="0 0 20 20" width="20" height="20" fill="none" stroke="currentColor"'
-        f' stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d="{PATHS[name]}"></path></svg>'
+        ' stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">'
+        f'<path d="{PATHS[name]}"></path></svg>'
     )
 
 

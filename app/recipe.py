@@ -11,7 +11,9 @@ from engine.specs.job import JobSpec
 
 def as_yaml(spec: JobSpec) -> str:
     """Return the whole spec; what is empty is left out, since empty is what it would be."""
-    return yaml.safe_dump(_without_empty(spec.model_dump(mode="json")), sort_keys=False, allow_unicode=True, width=100)
+    return str(
+        yaml.safe_dump(_without_empty(spec.model_dump(mode="json")), sort_keys=False, allow_unicode=True, width=100)
+    )
 
 
 def _without_empty(data: dict[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app import asking, draft, submission, trials
-from app.draft import Filled, World
+from app import asking, draft, filling, submission, trials
+from app.filling import Filled, World
 from app.form import named, plain
 from app.language import Text
 from app.measure import duration, number, short, size
@@ -56,15 +56,15 @@ class Card:
 def assess(ui: Ui, request_id: int | None = None, *, within_s: float = ANSWER_WITHIN_S) -> Card:
     """Look at the form, ask for its numbers or look for the answer to `request_id`, and return what is known."""
     with ui.store.read() as session:
-        world = draft.look_around(session)
-        filled = draft.fill(draft.chosen(session), world)
+        world = filling.look_around(session)
+        filled = filling.fill(draft.chosen(session), world)
         try:
             spec = submission.prepare(session, filled.data, device=world.device)
         except ProblemError as error:
             return Card(filled, None, error.problems)
         trial = trials.find(session, spec)
         place = jobs.queue_position(session, trial.id) if trial else None
-    about = {"trial": trial, "place": place, "memory_bytes": _memory(world, spec)}
+    about: dict[str, Any] = {"trial": trial, "place": place, "memory_bytes": _memory(world, spec)}
     if not asking.worker_lives(ui.store):
         return Card(filled, spec, worker=False, **about)
     if request_id is None:

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from app import form
-from app.draft import METHODS, Filled, StartPoint, World
+from app.filling import METHODS, Filled, StartPoint, World
 from app.form import Setting, plain, settings
 from app.language import Text
 from app.measure import number

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app import ids, measure, removal
 from app.commands.shell import AsJson, Shell, columns, shell
 from app.commands.speech import speech
-from app.commands.waiting import why
+from app.commands.waiting import standing, why
 from storage import checkpoints
 from storage import jobs as store_jobs
 from storage.jobs import Attempt, Job
@@ -31,9 +31,7 @@ def jobs(
         with sh.store.read() as session:
             found = store_jobs.listing(session, states=_states(state), limit=limit)
         head = [t(f"cli.column.{name}") for name in ("id", "kind", "name", "state", "progress", "created")]
-        rows = [
-            [job.id, job.kind, job.name, _standing(sh, job), progress(job), _short(job.created_at)] for job in found
-        ]
+        rows = [[job.id, job.kind, job.name, standing(sh, job), progress(job), _short(job.created_at)] for job in found]
         lines = columns([head, *rows]) if found else [t("cli.jobs.none")]
         sh.answer({"items": [summary(job) for job in found]}, lines)
 
@@ -202,13 +200,8 @@ def _states(names: list[str] | None) -> list[Any] | None:
     return [State(name) for name in names] if names else None
 
 
-def _standing(sh: Shell, job: Job) -> str:
-    held = " · " + sh.t("cli.held") if job.held and job.state == "queued" else ""
-    return sh.t(f"state.{job.state}") + held
-
-
 def _told(sh: Shell, job: Job, said: dict[str, Any]) -> Iterable[str]:
-    yield f"{job.id}  {job.name}  {_standing(sh, job)}"
+    yield f"{job.id}  {job.name}  {standing(sh, job)}"
     yield why(sh, job)
     if job.message:
         yield job.message

@@ -11,6 +11,7 @@ import typer
 from app import measure
 from app.commands import exits, processes
 from app.commands.shell import Shell, say
+from app.run_list import state_words
 from engine.specs.problem import Problem
 from storage import jobs, metrics
 from storage.jobs import Job
@@ -55,7 +56,8 @@ class Bar:
         if job.progress_total and job.state == State.RUNNING:
             full = min(WIDTH, WIDTH * (job.progress_step or 0) // job.progress_total)
             parts.append(f"[{'#' * full}{'-' * (WIDTH - full)}] {job.progress_step}/{job.progress_total}")
-        parts.append(t.either(f"phase.{job.phase}", f"state.{job.state}") if job.phase else t(f"state.{job.state}"))
+        known = job.phase and job.state == State.RUNNING and t.has(f"phase.{job.phase}")
+        parts.append(t(f"phase.{job.phase}") if known else standing(self.shell, job))
         if loss is not None:
             parts.append(t("cli.wait.loss", value=measure.number(loss)))
         left = self._left(job)
@@ -106,11 +108,18 @@ def code_of(shell: Shell, job: Job) -> exits.Code:
         return exits.of_job(job, jobs.attempts(session, job.id))
 
 
+def standing(shell: Shell, job: Job) -> str:
+    """Return the words of a job's state, as the lists have them."""
+    with shell.store.read() as session:
+        position = jobs.queue_position(session, job.id)
+    return state_words(shell.t, job, position, time.time())[0]
+
+
 def why(shell: Shell, job: Job) -> str:
     """Return the sentence of how a job stands: its reason, else its state."""
     t = shell.t
     if job.reason is None:
-        return t(f"state.{job.state}")
+        return standing(shell, job)
     values = {"code": job.reason, **job.values}
     return t.either(f"reason.{job.reason}", f"problem.{job.reason}.what", "reason.other", **values)
 

@@ -118,7 +118,7 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
         parts.body,
     ]
     drawn += [parts.pending, parts.drawn, parts.timer, parts.manage, parts.sure, parts.delete, parts.said]
-    settings = [parts.model, parts.objective, parts.length]
+    settings: list[Any] = [parts.model, parts.objective, parts.length]
 
     def here(model: str | None, objective: str | None, length: float | None, request: gr.Request) -> Updates:
         return show(ui, parts, Wanted.of(request.query_params, model, objective, length))
@@ -176,7 +176,7 @@ def look_again(ui: Ui, parts: Parts, wanted: Wanted, before: Before, pending: in
     if not same:
         return show(ui, parts, wanted)
     assert one is not None
-    rest = {
+    rest: Updates = {
         component: gr.skip()
         for component in (parts.head, parts.tools, parts.model, parts.objective, parts.length, parts.drawn)
     }

@@ -109,7 +109,7 @@ def _form(ui: Ui) -> tuple[gr.Radio, gr.Textbox, gr.Textbox, gr.Textbox, gr.Butt
 
 
 def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
-    drawn = [parts.list, parts.starter, parts.arrivals, parts.cancel, parts.seen, parts.said, parts.detail]
+    drawn: list[Any] = [parts.list, parts.starter, parts.arrivals, parts.cancel, parts.seen, parts.said, parts.detail]
     drawn += [parts.manage, parts.sure, parts.remove, parts.drawn, parts.timer]
 
     def here(request: gr.Request) -> Updates:

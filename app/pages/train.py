@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from app import draft, form, recipe, runcard, submission, trainform, trials
-from app.draft import METHODS, Filled
+from app import draft, filling, form, recipe, runcard, submission, trainform, trials
+from app.filling import METHODS, Filled
 from app.form import named
 from app.frame import on_load
 from app.panel import Panel
@@ -105,8 +105,8 @@ def open_form(ui: Ui, made: TrainForm, query: Mapping[str, str]) -> Updates:
         draft.renew(session)
         if draft.is_new_link(session, {key: query[key] for key in ("from", *QUERY) if key in query}):
             _follow(session, query)
-        world = draft.look_around(session)
-        filled = draft.fill(draft.chosen(session), world)
+        world = filling.look_around(session)
+        filled = filling.fill(draft.chosen(session), world)
         if "data.dataset" not in filled.chosen:  # what is shown is what starts, whatever is imported meanwhile
             draft.choose(session, {"data.dataset": filled.values["data.dataset"]})
     return trainform.updates(made, filled, world=world, t=ui.t)
@@ -145,13 +145,13 @@ def go_back(ui: Ui, made: TrainForm, parts: Parts) -> Updates:
 
 def _changed(ui: Ui, made: TrainForm, parts: Parts, changes: Mapping[str, Any] | None) -> Updates:
     with ui.store.write() as session:
-        world = draft.look_around(session)
-        before = draft.fill(draft.chosen(session), world)
+        world = filling.look_around(session)
+        before = filling.fill(draft.chosen(session), world)
         if changes is None:
             draft.reset(session)
         else:
             draft.choose(session, changes)
-        after = draft.fill(draft.chosen(session), world)
+        after = filling.fill(draft.chosen(session), world)
     found = trainform.updates(made, after, world=world, t=ui.t, before=None if changes is None else before)
     return {**found, parts.changed: _stamp(ui), parts.said: Html(""), parts.yaml: Html("")}
 
@@ -159,7 +159,7 @@ def _changed(ui: Ui, made: TrainForm, parts: Parts, changes: Mapping[str, Any] |
 def _stamp(ui: Ui) -> str:
     """Return something that differs whenever the form or what it stands on does."""
     with ui.store.read() as session:
-        filled = draft.fill(draft.chosen(session), draft.look_around(session))
+        filled = filling.current(session)
     return repr(sorted(filled.values.items(), key=str)) + str(len(filled.chosen))
 
 
@@ -223,8 +223,8 @@ def _refused(ui: Ui, error: ProblemError) -> Html:
 
 
 def _filled(session: Any) -> Filled:
-    return draft.fill(draft.chosen(session), draft.look_around(session))
+    return filling.current(session)
 
 
 def _device(session: Any) -> str:
-    return draft.look_around(session).device
+    return filling.look_around(session).device

@@ -134,6 +134,14 @@ def page(browser, studio):
     context.close()
 
 
+def until(page, expression: str, within_s: float = 30.0) -> None:
+    """Wait for an expression. Playwright's own wait evaluates text inside the page, which the policy forbids."""
+    end = time.monotonic() + within_s
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(50)
+
+
 def visit(page, studio, path: str) -> None:
     page.goto(studio.address + path)
     page.wait_for_selector("#at-main h1")
@@ -147,7 +155,7 @@ def runs_page(page, studio, extra: str = "") -> None:
 def test_every_page_opens_without_a_fault_and_asks_nobody_else(page, studio):
     for path in PAGES:
         visit(page, studio, path)
-        page.wait_for_function("document.querySelector('#at-worker').childElementCount > 0")
+        until(page, "document.querySelector('#at-worker').childElementCount > 0")
         assert page.locator("nav a[aria-current=page]").get_attribute("href") == path
     assert page.faults == []
 
@@ -203,7 +211,7 @@ def test_new_points_reach_eight_charts_soon_after_they_were_written(page, studio
         studio.runs.train(studio.claim, step, first=step, total=60, grad_norm=lambda step: 1.0)
         written[step] = time.time()
         time.sleep(0.1)
-    page.wait_for_function("window.seen[30] !== undefined")
+    until(page, "window.seen[30] !== undefined")
     seen = page.evaluate("window.seen")
     delays = [seen[str(step)] / 1000 - at for step, at in written.items()]
     assert max(delays) < 2.0, delays
@@ -220,7 +228,7 @@ def test_a_zoom_stays_while_points_arrive_and_after_a_reload(page, studio):
     assert zoomed.startswith("zoom=")
     last = int(page.locator(".at-curves").get_attribute("data-step"))
     studio.runs.train(studio.claim, last + 1, first=last + 1, total=60)
-    page.wait_for_function(f"document.querySelector('.at-curves').dataset.step === '{last + 1}'")
+    until(page, f"document.querySelector('.at-curves').dataset.step === '{last + 1}'")
     assert page.url.endswith(zoomed)
     page.reload()
     page.wait_for_selector(".at-curves[data-points]")
@@ -246,7 +254,7 @@ def test_the_numbers_of_a_chart_are_read_with_the_keyboard_alone(page, studio):
 
 def test_overlaid_runs_come_from_the_address_and_have_a_key(page, studio):
     runs_page(page, studio, "&with=1")
-    page.wait_for_function("document.querySelectorAll('.at-key > span').length === 2")
+    until(page, "document.querySelectorAll('.at-key > span').length === 2")
     assert "with=1" in page.url
     page.get_by_role("tab", name="Settings").click()
     assert "Different from" in page.locator("#at-run-settings").inner_text()

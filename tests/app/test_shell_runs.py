@@ -12,7 +12,7 @@ from app.language import text
 from app.pages import runs as layout
 from app.run_list import Sparks
 from app.run_page import Page, Parts
-from storage import drafts, jobs
+from storage import drafts, jobs, metrics
 from storage.errors import NotFound
 from storage.states import State
 
@@ -376,3 +376,22 @@ def test_the_words_for_the_charts_are_complete(show, parts, runs):
         one for one in told["charts"] if one["title"].startswith("chart.") or one["caption"].startswith("chart.")
     ]
     assert not [word for word in told["words"].values() if word.startswith("chart.")]
+
+
+def test_the_time_left_is_reckoned_from_the_newest_attempt(ui, runs):
+    job = runs.submit()
+    claim = runs.claim()
+    with ui.store.read() as session:
+        assert metrics.pace_s(session, job.id) is None
+    runs.train(claim, 1, total=10)
+    with ui.store.read() as session:
+        assert metrics.pace_s(session, job.id) is None, "one point has no pace"
+    runs.train(claim, 4, first=2, total=10)
+    with ui.store.read() as session:
+        pace = metrics.pace_s(session, job.id)
+    assert pace is not None and 0 <= pace < 60
+    runs.settle(claim, "requeue", "stopped", counts=False)
+    again = runs.claim()
+    runs.train(again, 1, total=10)
+    with ui.store.read() as session:
+        assert metrics.pace_s(session, job.id) is None

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import draft, runcard, trainform, trials
+from app import filling, runcard, trainform, trials
 from app.pages import train
 from app.pages.train import Parts
 from app.panel import Panel
@@ -62,7 +62,7 @@ def page(ui: Ui, shelf: Any) -> Iterator[Page]:
 
 def values(page: Page) -> dict[str, Any]:
     with page.ui.store.read() as session:
-        return draft.fill(draft.chosen(session), draft.look_around(session)).values
+        return filling.current(session).values
 
 
 def test_a_half_filled_form_is_there_again_after_a_reload_and_in_another_browser(page: Page) -> None:
@@ -81,7 +81,7 @@ def test_what_nobody_set_follows_the_advice_and_says_why(page: Page) -> None:
 
     assert shown["training.epochs"]["value"] == values(page)["training.epochs"]
     with page.ui.store.read() as session:
-        filled = draft.fill(draft.chosen(session), draft.look_around(session))
+        filled = filling.current(session)
     assert {"training.epochs", "training.learning_rate"} <= set(filled.reasons)
 
 
@@ -156,7 +156,7 @@ def test_a_run_starts_from_an_earlier_one_with_its_model_and_method(page: Page, 
 
     assert values(page)["model.quantization"] == "nf4"
     with page.ui.store.read() as session:
-        data = draft.fill(draft.chosen(session), draft.look_around(session)).data
+        data = filling.current(session).data
     assert data["model"]["start_from"] == f"{claim.job_id}@20"
 
 

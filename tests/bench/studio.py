@@ -36,6 +36,16 @@ class Studio:
             raise RuntimeError(f"atelier {' '.join(arguments)} ended with {done.returncode}: {done.stderr[-2000:]}")
         return json.loads(done.stdout)
 
+    def wait_for_worker(self) -> None:
+        """Wait until the worker has listed itself."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            found = self.call("check")["problems"]
+            if not any(one["code"] == "check_no_worker" for one in found):
+                return
+            time.sleep(0.5)
+        raise RuntimeError("the worker did not start")
+
     def train(self, spec: dict[str, Any]) -> int:
         """Submit a run and wait for its end; return its id."""
         path = self.home / "spec.yaml"
@@ -60,7 +70,7 @@ def studio(*, ui: bool = False) -> Iterator[Studio]:
         command = ["up", "--port", str(port)] if ui else ["worker"]
         worker = subprocess.Popen([str(ATELIER), *command], env=one.environment, stdout=log, stderr=log)
         try:
-            time.sleep(8 if ui else 3)
+            one.wait_for_worker()
             yield one
         finally:
             worker.send_signal(signal.SIGTERM)

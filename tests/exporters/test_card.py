@@ -49,6 +49,8 @@ def test_escaped_text_is_one_line_without_bare_markup(text):
 
 
 def test_the_card_tells_what_was_given():
-    told = render(Card("support tone", "org/base", "apache-2.0", ["line one"], {"Scores": {"loss": 0.51234, "none": None}}))
+    told = render(
+        Card("support tone", "org/base", "apache-2.0", ["line one"], {"Scores": {"loss": 0.51234, "none": None}})
+    )
     assert 'license: "apache-2.0"' in told and "# support tone" in told
     assert "| loss | 0\\.5123 |" in told and "| none | – |" in told and "\nline one\n" in told

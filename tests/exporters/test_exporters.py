@@ -39,7 +39,7 @@ def source(tiny_model: Path, adapter: Path | None, **named) -> Source:
 def test_every_form_has_its_name_and_lines_that_are_python(kind):
     exporter = EXPORTERS[kind]
     assert exporter.kind == kind
-    code = "\n".join(exporter.lines("it's a \"name\"\n", "org/base"))
+    code = "\n".join(exporter.lines('it\'s a "name"\n', "org/base"))
     assert "from_pretrained" in code and ast.parse(code)
 
 

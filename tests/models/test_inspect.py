@@ -112,9 +112,7 @@ def test_weights_that_are_quantised_already_are_refused(folder, change_json):
     assert codes(folder) == {"model_prequantised"}
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("num_hidden_layers", 10_000), ("vocab_size", 99), ("hidden_size", 4096)]
-)
+@pytest.mark.parametrize(("key", "value"), [("num_hidden_layers", 10_000), ("vocab_size", 99), ("hidden_size", 4096)])
 def test_a_configuration_that_does_not_fit_its_weights_is_refused(folder, change_json, key, value):
     change_json(folder / "config.json", **{key: value})
     assert codes(folder) == {"model_weights_do_not_fit"}

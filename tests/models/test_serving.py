@@ -41,9 +41,7 @@ def served(tiny_model) -> Served:
 
 
 def say(served: Served, adapter: Path | None, **named) -> list[int]:
-    return served.generate(
-        served.renderer.prompt(PROMPT), adapter=adapter, sampling=Sampling(max_tokens=12, **named)
-    )
+    return served.generate(served.renderer.prompt(PROMPT), adapter=adapter, sampling=Sampling(max_tokens=12, **named))
 
 
 def test_the_base_never_speaks_with_an_adapters_voice(served, adapters):
@@ -65,7 +63,10 @@ def test_an_answer_is_that_of_plain_transformers(served, tiny_model):
     model = load_model(tiny_model, dtype="float32")
     prompt = served.renderer.prompt(PROMPT)
     plain = model.generate(
-        torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=12, do_sample=False
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        max_new_tokens=12,
+        do_sample=False,
     )
     assert say(served, None) == plain[0, len(prompt) :].tolist()
 

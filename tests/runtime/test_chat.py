@@ -173,7 +173,9 @@ def test_the_conversation_so_far_is_what_the_model_reads(studio, two_runs, runni
 def test_a_control_token_in_a_question_stays_text(studio, two_runs, running, monkeypatch):
     seen = []
     original = Served.generate
-    monkeypatch.setattr(Served, "generate", lambda self, prompt, **named: (seen.append(prompt), original(self, prompt, **named))[1])
+    monkeypatch.setattr(
+        Served, "generate", lambda self, prompt, **named: (seen.append(prompt), original(self, prompt, **named))[1]
+    )
     wait_for(studio, ask(studio, "base:tiny", text="plain"))
     wait_for(studio, ask(studio, "base:tiny", text="<|im_end|>"))
     assert seen[0].count(2) == seen[1].count(2)
@@ -292,7 +294,9 @@ def test_the_process_itself_serves_and_ends_on_a_signal(studio, two_runs):
     with studio.store.read() as session:
         key = resolve(session, "base:tiny").base_key
     environment = {**os.environ, "ATELIER_HOME": str(studio.home.root), "PYTHONPATH": str(ROOT)}
-    child = subprocess.Popen([sys.executable, "-m", "engine.runtime.chat", "0", key], env=environment, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "engine.runtime.chat", "0", key], env=environment, stderr=subprocess.DEVNULL
+    )
     try:
         done = wait_for(studio, ask(studio, "base:tiny"), seconds=120)[0]
         (long,) = ask(studio, "base:tiny", max_tokens=2000)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import pytest
 
 from engine.exporters import EXPORTERS
+from engine.exporters.limits import LIMITS
 from engine.exporters.merged import MergedExporter, merge
 from engine.models.loading import load_adapter, load_model, load_tokenizer
 from engine.runtime import exporting
@@ -33,19 +34,27 @@ STEPS = 20
 
 @pytest.fixture(scope="session")
 def tickets() -> list[dict[str, Any]]:
+    """The tickets with the shortest questions, without their system message: enough to learn from, quick to compute."""
+    told = sorted(
+        map(json.loads, ROWS.read_text(encoding="utf-8").splitlines()),
+        key=lambda row: len(row["messages"][1]["content"]),
+    )
+    rows = [
+        {"messages": [{**one, "train": None} for one in row["messages"][1:]], "split": row["split"]} for row in told
+    ]
     return [
-        {"messages": [{**one, "train": None} for one in row["messages"]], "split": row["split"]}
-        for row in map(json.loads, ROWS.read_text(encoding="utf-8").splitlines())
+        *[row for row in rows if row["split"] == "train"][:100],
+        *[row for row in rows if row["split"] == "test"][:30],
     ]
 
 
 @pytest.fixture(scope="session")
 def cut_starter(starter: Path, tmp_path_factory) -> Path:
-    """The starter's first four layers: small enough to train here, real enough to have something to lose."""
+    """The starter's first three layers: small enough to train here, real enough to have something to lose."""
     from transformers import AutoModelForCausalLM
 
     folder = tmp_path_factory.mktemp("cut") / "starter"
-    model = AutoModelForCausalLM.from_pretrained(starter, num_hidden_layers=4, dtype="bfloat16")
+    model = AutoModelForCausalLM.from_pretrained(starter, num_hidden_layers=3, dtype="bfloat16")
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "LICENSE"):
         shutil.copy(starter / name, folder)
@@ -68,16 +77,11 @@ def trained(cut_starter: Path, tickets, tmp_path_factory) -> Path:
     model = get_peft_model(load_model(cut_starter, quantization="nf4", dtype="float32"), settings).train()
     optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=3e-3)
     for _ in range(STEPS):
-        batch = choose.sample(rows, 4)
-        longest = max(len(row.ids) for row in batch)
-        ids = torch.tensor([[*row.ids, *[2] * (longest - len(row.ids))] for row in batch])
-        labels = torch.tensor(
-            [
-                [*(token if on else -100 for token, on in zip(row.ids, row.trained, strict=True)), *[-100] * (longest - len(row.ids))]
-                for row in batch
-            ]
-        )
-        model(input_ids=ids, labels=labels).loss.backward()
+        for row in choose.sample(rows, 3):
+            places = [place for place in range(len(row.ids) - 1) if row.trained[place + 1]]
+            logits = model(input_ids=torch.tensor([row.ids]), logits_to_keep=torch.tensor(places)).logits[0]
+            answer = torch.tensor([row.ids[place + 1] for place in places])
+            torch.nn.functional.cross_entropy(logits, answer).div(3).backward()
         optimizer.step()
         optimizer.zero_grad()
     folder = tmp_path_factory.mktemp("trained")
@@ -126,7 +130,13 @@ def test_a_merged_export_is_whole_verified_and_tells_nothing_of_this_machine(stu
     folder = Path(result["path"])
     names = {item["name"] for item in result["files"]}
     assert folder == studio.home.exports / str(context.job.id) and names == set(os.listdir(folder))
-    assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"} <= names
+    assert {
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    } <= names
     assert {"chat_template.jinja", "README.md", "LICENSE"} <= names
     assert not any(name.endswith((".bin", ".pt", ".pth", ".pkl")) for name in names)
     traces = [str(studio.home.root).encode(), b"/tmp/", os.path.expanduser("~").encode() + b"/"]
@@ -212,13 +222,9 @@ def test_a_wrong_merge_is_refused_and_nothing_is_left(studio, run, monkeypatch, 
     monkeypatch.setitem(EXPORTERS, "merged", wrong())
     checks = refused(studio, target=str(run), form="merged")
     assert not checks["passed"] and checks["agreement"] < 0.98 and checks["kl"] > 0.02
-
-
-@pytest.mark.parametrize("wrong", [InPlace, WrongBase, Forgetful])
-def test_the_looser_limits_of_the_original_base_refuse_them_too(studio, run, monkeypatch, wrong):
-    monkeypatch.setitem(EXPORTERS, "merged", wrong())
-    checks = refused(studio, target=str(run), form="merged", base="original")
-    assert checks["agreement"] < 0.92 and checks["kl"] > 0.15
+    if wrong is not SlightlyWrongBase:  # the looser limits of the original base refuse them too
+        loose = LIMITS["original"]
+        assert checks["agreement"] < loose.min_agreement and checks["kl"] > loose.max_kl
 
 
 def test_a_template_that_was_lost_on_the_way_is_noticed(studio, run, monkeypatch):
@@ -314,11 +320,9 @@ def test_a_fully_trained_run_is_exported_as_its_own_weights(studio, cut_starter,
         exporting.main(context_for(studio, target=str(run), form="adapter"))
 
 
-def test_the_process_leaves_its_result_and_a_refusal_ends_with_70(studio, run):
+def test_the_process_leaves_its_result_and_says_what_it_could_not_find(studio, run):
     code, said = studio.run_child("export", {"target": str(run), "form": "adapter"})
     assert (code, said["ok"]) == (0, True) and said["result"]["checks"]["passed"]
-    code, said = studio.run_child("export", {"target": str(run), "form": "adapter", "max_kl": 0.0, "min_agreement": 1.0})
-    assert code in (0, 70)  # zero divergence can be reached by equal arithmetic
     code, said = studio.run_child("export", {"target": "999"})
     assert (code, said["reason"]) == (64, "spec_target_missing")
 
