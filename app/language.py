@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / "text"
 
 
 class Text:
-    """The sentences of one language: `t("runs.title")`, `t("runs.step", step=3)`."""
+    """The sentences of one language: `t("home.title")`, `t("runs.left", time="3 s")`."""
 
     def __init__(self, language: str, sentences: Mapping[str, str]) -> None:
         self.language = language

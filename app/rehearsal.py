@@ -28,16 +28,16 @@ SPEC: dict[str, Any] = {
     "name": NAME,
     "seed": 7,
     "model": {"id": starter.NAME, "quantization": "none"},
-    "data": {"dataset": DATASET, "eval_fraction": 0.1, "max_length": 256},
+    "data": {"dataset": DATASET, "eval_fraction": 0.05, "max_length": 256},
     "objective": {"kind": "sft"},
     "tuner": {"kind": "lora", "rank": 16},
     "training": {
         "epochs": 2,
-        "max_steps": 60,
+        "max_steps": 44,
         "batch_size": 4,
         "gradient_accumulation": 1,
-        "eval_every_steps": 20,
-        "save_every_steps": 20,
+        "eval_every_steps": 22,
+        "save_every_steps": 22,
     },
 }
 

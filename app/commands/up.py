@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from app import starter
 from app.commands import processes
 from app.commands.shell import Shell, describe, put, say, shell
 from app.commands.speech import speech
@@ -89,8 +88,6 @@ def _serve(sh: Shell, host: str, port: int) -> None:
 
     def ready(address: str) -> None:
         put(sh.t("cli.up.address", address=address))
-        with sh.store.write() as session:
-            starter.ask_for(session)
         keeper.start()
 
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -22,7 +22,8 @@ RATES: dict[tuple[str, str], tuple[float, str]] = {
 SMALL_MODEL = 1_000_000_000
 SMALL_FACTOR = 2.5
 """Small models bear and need larger rates; the rates above are those of models of several billion parameters."""
-EPOCHS: tuple[tuple[int, float], ...] = ((200, 5.0), (2_000, 4.0), (30_000, 2.0), (300_000, 1.0))
+EPOCHS: tuple[tuple[int, float], ...] = ((200, 4.0), (2_000, 3.0), (30_000, 2.0), (300_000, 1.0))
+DPO_EPOCHS = 2.0
 WARM_UP_ROWS = 1_000
 
 
@@ -58,6 +59,8 @@ def _learning_rate(facts: Facts) -> Advice:
 def _epochs(facts: Facts) -> Advice:
     rows = int(facts.get("num_rows") or 0)
     epochs = next((epochs for limit, epochs in EPOCHS if rows <= limit), 1.0)
+    if facts.get("objective") == "dpo":
+        return Advice(min(epochs, DPO_EPOCHS), "epochs_dpo", {"epochs": min(epochs, DPO_EPOCHS)}, "notes_epochs")
     return Advice(epochs, "epochs_by_rows", {"rows": rows, "epochs": epochs}, "notes_epochs")
 
 

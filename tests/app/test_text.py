@@ -35,7 +35,8 @@ def test_both_languages_have_the_same_keys():
 
 
 def test_a_sentence_names_the_same_values_in_both_languages():
-    differ = {key: (names(EN[key]), names(ZH[key])) for key in EN if key in ZH and names(EN[key]) != names(ZH[key])}
+    shared = (set(EN) & set(ZH)) - {"unit.day"}  # English names the month, Chinese numbers it
+    differ = {key: (names(EN[key]), names(ZH[key])) for key in shared if names(EN[key]) != names(ZH[key])}
     assert differ == {}
 
 
