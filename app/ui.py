@@ -21,7 +21,7 @@ class Ui:
 
     @property
     def t(self) -> Text:
-        """The sentences: `ui.t("runs.title")`, `ui.t("runs.step", step=3)`."""
+        """The sentences: `ui.t("home.title")`, `ui.t("runs.left", time="3 s")`."""
         return text(self.language)
 
     def reason(self, code: str | None, values: Mapping[str, Any] | None = None) -> str:

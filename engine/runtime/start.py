@@ -66,7 +66,7 @@ def _check(target: Target, spec: JobSpec, is_adapter: bool) -> None:
         checkpoints.verify(folder)
     except checkpoints.BrokenCheckpoint as error:
         raise ProblemError(
-            [problem("model_checkpoint_broken", field="model.start_from", given=target.text, why=error.why)]
+            [problem("model_checkpoint_broken", field="model.start_from", checkpoint=target.text, detail=error.why)]
         ) from error
     if not (is_adapter and target.adapter_path):
         return
