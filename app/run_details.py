@@ -92,7 +92,7 @@ def _answer(t: Text, place: int, one: Mapping[str, Any]) -> Html:
         _said(t(f"runs.answer.{name}"), str(one.get(name, "")), expected, name)
         for name in ("expected", "base", "tuned")
     ]
-    prompt = tag("pre", one.get("prompt", ""))
+    prompt = tag("div", one.get("prompt", ""), cls="at-question")
     return card(prompt, tag("div", *parts, cls="at-pair"), title=t("runs.answer.row", n=place))
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage import checkpoints, jobs, models
-from storage.checkpoints import Checkpoint, base_key
+from storage.checkpoints import Checkpoint, base_key, checkpoint
 from storage.errors import Conflict, NotFound
 from storage.models import model
 from storage.rows import to_value
@@ -62,8 +62,14 @@ def parse_key(key: str) -> tuple[str, str, str]:
 
 def _base(session: Session, text: str, *, quantization: str, dtype: str | None) -> Target:
     known = models.get(session, text.removeprefix(BASE))
-    kind = dtype or str(known.facts.get("dtype") or "bfloat16")
+    kind = dtype or _dtype_under_adapters(session, known.path, quantization) or str(known.facts.get("dtype") or "bfloat16")
     return _untuned(text, known.path, quantization, kind, model_id=known.id)
+
+
+def _dtype_under_adapters(session: Session, path: str, quantization: str) -> str | None:
+    """The format in which the newest adapter's run kept this base: one base in memory then serves both."""
+    newest = select(checkpoint.c.dtype).where(checkpoint.c.base_path == path, checkpoint.c.quantization == quantization)
+    return session.execute(newest.order_by(checkpoint.c.id.desc()).limit(1)).scalar()
 
 
 def _untuned(text: str, path: str, quantization: str, dtype: str, *, model_id: int | None) -> Target:
