@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: studio test check lint slow gpu bench clean setup
+.PHONY: studio test check lint slow gpu clean setup
 
 studio: setup ## make the environment, fetch the starter model, start the studio
 	@echo "==> Starting the studio"
@@ -19,7 +19,7 @@ setup: $(READY)
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Atelier needs Python 3.11 or newer; $(PYTHON) is older. Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "==> Making the environment in .venv"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "==> Installing the pinned packages (about 2 GB the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@sed -n 's/^#no-deps //p' requirements.txt | xargs $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps

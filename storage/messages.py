@@ -128,7 +128,7 @@ def transcript(session: Session, conversation_id: int) -> list[Message]:
 
 
 def newest(session: Session, conversation_id: int) -> int | None:
-    """The id of the latest message, by which a reader tells whether something was added; None without a conversation."""
+    """The id of the latest message, by which a reader sees that something was added; None without a conversation."""
     latest = select(func.max(message.c.id)).where(message.c.conversation_id == conversation_id)
     return session.execute(latest).scalar()
 

@@ -62,7 +62,8 @@ def parse_key(key: str) -> tuple[str, str, str]:
 
 def _base(session: Session, text: str, *, quantization: str, dtype: str | None) -> Target:
     known = models.get(session, text.removeprefix(BASE))
-    kind = dtype or _dtype_under_adapters(session, known.path, quantization) or str(known.facts.get("dtype") or "bfloat16")
+    stored = str(known.facts.get("dtype") or "bfloat16")
+    kind = dtype or _dtype_under_adapters(session, known.path, quantization) or stored
     return _untuned(text, known.path, quantization, kind, model_id=known.id)
 
 

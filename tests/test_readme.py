@@ -10,7 +10,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_file_and_folder_that_the_readme_names_exists():
-    tree = README.split("```")[README.split("```").index(next(part for part in README.split("```") if "storage/ " in part))]
+    tree = README.split("```")[
+        README.split("```").index(next(part for part in README.split("```") if "storage/ " in part))
+    ]
     found, top = set(), ""
     for line in tree.splitlines():
         if re.match(r"[a-z]+/", line):
@@ -32,5 +34,9 @@ def test_the_two_commands_and_the_pictures_are_real():
 
 def test_the_top_level_of_the_repository_is_fixed():
     allowed = {"app", "engine", "storage", "tests", "docker", "assets"}
-    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".") and not path.name.endswith(".egg-info")}
+    folders = {
+        path.name
+        for path in ROOT.iterdir()
+        if path.is_dir() and not path.name.startswith(".") and not path.name.endswith(".egg-info")
+    }
     assert folders - {"build", "shared"} <= allowed

@@ -103,7 +103,7 @@ class Served:
 
 
 def stop_ids(tokenizer: Any, generation_config: Any, renderer: Any) -> list[int]:
-    """The tokens that end an answer: those of the generation config, and the one that the chat template ends a turn with.
+    """The tokens that end an answer: the generation config's, and the one that the chat template ends a turn with.
 
     A base model's own end token is often not the one that its template, and so a trained run, uses.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from engine.specs import base
@@ -14,7 +15,7 @@ class DpoObjective:
     packs = False
     curves = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
 
-    class Spec(base.Spec):
+    class Spec(base.EntrySpec):
         """How far the model may move from where it starts."""
 
         kind: Literal["dpo"] = "dpo"
@@ -27,7 +28,7 @@ class DpoObjective:
             le=10.0,
         )
 
-    def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, max_length: int) -> list[dict[str, Any]]:
+    def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, max_length: int) -> Sequence[dict[str, Any]]:
         del spec
         pair = renderer.preference(row["prompt"], row["chosen"], row["rejected"])
         return [pair.cut(max_length).dpo_columns()]

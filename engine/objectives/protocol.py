@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
-from engine.specs.base import Spec
+from engine.specs.base import EntrySpec
 
 
 class Objective(Protocol):
-    """An entry of the catalogue; stateless, torch only inside `trainer`."""
+    """An entry of the catalogue; stateless, torch only inside `trainer`. An implementation sets plain class attributes."""
 
-    kind: ClassVar[str]
-    Spec: ClassVar[type[Spec]]
-    row_kind: ClassVar[str]
-    """The canonical rows it takes: `conversation` or `preference`."""
-    packs: ClassVar[bool]
-    """Whether rows can be packed into shared sequences."""
-    curves: ClassVar[Sequence[str]]
-    """Names of its metrics beyond loss, learning rate, gradient norm and speed, in the order of their charts."""
+    @property
+    def kind(self) -> str: ...
 
-    def tokens(self, row: dict[str, Any], renderer: Any, spec: Any, max_length: int) -> list[dict[str, Any]]:
+    @property
+    def Spec(self) -> type[EntrySpec]:
+        """Its own section of a run's spec."""
+        ...
+
+    @property
+    def row_kind(self) -> str:
+        """The canonical rows it takes: `conversation` or `preference`."""
+        ...
+
+    @property
+    def packs(self) -> bool:
+        """Whether rows can be packed into shared sequences."""
+        ...
+
+    @property
+    def curves(self) -> Sequence[str]:
+        """Names of its metrics beyond loss, learning rate, gradient norm and speed, in the order of their charts."""
+        ...
+
+    def tokens(self, row: dict[str, Any], renderer: Any, spec: Any, max_length: int) -> Sequence[dict[str, Any]]:
         """Turn one canonical row into zero or more rows of token columns (see `engine/data/render.py`).
 
         Each has the columns of this objective's dataset, cut to `max_length` tokens.
@@ -28,5 +42,5 @@ class Objective(Protocol):
         ...
 
     def trainer(self, parts: Any) -> Any:
-        """Build the library's trainer from `engine/runtime/parts.py`."""
+        """Build the library's trainer from the `TrainerParts` of `engine/runtime/parts.py`."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from engine.specs import base
@@ -14,7 +15,7 @@ class SftObjective:
     packs = True
     curves = ()
 
-    class Spec(base.Spec):
+    class Spec(base.EntrySpec):
         """Which answers are trained."""
 
         kind: Literal["sft"] = "sft"
@@ -22,7 +23,7 @@ class SftObjective:
             "assistant", "Trained answers", "assistant: every answer of a conversation; last: the last one only."
         )
 
-    def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, max_length: int) -> list[dict[str, Any]]:
+    def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, max_length: int) -> Sequence[dict[str, Any]]:
         rendered = renderer.conversation(row["messages"], last_only=spec.train_on == "last")
         return [part.cut(max_length).sft_columns() for part in rendered]
 

@@ -81,7 +81,7 @@ def prepare(context: Context, spec: JobSpec, begin: Start) -> Rows:
 
 
 def _packed(rows: Any, spec: JobSpec) -> Any:
-    from trl import pack_dataset
+    from trl.data_utils import pack_dataset
 
     return pack_dataset(rows, seq_length=spec.data.max_length, strategy="bfd")
 
@@ -106,7 +106,7 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
         frame.spec, model, named, common, staged(save), reference=lambda: load_reference(frame.begin, frame.device)
     )
     trainer = objective.trainer(parts)
-    if frame.begin.quantization != "none":
+    if frame.begin.is_adapter and frame.begin.quantization != "none":
         _warm_up(trainer)
     return trainer
 

@@ -9,7 +9,6 @@ import argparse
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -18,15 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from engine.models.serving import Served
 from engine.runtime.answering import answer, check_checkpoint
 from engine.runtime.checkpoints import MANIFEST
+from engine.runtime.machine import host, start_time
 from engine.runtime.outcome import Exit
 from engine.specs.home import Home
 from engine.specs.problem import ProblemError, problem
 from storage import messages, processes
 from storage.database import Store, open_store
-from storage.errors import Fenced, StoreError
+from storage.errors import Fenced
 from storage.targets import parse_key
 
 POLL_S = 0.015
@@ -173,8 +175,8 @@ def _heart(store: Store, process_id: int, life: Life) -> None:
     while not life.over.wait(HEARTBEAT_S):
         try:
             beat(store, process_id, life)
-        except StoreError as error:
-            log.warning("heartbeat failed error=%s", error.code)
+        except DBAPIError as error:
+            log.warning("heartbeat failed: %s", error)
 
 
 def run(process_id: int, base_key: str) -> Exit:
@@ -189,7 +191,7 @@ def run(process_id: int, base_key: str) -> Exit:
     if process_id == 0:
         with store.write() as session:
             process_id = processes.add(
-                session, base_key=base_key, host=socket.gethostname(), pid=os.getpid(), pid_start=pid_start()
+                session, base_key=base_key, host=host(), pid=os.getpid(), pid_start=start_time(os.getpid())
             ).id
     heart = threading.Thread(target=_heart, args=(store, process_id, life), name="heart", daemon=True)
     heart.start()
@@ -203,14 +205,6 @@ def run(process_id: int, base_key: str) -> Exit:
             messages.fail_of_dead(session, process_id, "chat_ended")
             processes.gone(session, process_id)
     return code
-
-
-def pid_start() -> float | None:
-    """When this process began, in the kernel's ticks since boot: with the pid it names one process only."""
-    try:
-        return float(Path("/proc/self/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[19])
-    except (OSError, IndexError, ValueError):
-        return None
 
 
 def main(arguments: list[str] | None = None, *, leave: Callable[[int], Any] = os._exit) -> None:

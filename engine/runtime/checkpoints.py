@@ -73,7 +73,7 @@ def save(
 
 def _check_space(parent: Path) -> None:
     parent.mkdir(parents=True, exist_ok=True)
-    earlier = sorted(parent.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
+    earlier = sorted(parent.parent.glob("*/checkpoint-*"), key=lambda path: path.stat().st_mtime)
     if not earlier:
         return
     wanted = int(_SPACE_FACTOR * folder_bytes(earlier[-1]))
@@ -124,6 +124,6 @@ def verify(folder: Path, *, deep: bool = True) -> Manifest:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what a killed save left behind."""
-    for leftover in parent.glob(".tmp-*"):
+    """Remove what killed saves left behind in the attempts' folders below `parent`."""
+    for leftover in [*parent.glob("*/.tmp-*"), *parent.glob("*/.library")]:
         shutil.rmtree(leftover, ignore_errors=True)

@@ -102,6 +102,7 @@ def run(main: Callable[[Context], Mapping[str, Any]]) -> None:
     context = Context(home, store, job, Claim(job.id, job.attempt, arguments.token))
     context.folder.mkdir(parents=True, exist_ok=True)
     marker = context.folder / "result.json"
+    signal.signal(signal.SIGTERM, _stop)
     code, said = _end_of(main, context)
     if code is not Exit.FENCED:
         with contextlib.suppress(OSError):  # a full disk: the exit code alone must do
@@ -136,7 +137,8 @@ def _end_of(main: Callable[[Context], Mapping[str, Any]], context: Context) -> t
     except Refused as error:
         return Exit.INTERNAL, {"ok": False, "reason": error.reason, "values": error.values, "result": error.result}
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # nobody may read our output any more
+            traceback.print_exc()
         if _is_out_of_memory(error):
             return Exit.OUT_OF_MEMORY, {"ok": False, "reason": "out_of_memory", "values": {}}
         if _is_disk_full(error):
@@ -163,6 +165,12 @@ def _is_disk_full(error: BaseException) -> bool:
         or "database or disk is full" in str(one)
         for one in causes(error)
     )
+
+
+def _stop(*_: Any) -> None:
+    """Unwind, so that what is half-made is removed on the way out; the trainer saves instead."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Stopped
 
 
 def die_with_the_worker() -> None:

@@ -70,6 +70,7 @@ def find(store: Store, spec: ExportSpec) -> Order:
             run_spec = parse(jobs.get(session, job_id).spec)
             version = held_out.version_of(session, run_spec)
             base = next((one for one in models.listing(session) if one.path == checkpoint.base_path), None)
+            stands_on_run = base is None and target.adapter_path is not None
             if base is None:  # a fully trained checkpoint is its own base: the model that the run started from
                 base = next((one for one in models.listing(session) if one.name == run_spec.model.id), None)
     except StoreError as error:
@@ -79,6 +80,8 @@ def find(store: Store, spec: ExportSpec) -> Order:
         raise ProblemError([problem("spec_not_a_choice", field="form", given=spec.form, allowed=", ".join(EXPORTERS))])
     if EXPORTERS[spec.form].needs_adapter and target.adapter_path is None:
         raise ProblemError([problem("spec_export_needs_adapter", field="form", form=spec.form)])
+    if EXPORTERS[spec.form].needs_adapter and stands_on_run:  # nobody else has that base: only merged is whole
+        raise ProblemError([problem("spec_export_base_is_run", field="form")])
     return Order(spec, target, run_spec, checkpoint, base, version)
 
 

@@ -78,6 +78,9 @@ class Helpers:
 
     def _write_off(self, process_id: int) -> None:
         with self._store.write() as session:
+            ended = processes.get(session, process_id)
+            if ended.state == "loading":  # it died of loading: to start it again would only repeat that
+                answers.fail_waiting(session, ended.base_key, reason="chat_died", values={})
             answers.fail_of_dead(session, process_id, "chat_died")
             processes.gone(session, process_id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from pathlib import Path
@@ -33,8 +34,9 @@ def _copy(pipe: IO[bytes], path: Path) -> None:
                 continue
             clean = redact(line)
             size += len(clean)
-            out.write(clean if size <= CAP_BYTES else b"\n[log cut: 50 MB reached]\n")
-            out.flush()
+            with contextlib.suppress(OSError):  # a full disk: a child that prints must not fail over it
+                out.write(clean if size <= CAP_BYTES else b"\n[log cut: 50 MB reached]\n")
+                out.flush()
 
 
 def tail(path: Path, *, lines: int = 50) -> str:

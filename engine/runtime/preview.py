@@ -38,12 +38,13 @@ class Preview:
         self._store, self._desk = store, desk
         self._slow: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._swept_at = time.monotonic()
-        threading.Thread(target=self._work_slowly, name="slow", daemon=True).start()
+        self._slow_worker = threading.Thread(target=self._work_slowly, name="slow", daemon=True)
+        self._slow_worker.start()
 
     def run(self, ended: threading.Event) -> None:
-        """Answer until the lifeline ends."""
+        """Answer until the lifeline ends, or the second thread has died: the worker then starts a new child."""
         busy_until = time.monotonic() + BUSY_FOR_S
-        while not ended.is_set():
+        while not ended.is_set() and self._slow_worker.is_alive():
             if self.answer_one():
                 busy_until = time.monotonic() + BUSY_FOR_S
                 continue

@@ -30,6 +30,9 @@ _PASSED_ON = (
     "HTTPS_PROXY",
     "HTTP_PROXY",
     "NO_PROXY",
+    "https_proxy",
+    "http_proxy",
+    "no_proxy",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE",
@@ -104,7 +107,6 @@ def spawn(
     *,
     log: Path,
     locks: Sequence[int] = (),
-    extra: Mapping[str, str] | None = None,
 ) -> Child:
     """Start `python -m module arguments` in a process group of its own; the locks' descriptors go with it."""
     process = subprocess.Popen(

@@ -13,14 +13,12 @@ from storage.jobs import Claim, Job, Settlement
 from storage.states import State
 
 
-def settlement_of(
-    home: Home, job: Job, claim: Claim, code: int, *, ending: bool, settings: Settings
-) -> Settlement | None:
-    """What to settle; None if the claim is no longer ours. `ending`: the worker itself was asked to end."""
+def settlement_of(home: Home, job: Job, claim: Claim, code: int, *, ending: bool, settings: Settings) -> Settlement:
+    """What to settle. `ending`: the worker itself was asked to end."""
     outcome = outcome_of(code, _marker(home, claim))
-    if outcome.kind is Kind.FENCED:
-        return None
     how: dict[str, Any] = {"exit_code": outcome.exit_code, "signal": outcome.signal}
+    if outcome.kind is Kind.FENCED:  # the token decides: if the claim is really gone, the store refuses this
+        return Settlement("requeue", reason="lost", run_after_s=settings.backoff_s, **how)
     if outcome.kind is Kind.DONE:
         return Settlement(
             State.SUCCEEDED,

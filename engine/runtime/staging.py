@@ -9,6 +9,8 @@ from typing import Any
 
 from transformers import Trainer
 
+from engine.runtime.child import NonFinite
+
 Save = Callable[[int, Callable[[Path], None]], None]
 """Publishes the checkpoint of a step that the given function writes into a folder."""
 
@@ -34,15 +36,18 @@ def staged(save: Save) -> Callable[[type], type]:
 
             def _save_checkpoint(self, model: Any, trial: Any) -> None:
                 step = self.state.global_step
+                if not all(weight.isfinite().all() for weight in self.model.parameters() if weight.requires_grad):
+                    raise NonFinite(step, "weights")
 
                 def write(folder: Path) -> None:
                     library = Path(self._get_output_dir(trial))
-                    Trainer._save_checkpoint(self, model, trial)  # not the subclass's: it adds a card of its own
-                    written = library / f"checkpoint-{step}"
-                    for path in list(written.iterdir()):
-                        if path.name not in _UNWANTED:
-                            path.rename(folder / path.name)
-                    shutil.rmtree(library)
+                    try:
+                        Trainer._save_checkpoint(self, model, trial)  # not the subclass's: it adds a card of its own
+                        for path in list((library / f"checkpoint-{step}").iterdir()):
+                            if path.name not in _UNWANTED:
+                                path.rename(folder / path.name)
+                    finally:
+                        shutil.rmtree(library, ignore_errors=True)
 
                 save(step, write)
 

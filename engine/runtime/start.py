@@ -57,7 +57,9 @@ def find(store: Store, spec: JobSpec, device: Device) -> Start:
     _check(target, spec, tuner.is_adapter)
     adapter = Path(target.adapter_path) if target.adapter_path else None
     dtype = target.dtype if adapter and tuner.is_adapter else wanted
-    return Start(Path(target.base_path), adapter, spec.model.quantization, dtype, tuner.is_adapter)
+    # An adapter stands on the base that it was trained on; all weights are merged from just that one.
+    quantization = target.quantization if adapter else spec.model.quantization
+    return Start(Path(target.base_path), adapter, quantization, dtype, tuner.is_adapter)
 
 
 def _check(target: Target, spec: JobSpec, is_adapter: bool) -> None:
@@ -71,7 +73,11 @@ def _check(target: Target, spec: JobSpec, is_adapter: bool) -> None:
     if not (is_adapter and target.adapter_path):
         return
     if target.quantization != spec.model.quantization:
-        values = {"given": spec.model.quantization, "allowed": target.quantization, "target": target.text}
+        values: dict[str, Any] = {
+            "given": spec.model.quantization,
+            "allowed": target.quantization,
+            "target": target.text,
+        }
         raise ProblemError([problem("start_from_quantization", field="model.quantization", **values)])
     rank = _adapter_rank(folder)
     if rank != getattr(spec.tuner, "rank", rank):

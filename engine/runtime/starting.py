@@ -16,6 +16,7 @@ from storage import jobs, models
 from storage.database import Store
 from storage.errors import NotFound
 from storage.models import NewModel
+from storage.states import State
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,10 @@ def list_starter(store: Store) -> None:
     if not starter.is_converted(folder):
         spec = AddModelSpec(source="starter", location=starter.PACKAGE, name=NAME)
         with store.write() as session:
-            options = jobs.SubmitOptions(idempotency_key=f"starter-{time.time():.0f}")
-            kind = KINDS["add_model"]
-            jobs.submit(session, kind="add_model", name=NAME, spec=spec.model_dump(), lane=kind.lane, options=options)
+            under_way = jobs.listing(session, kinds=["add_model"], states=[State.QUEUED, State.RUNNING])
+            if all(one.spec != spec.model_dump() for one in under_way):
+                lane = KINDS["add_model"].lane
+                jobs.submit(session, kind="add_model", name=NAME, spec=spec.model_dump(), lane=lane)
         return
     facts = inspect(folder)
     with store.write() as session:
@@ -56,8 +58,11 @@ def list_starter(store: Store) -> None:
     log.info("listed the starter model from %s", folder)
 
 
-def sweep_staging(home: Home) -> None:
-    """Remove uploads that nobody imported within a day."""
+def sweep_leftovers(home: Home) -> None:
+    """Remove what killed exports and additions left half-made, and uploads that nobody imported within a day."""
+    for folder in (home.exports, home.models):
+        for leftover in folder.glob(".tmp-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
     for path in home.staging.iterdir():
         if time.time() - path.stat().st_mtime > UPLOADS_KEPT_S:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

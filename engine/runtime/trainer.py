@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shutil
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.runtime import checkpoints, child
-from engine.runtime.child import Context, Stopped
+from engine.runtime.child import Context, NonFinite, Stopped
 from engine.runtime.settings import Settings
 from engine.specs.job import JobSpec, parse
 from storage import checkpoints as checkpoint_rows
 from storage import jobs
 from storage.checkpoints import NewCheckpoint
+from storage.errors import Fenced
 
 
 def main(context: Context) -> dict[str, Any]:
@@ -32,9 +34,13 @@ def main(context: Context) -> dict[str, Any]:
     began = time.monotonic()
     spec = parse(context.spec)
     run = Run(context, spec)
-    checkpoints.sweep(context.folder)
+    checkpoints.sweep(context.folder.parent)
     reporter = Reporter(context, lease_s=Settings.from_environment().lease_s)
-    result = run.train(reporter)
+    try:
+        result = run.train(reporter)
+    except NonFinite:
+        reporter.close()  # the last points tell where it broke
+        raise
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -129,7 +135,6 @@ class Run:
             shutil.rmtree(row.path, ignore_errors=True)
 
     def _end(self, trainer: Any, watch: Any, reporter: Any, prepared: Any, device: Any) -> dict[str, Any]:
-        from engine.runtime.answers import compare
         from engine.runtime.device import peak_memory_bytes
 
         reporter.flush()
@@ -149,13 +154,26 @@ class Run:
         if best is not None:
             result |= {"best_step": best.step, "eval_loss": best.eval_loss}
         self.context.phase("answering")
-        result["answers"] = compare(self.context, self.spec, trainer.model, prepared, should_stop=watch.must_leave)
+        result["answers"] = self._answers(trainer.model, prepared, watch)
         reporter.close()
         if wish == "stop":
             result["reason"] = "stopped_at_step"
         elif reached < prepared.steps.total:
             result["reason"] = "stopped_early"
         return result
+
+    def _answers(self, model: Any, prepared: Any, watch: Any) -> list[dict[str, Any]]:
+        """The side-by-side answers; a finished training does not fail over them."""
+        from engine.runtime.answers import compare
+
+        try:
+            return compare(self.context, self.spec, model, prepared, should_stop=watch.must_leave)
+        except Fenced:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            self.context.event("answers_skipped", {"error": type(error).__name__})
+            return []
 
 
 if __name__ == "__main__":

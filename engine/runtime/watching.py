@@ -100,6 +100,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         return points
 
     def _stop_at_non_finite(self, step: int, values: dict[str, float]) -> None:
-        for name in ("loss", "grad_norm"):
+        for name in ("loss", "grad_norm", "eval_loss"):
             if name in values and not math.isfinite(values[name]):
                 raise NonFinite(step, name)

@@ -20,7 +20,7 @@ from engine.runtime.process import Child
 from engine.runtime.rescue import rescue_lost
 from engine.runtime.settings import Settings
 from engine.runtime.settling import settlement_of
-from engine.runtime.starting import list_starter, sweep_staging
+from engine.runtime.starting import list_starter, sweep_leftovers
 from engine.specs.home import Home
 from engine.specs.kinds import KINDS
 from storage import jobs, workers
@@ -43,7 +43,6 @@ class Running:
     child: Child
     lock: int
     renewed_at: float
-    reached_at: float
     flags: Flags = field(default_factory=lambda: Flags(False, False, False))
 
 
@@ -81,25 +80,26 @@ class Worker:
     def _start(self, claim: Claim, job: Job) -> None:
         lock = locks.take(self.home.runs / str(job.id) / "lock")
         if lock is None:  # the last attempt's process still holds it: its death is not yet complete
-            with self.store.write() as session:
-                jobs.settle(
-                    session, claim, jobs.Settlement("requeue", reason="still_ending", counts=False, run_after_s=1.0)
-                )
+            self._put_back(claim, "still_ending", run_after_s=1.0)
             return
-        folder = self.home.runs / str(job.id) / str(claim.token)
-        folder.mkdir(parents=True, exist_ok=True)
-        kind = KINDS[job.kind]
-        child = process.spawn(
-            kind.module,
-            [str(job.id), str(claim.token)],
-            log=self.home.log(job.id),
-            locks=[lock],
-        )
-        now = time.monotonic()
-        self.running[job.id] = Running(claim, job, child, lock, now, now)
+        try:
+            (self.home.runs / str(job.id) / str(claim.token)).mkdir(parents=True, exist_ok=True)
+            arguments = [str(job.id), str(claim.token)]
+            child = process.spawn(KINDS[job.kind].module, arguments, log=self.home.log(job.id), locks=[lock])
+        except OSError as error:
+            log.error("not started job=%d: %s", job.id, error)
+            os.close(lock)
+            self._put_back(claim, "not_started", run_after_s=self.settings.backoff_s)
+            return
+        self.running[job.id] = Running(claim, job, child, lock, time.monotonic())
         log.info("started job=%d token=%d kind=%s pid=%d", job.id, claim.token, job.kind, child.pid)
         with contextlib.suppress(Fenced), self.store.write() as session:
             jobs.started(session, claim, pid=child.pid, pid_start=child.pid_start)
+
+    def _put_back(self, claim: Claim, reason: str, *, run_after_s: float) -> None:
+        waiting = jobs.Settlement("requeue", reason=reason, counts=False, run_after_s=run_after_s)
+        with contextlib.suppress(Fenced), self.store.write() as session:
+            jobs.settle(session, claim, waiting)
 
     def _watch(self, item: Running) -> None:
         code = item.child.ended()
@@ -122,7 +122,6 @@ class Worker:
             else:
                 with self.store.read() as session:
                     item.flags = jobs.flags(session, item.claim)
-            item.reached_at = now
         except Fenced:
             log.warning("fenced job=%d token=%d", item.job.id, item.claim.token)
             item.child.kill()
@@ -136,16 +135,9 @@ class Worker:
             self.home, item.job, item.claim, code, ending=self.ending.is_set(), settings=self.settings
         )
         with contextlib.suppress(Fenced):
-            if settlement is not None:
-                with self.store.write() as session:
-                    settled = jobs.settle(session, item.claim, settlement)
-                log.info(
-                    "settled job=%d token=%d state=%s reason=%s",
-                    item.job.id,
-                    item.claim.token,
-                    settled.state,
-                    settled.reason,
-                )
+            with self.store.write() as session:
+                settled = jobs.settle(session, item.claim, settlement)
+            log.info("settled job=%d token=%d state=%s", settled.id, item.claim.token, settled.state)
         os.close(item.lock)
         del self.running[item.job.id]
 
@@ -196,7 +188,7 @@ def main() -> None:
     if lock is None:
         raise SystemExit("another worker already serves this home")
     store = open_store(home.store_url)
-    sweep_staging(home)
+    sweep_leftovers(home)
     list_starter(store)
     worker = Worker(home, store, Settings.from_environment())
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -16,6 +16,12 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
+class EntrySpec(Spec):
+    """The section of a catalogue entry: `kind` names the entry, the other fields are its own."""
+
+    kind: str
+
+
 AnySpec = TypeVar("AnySpec", bound=Spec)
 
 

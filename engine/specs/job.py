@@ -7,11 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from engine.objectives import OBJECTIVES
-from engine.specs.base import Spec, SpecError, setting, validate
+from engine.specs.base import EntrySpec, Spec, SpecError, setting, validate
 from engine.specs.problem import ProblemError, problem
 from engine.tuners import TUNERS
-
-SCHEMA_VERSION = 1
 
 
 class ModelPart(Spec):
@@ -167,24 +165,24 @@ class ResourcesPart(Spec):
 class JobSpec(Spec):
     """A training run."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     name: str = setting("run", "Name", "How the run is called in the lists.", simple=True, min_length=1, max_length=120)
     seed: int = setting(42, "Seed", "Equal seeds give equal runs on the same machine and versions.", ge=0, le=2**31 - 1)
     model: ModelPart = Field(default_factory=ModelPart)
     data: DataPart
-    objective: SerializeAsAny[Spec]
-    tuner: SerializeAsAny[Spec]
+    objective: SerializeAsAny[EntrySpec]
+    tuner: SerializeAsAny[EntrySpec]
     training: TrainingPart
     resources: ResourcesPart = Field(default_factory=ResourcesPart)
 
     @field_validator("objective", mode="before")
     @classmethod
-    def _known_objective(cls, value: Any) -> Spec:
+    def _known_objective(cls, value: Any) -> EntrySpec:
         return _entry_spec(value, {kind: entry.Spec for kind, entry in OBJECTIVES.items()}, "objective")
 
     @field_validator("tuner", mode="before")
     @classmethod
-    def _known_tuner(cls, value: Any) -> Spec:
+    def _known_tuner(cls, value: Any) -> EntrySpec:
         return _entry_spec(value, {kind: entry.Spec for kind, entry in TUNERS.items()}, "tuner")
 
     @model_validator(mode="after")
@@ -206,11 +204,11 @@ class JobSpec(Spec):
         return self.training.batch_size * self.training.gradient_accumulation
 
 
-def _entry_spec(value: Any, kinds: dict[str, type[Spec]], part: str) -> Spec:
-    if isinstance(value, Spec):
+def _entry_spec(value: Any, kinds: dict[str, type[EntrySpec]], part: str) -> EntrySpec:
+    if isinstance(value, EntrySpec):
         return value
     kind = value.get("kind") if isinstance(value, dict) else None
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise SpecError(problem("spec_not_a_choice", field=f"{part}.kind", given=repr(kind), allowed=", ".join(kinds)))
     try:
         return validate(kinds[kind], value, at=part)

@@ -12,7 +12,7 @@ class FullTuner:
     quantizations = ("none",)
     is_adapter = False
 
-    class Spec(base.Spec):
+    class Spec(base.EntrySpec):
         """No settings of its own."""
 
         kind: Literal["full"] = "full"

@@ -13,7 +13,7 @@ class LoraTuner:
     quantizations = ("none", "int8", "nf4")
     is_adapter = True
 
-    class Spec(base.Spec):
+    class Spec(base.EntrySpec):
         """Size, scale and place of the matrices."""
 
         kind: Literal["lora"] = "lora"

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
-from engine.specs.base import Spec
+from engine.specs.base import EntrySpec
 
 
 class Tuner(Protocol):
-    """An entry of the catalogue; stateless, torch only inside `prepare`."""
+    """An entry of the catalogue; stateless, torch only inside `prepare`. An implementation sets plain class attributes."""
 
-    kind: ClassVar[str]
-    Spec: ClassVar[type[Spec]]
-    quantizations: ClassVar[Sequence[str]]
-    """The forms of the base it can train on."""
-    is_adapter: ClassVar[bool]
-    """Whether its checkpoints hold an adapter (true) or whole weights (false)."""
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def Spec(self) -> type[EntrySpec]:
+        """Its own section of a run's spec."""
+        ...
+
+    @property
+    def quantizations(self) -> Sequence[str]:
+        """The forms of the base it can train on."""
+        ...
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether its checkpoints hold an adapter (true) or whole weights (false)."""
+        ...
 
     def prepare(self, model: Any, spec: Any) -> Any:
         """Return the model with exactly the weights trainable that this tuner moves."""

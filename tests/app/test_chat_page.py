@@ -263,7 +263,12 @@ def test_the_memory_card_says_where_how_much_and_how_to_unload(ui, tuned):
         one = processes.add(session, base_key="/models/starter|nf4|bfloat16", host="h", pid=1, pid_start=None)
     assert ui.t("chat.memory.loading") in chat.memory(ui)
     with ui.store.write() as session:
-        facts = {"device": "cpu", "device_reason": "gpu_too_full", "memory_bytes": 830_000_000, "adapters": ["/a", "/b"]}
+        facts = {
+            "device": "cpu",
+            "device_reason": "gpu_too_full",
+            "memory_bytes": 830_000_000,
+            "adapters": ["/a", "/b"],
+        }
         processes.seen(session, one.id, state="ready", **facts)
     shown = chat.memory(ui)
     assert "830 MB" in shown and ui.t("chat.device.gpu_too_full") in shown and f"unload:{one.id}" in shown
@@ -271,9 +276,9 @@ def test_the_memory_card_says_where_how_much_and_how_to_unload(ui, tuned):
 
 def test_an_error_of_the_store_becomes_a_note(ui):
     assert "brand_new" in chatview.trouble(ui.t, Conflict("brand_new"))
-    assert "7" in chatview.trouble(ui.t, NotFound("conversation", 7)) or ui.t("problem.conversation_not_found.what") in chatview.trouble(
-        ui.t, NotFound("conversation", 7)
-    )
+    assert "7" in chatview.trouble(ui.t, NotFound("conversation", 7)) or ui.t(
+        "problem.conversation_not_found.what"
+    ) in chatview.trouble(ui.t, NotFound("conversation", 7))
 
 
 def test_the_transcript_is_drawn_as_text_only():

@@ -64,7 +64,9 @@ def atelier(home, monkeypatch, capsys):
 
 def add_starter(store, path="/models/starter", parameters=135_000_000):
     with store.write() as session:
-        return models.add(session, NewModel(name="starter", path=path, source="starter", bytes=270, parameters=parameters))
+        return models.add(
+            session, NewModel(name="starter", path=path, source="starter", bytes=270, parameters=parameters)
+        )
 
 
 def add_tickets(store, row_kind="conversation"):
@@ -103,7 +105,18 @@ def test_every_command_of_the_table_exists_and_has_help(name):
     assert cli.load(name).help
 
 
-@pytest.mark.parametrize("wrong", [["frobnicate"], ["job"], ["job", "x"], ["job", "9" * 40], ["jobs", "--nonsense"], ["--language", "xx", "jobs"], ["data"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["frobnicate"],
+        ["job"],
+        ["job", "x"],
+        ["job", "9" * 40],
+        ["jobs", "--nonsense"],
+        ["--language", "xx", "jobs"],
+        ["data"],
+    ],
+)
 def test_a_usage_error_ends_with_64(atelier, wrong):
     assert atelier(*wrong)[0] == 64
 
@@ -188,7 +201,19 @@ def test_a_job_that_is_not_there_is_named_in_json_with_what_and_fix(atelier):
 def test_the_document_of_a_job_has_what_the_contract_names(atelier, store):
     job = submit(store, state=State.FAILED, reason="non_finite", values={"step": 3}, exit_code=71)
     document = json.loads(atelier("job", job.id, "--json")[1])
-    assert {"id", "kind", "state", "phase", "progress", "attempts", "held", "queue_position", "run_after", "reason", "message"} <= set(document)
+    assert {
+        "id",
+        "kind",
+        "state",
+        "phase",
+        "progress",
+        "attempts",
+        "held",
+        "queue_position",
+        "run_after",
+        "reason",
+        "message",
+    } <= set(document)
     assert {"checkpoints", "spec", "created_at", "started_at", "finished_at"} <= set(document)
     (attempt,) = document["attempts"]
     assert {"attempt", "token", "pid", "started_at", "ended_at", "outcome", "resumed_from_step"} <= set(attempt)
@@ -293,7 +318,9 @@ def test_train_prints_the_id_alone_and_fills_in_what_is_missing(atelier, store, 
 def test_train_names_every_wrong_setting_at_once(atelier, store, spec):
     add_starter(store)
     add_tickets(store)
-    code, out, _ = atelier("train", spec, "--set", "training.batch_size=0", "--set", "tuner.rank=-1", "--set", "x=1", "--json")
+    code, out, _ = atelier(
+        "train", spec, "--set", "training.batch_size=0", "--set", "tuner.rank=-1", "--set", "x=1", "--json"
+    )
     assert code == 64
     assert {"training.batch_size", "tuner.rank", "x"} <= {one["field"] for one in json.loads(out)["problems"]}
 
@@ -323,7 +350,9 @@ def test_a_run_that_cannot_work_is_refused_before_it_is_queued(atelier, store, t
     assert json.loads(atelier("jobs", "--json")[1])["items"] == []
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", "just words", "a: !!python/object:os.system {}\n", "x" * 1_000_001])
+@pytest.mark.parametrize(
+    "text", ["- a\n- b\n", "a: [1\n", "just words", "a: !!python/object:os.system {}\n", "x" * 1_000_001]
+)
 def test_a_spec_that_is_no_mapping_is_refused(tmp_path, text):
     path = tmp_path / "spec.yaml"
     path.write_text(text)
@@ -367,7 +396,9 @@ def test_links_pipes_folders_and_huge_files_are_not_taken(home, tmp_path, monkey
         with pytest.raises(ProblemError) as error:
             staging.stage(home, tmp_path / name)
         found[name] = error.value.problems[0].code
-    assert found["link"] == "file_is_link" and found["pipe"] == "file_not_regular" and found["missing"] == "file_not_found"
+    assert (
+        found["link"] == "file_is_link" and found["pipe"] == "file_not_regular" and found["missing"] == "file_not_found"
+    )
     assert found["rows"] == "file_too_large" and found["."].startswith("file_")
     assert list(home.staging.iterdir()) == []
 
@@ -567,7 +598,12 @@ def test_chat_prints_the_answer_of_whoever_serves_the_base(atelier, store, monke
     helper.join()
     said = json.loads(out)
     assert code == 0
-    assert (said["target"], said["text"], said["num_tokens"], said["stopped_by"]) == ("base:starter", "Paris.", 3, "eos")
+    assert (said["target"], said["text"], said["num_tokens"], said["stopped_by"]) == (
+        "base:starter",
+        "Paris.",
+        3,
+        "eos",
+    )
 
 
 def waiting_base(store):
@@ -604,7 +640,10 @@ def test_chat_with_a_target_that_is_not_there_ends_with_66(atelier, store):
 @pytest.fixture
 def rows(tmp_path):
     path = tmp_path / "rows.jsonl"
-    good = [{"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}]} for n in range(5)]
+    good = [
+        {"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}]}
+        for n in range(5)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in good) + '{"messages": [}\n')
     return path
 
@@ -613,7 +652,9 @@ def test_inspect_stores_nothing_and_names_the_line(atelier, home, rows):
     code, out, _ = atelier("data", "inspect", rows, "--json")
     said = json.loads(out)
     assert code == 0
-    assert {"format", "rows", "usable_rows", "mapping", "problems", "problem_count", "warnings", "statistics"} <= set(said)
+    assert {"format", "rows", "usable_rows", "mapping", "problems", "problem_count", "warnings", "statistics"} <= set(
+        said
+    )
     assert said["usable_rows"] == 5 and said["problems"][0]["line"] == 6
     assert said["problems"][0]["what"] and list(home.staging.iterdir()) == []
     assert json.loads(atelier("data", "list", "--json")[1])["items"] == []
@@ -636,5 +677,3 @@ def test_add_imports_through_the_queue_and_show_reads_it_back(atelier, rows):
     assert shown["row"] == 2 and shown["content"]["messages"][0]["content"] == "q2"
     assert atelier("data", "show", "mine", "--row", 99)[0] == 65
     assert atelier("data", "show", "nothing")[0] == 65
-
-

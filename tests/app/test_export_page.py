@@ -73,7 +73,11 @@ def published(ui, number):
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"weights")
     files = [{"name": "model.safetensors", "bytes": 7}]
-    lines = ["from transformers import AutoModelForCausalLM", "", "model = AutoModelForCausalLM.from_pretrained('export')"]
+    lines = [
+        "from transformers import AutoModelForCausalLM",
+        "",
+        "model = AutoModelForCausalLM.from_pretrained('export')",
+    ]
     return {"path": str(folder), "form": "merged", "files": files, "checks": CHECKS, "lines": lines}
 
 
@@ -131,7 +135,13 @@ def test_start_queues_an_export_and_a_double_click_makes_one(ui, tuned):
 
 
 @pytest.mark.parametrize(
-    "given", [("", "merged", "trained"), ("base:starter", "merged", "trained"), ("1@10", "gguf", "trained"), ("1@10", "merged", "mine")]
+    "given",
+    [
+        ("", "merged", "trained"),
+        ("base:starter", "merged", "trained"),
+        ("1@10", "gguf", "trained"),
+        ("1@10", "merged", "mine"),
+    ],
 )
 def test_what_was_not_offered_is_refused(ui, tuned, given):
     _, said = export.start(ui, *given)
@@ -175,7 +185,14 @@ def test_a_finished_export_shows_its_check_files_folder_and_lines(ui, tuned):
 def test_a_refused_export_shows_its_figures_and_the_remedy_and_no_files(ui, tuned):
     number = begin(ui, f"{tuned.id}@10", base="original")
     worse = {**CHECKS, "passed": False, "agreement": 0.81, "kl": 0.4}
-    settle(ui, State.FAILED, reason="export_not_verified", values=worse, result={"form": "merged", "checks": worse}, exit_code=70)
+    settle(
+        ui,
+        State.FAILED,
+        reason="export_not_verified",
+        values=worse,
+        result={"form": "merged", "checks": worse},
+        exit_code=70,
+    )
     shown = detail(ui, number)
     assert "81.00 %" in shown and "0.400" in shown
     assert ui.t("export.refused.fix.original") in shown and "/files/" not in shown
@@ -183,7 +200,12 @@ def test_a_refused_export_shows_its_figures_and_the_remedy_and_no_files(ui, tune
 
 def test_another_failure_shows_its_problem(ui, tuned):
     number = begin(ui, f"{tuned.id}@10")
-    told = {"code": "model_checkpoint_broken", "field": None, "line": None, "values": {"checkpoint": "<b>", "detail": "sha"}}
+    told = {
+        "code": "model_checkpoint_broken",
+        "field": None,
+        "line": None,
+        "values": {"checkpoint": "<b>", "detail": "sha"},
+    }
     settle(ui, State.FAILED, reason="model_checkpoint_broken", values={"problems": [told]}, exit_code=66)
     assert "&lt;b&gt;" in detail(ui, number) and "<b>" not in detail(ui, number)
 

@@ -39,7 +39,9 @@ def test_a_password_is_kept_as_a_hash_in_a_private_file(ui):
     assert auth.verify(GOOD, policy.password)
 
 
-@pytest.mark.parametrize(("new", "again", "said"), [("short", "short", "short"), (GOOD, GOOD + "x", "differs"), ("", "", "short")])
+@pytest.mark.parametrize(
+    ("new", "again", "said"), [("short", "short", "short"), (GOOD, GOOD + "x", "differs"), ("", "", "short")]
+)
 def test_a_password_that_will_not_do_is_refused(ui, new, again, said):
     assert ui.t(f"settings.password.{said}", n=page.LEAST_CHARACTERS) in page.save_password(ui, "", new, again)[0]
     assert not (ui.home.root / "password").exists()

@@ -21,7 +21,11 @@ KEY = re.compile(r'\bt\(\s*"([a-z0-9_.]+)"')
 
 def found(pattern: re.Pattern[str], *folders: str) -> set[str]:
     sources = [path.read_text(encoding="utf-8") for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    return {next(filter(None, match)) if isinstance(match, tuple) else match for text in sources for match in pattern.findall(text)}
+    return {
+        next(filter(None, match)) if isinstance(match, tuple) else match
+        for text in sources
+        for match in pattern.findall(text)
+    }
 
 
 def names(sentence: str) -> set[str]:
@@ -62,12 +66,25 @@ def test_every_key_that_the_pages_name_has_a_sentence(language):
 
 def test_every_setting_has_label_and_help_in_chinese():
     paths = [path for path, one in settings().items()]
-    missing = {f"field.{path}.{part}" for path in paths for part in ("label", "help") if f"field.{path}.{part}" not in ZH}
+    missing = {
+        f"field.{path}.{part}" for path in paths for part in ("label", "help") if f"field.{path}.{part}" not in ZH
+    }
     assert missing == set()
 
 
 def test_reasons_a_job_can_end_with_have_words():
     from engine.runtime.outcome import _REASONS
 
-    reasons = {*_REASONS.values(), "done", "stopped", "stopped_at_step", "stopped_early", "killed", "lost", "cancelled", "no_result", "unexpected_exit"}
+    reasons = {
+        *_REASONS.values(),
+        "done",
+        "stopped",
+        "stopped_at_step",
+        "stopped_early",
+        "killed",
+        "lost",
+        "cancelled",
+        "no_result",
+        "unexpected_exit",
+    }
     assert {code for code in reasons if f"reason.{code}" not in EN} == set()

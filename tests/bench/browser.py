@@ -20,7 +20,9 @@ def page_on(address: str, *, width: int = 1440, height: int = 900, dark: bool = 
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS, headless=True)
         try:
-            page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light")
+            page = browser.new_page(
+                viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+            )
             page.goto(address)
             yield page
         finally:

@@ -14,13 +14,14 @@ from typing import Any
 
 from engine.data.render import Renderer
 from engine.models.loading import load_adapter, load_model, load_tokenizer
+from engine.runtime.device import cpu_has_bf16
 from storage import checkpoints
 from storage.checkpoints import Checkpoint
 from storage.database import open_store
 from tests.bench.studio import SAMPLES, Studio, studio
 
-MAX_NEW_TOKENS = 48
-BATCH = 12
+MAX_NEW_TOKENS = 40
+BATCH = 20
 
 
 def rows_of(name: str, split: str) -> list[dict[str, Any]]:
@@ -40,7 +41,10 @@ def score(answers: list[str], rows: list[dict[str, Any]]) -> dict[str, float]:
     wanted = [json.loads(row["messages"][-1]["content"]) for row in rows]
     found = [parsed(answer) for answer in answers]
     objects = [one if isinstance(one, dict) else {} for one in found]
-    share = {"exact": [a == b for a, b in zip(found, wanted, strict=True)], "valid_json": [isinstance(a, dict) for a in found]}
+    share = {
+        "exact": [a == b for a, b in zip(found, wanted, strict=True)],
+        "valid_json": [isinstance(a, dict) for a in found],
+    }
     for field in ("category", "priority", "order"):
         share[field] = [field in a and a[field] == b[field] for a, b in zip(objects, wanted, strict=True)]
     return {name: sum(values) / len(values) for name, values in share.items()}
@@ -79,7 +83,7 @@ def newest_best(one: Studio, job_id: int) -> Checkpoint:
 
 
 def loaded(base: Path, adapter: str | None) -> Any:
-    model = load_model(base, dtype="bfloat16")
+    model = load_model(base, dtype="bfloat16" if cpu_has_bf16() else "float32")
     return load_adapter(model, adapter) if adapter else model
 
 
@@ -90,7 +94,7 @@ def sft(one: Studio, seeds: list[int]) -> None:
     tokenizer = load_tokenizer(base)
     renderer = Renderer(tokenizer)
     prompts = [renderer.prompt(row["messages"][:-1]) for row in test]
-    print(f"tickets: {len(train)} training rows, {len(test)} held out")  # noqa: T201
+    print(f"tickets: {len(train)} training rows, {len(test)} held out")
     show("majority", score(majority(train, len(test)), test))
     show("base", score(generate(loaded(base, None), tokenizer, prompts), test))
     for seed in seeds:
@@ -98,7 +102,10 @@ def sft(one: Studio, seeds: list[int]) -> None:
         job = one.call("job", str(job_id))
         best = newest_best(one, job_id)
         seconds = seconds_of(job)
-        show(f"tuned seed {seed} ({seconds:.0f} s, step {best.step})", score(generate(loaded(base, best.path), tokenizer, prompts), test))
+        show(
+            f"tuned seed {seed} ({seconds:.0f} s, step {best.step})",
+            score(generate(loaded(base, best.path), tokenizer, prompts), test),
+        )
 
 
 def seconds_of(job: dict[str, Any]) -> float:
@@ -136,7 +143,7 @@ def dpo(one: Studio, seeds: list[int]) -> None:
     base = Path(one.call("model", "list")["items"][0]["path"])
     renderer = Renderer(load_tokenizer(base))
     before = pair_margins(loaded(base, None), renderer, test)
-    print(f"preferences: {len(test)} held-out pairs; likelier under the base: {share_positive(before):.3f}")  # noqa: T201
+    print(f"preferences: {len(test)} held-out pairs; likelier under the base: {share_positive(before):.3f}")
     for seed in seeds:
         spec = {"name": f"dpo-{seed}", "seed": seed, "data": {"dataset": "preferences"}, "objective": {"kind": "dpo"}}
         job_id = one.train(spec)
@@ -144,7 +151,7 @@ def dpo(one: Studio, seeds: list[int]) -> None:
         after = pair_margins(loaded(base, best.path), renderer, test)
         reward = [b - a for a, b in zip(before, after, strict=True)]
         seconds = seconds_of(one.call("job", str(job_id)))
-        print(  # noqa: T201
+        print(
             f"  tuned seed {seed} ({seconds:.0f} s, step {best.step}): reward accuracy {share_positive(reward):.3f} "
             f"(0.5 is chance), likelier {share_positive(after):.3f}, mean margin {statistics.mean(reward):+.2f} nats"
         )
@@ -155,7 +162,7 @@ def share_positive(values: list[float]) -> float:
 
 
 def show(name: str, figures: dict[str, float]) -> None:
-    print(f"  {name:<32}" + "  ".join(f"{key} {value:.3f}" for key, value in figures.items()), flush=True)  # noqa: T201
+    print(f"  {name:<32}" + "  ".join(f"{key} {value:.3f}" for key, value in figures.items()), flush=True)
 
 
 def main() -> None:

@@ -27,19 +27,38 @@ def through_the_studio(one: Studio, steps: int) -> float:
     spec = {
         "name": "bench",
         "data": {"dataset": "tickets", "eval_fraction": 0.0},
-        "training": {"max_steps": steps, "learning_rate": 2e-4, "batch_size": 4, "gradient_accumulation": 2, "save_every_steps": SAVE_EVERY},
+        "training": {
+            "max_steps": steps,
+            "learning_rate": 2e-4,
+            "batch_size": 4,
+            "gradient_accumulation": 2,
+            "save_every_steps": SAVE_EVERY,
+        },
     }
     job_id = one.train(spec)
     with contextlib.closing(sqlite3.connect(one.home / "store.db")) as connection:
-        found = connection.execute("select step, at, value from metric where job_id=? and name='num_tokens' order by step", (job_id,)).fetchall()
+        found = connection.execute(
+            "select step, at, value from metric where job_id=? and name='num_tokens' order by step", (job_id,)
+        ).fetchall()
     (_, began, first), (_, ended, last) = found[0], found[-1]
     return (last - first) / (ended - began)
 
 
 def plain(model: str, steps: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tests.bench.plain_trl", model, str(SAMPLES / "tickets.jsonl"), folder, str(steps), str(SAVE_EVERY)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[2])
+        command = [
+            sys.executable,
+            "-m",
+            "tests.bench.plain_trl",
+            model,
+            str(SAMPLES / "tickets.jsonl"),
+            folder,
+            str(steps),
+            str(SAVE_EVERY),
+        ]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[2]
+        )
     return float(json.loads(done.stdout.strip().splitlines()[-1])["tokens_per_second"])
 
 
@@ -62,11 +81,13 @@ def main() -> None:
             figures["studio"].append(through_the_studio(one, arguments.steps))
             with page_on(f"{one.address}/runs"):
                 figures["studio, Runs page open"].append(through_the_studio(one, arguments.steps))
-            print(number, {name: round(values[-1], 1) for name, values in figures.items()}, flush=True)  # noqa: T201
+            print(number, {name: round(values[-1], 1) for name, values in figures.items()}, flush=True)
     base = statistics.median(figures["plain"])
     for name, values in figures.items():
         middle = statistics.median(values)
-        print(f"{name:<26} median {middle:7.1f} tokens/s  ({min(values):.1f}–{max(values):.1f})  ratio {middle / base:.3f}")  # noqa: T201
+        print(
+            f"{name:<26} median {middle:7.1f} tokens/s  ({min(values):.1f}–{max(values):.1f})  ratio {middle / base:.3f}"
+        )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from storage import jobs
+from storage import jobs, workers
 from storage.database import open_store
 from tests.bench.browser import FLAGS
 from tests.bench.studio import ATELIER, SAMPLES, free_port
@@ -40,7 +40,12 @@ class Studio:
 
     def up(self) -> str:
         """Start it; return what it printed until the pages were there."""
-        self.web = subprocess.Popen([str(ATELIER), "up", "--port", str(self.port)], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.web = subprocess.Popen(
+            [str(ATELIER), "up", "--port", str(self.port)],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         said = b""
         deadline = time.monotonic() + 120
         while self.address.encode() not in said:
@@ -56,6 +61,15 @@ class Studio:
                 time.sleep(0.2)
         raise AssertionError(said.decode())
 
+    def end_worker(self) -> None:
+        """End the worker that a killed web process left behind."""
+        store = open_store(f"sqlite:///{self.home / 'store.db'}")
+        with store.read() as session:
+            listed = workers.live(session, within_s=60)
+        store.dispose()
+        for worker in listed:
+            os.kill(worker.pid, signal.SIGTERM)
+
     def down(self) -> None:
         self.web.send_signal(signal.SIGTERM)
         self.web.wait(timeout=180)
@@ -67,6 +81,7 @@ def studio(starter, tmp_path_factory):
     one.up()
     yield one
     one.down()
+    one.end_worker()
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +211,11 @@ def test_the_export_is_verified_downloaded_and_loads_elsewhere(studio, page, tmp
     run = runs(studio)[0]
     page.goto(f"{studio.address}/export?target={run.id}")
     page.locator("#at-export-start").click(timeout=60_000)
-    link = page.locator("#at-export-detail a[download], #at-export-detail a[href*='/files/']").filter(has_text="model.safetensors").first
+    link = (
+        page.locator("#at-export-detail a[download], #at-export-detail a[href*='/files/']")
+        .filter(has_text="model.safetensors")
+        .first
+    )
     expect(link).to_be_visible(timeout=420_000)
     shot(page, "export")
     with page.expect_download() as waiting:
@@ -210,17 +229,31 @@ def test_the_export_is_verified_downloaded_and_loads_elsewhere(studio, page, tmp
         "ids=t.apply_chat_template([{'role':'user','content':'Hi'}],add_generation_prompt=True,return_tensors='pt',return_dict=True); "
         "print(m.generate(**ids,max_new_tokens=4).shape)"
     )
-    done = subprocess.run([str(ATELIER.with_name("python")), "-c", loads_elsewhere, str(folder)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [str(ATELIER.with_name("python")), "-c", loads_elsewhere, str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("path", ["/", "/data", "/train", "/runs", "/chat", "/models", "/export", "/settings"])
 def test_every_page_works_in_chinese_dark_and_narrow_without_scrolling_sideways(studio, page, path):
-    context = page.context.browser.new_context(viewport={"width": 420, "height": 800}, color_scheme="dark", locale="zh-CN")
+    context = page.context.browser.new_context(
+        viewport={"width": 420, "height": 800}, color_scheme="dark", locale="zh-CN"
+    )
     narrow = context.new_page()
     errors = []
     narrow.on("pageerror", lambda error: errors.append(str(error)))
-    narrow.on("request", lambda request: None if request.url.startswith((studio.address, "data:", "blob:", f"ws://127.0.0.1:{studio.port}")) else errors.append(request.url))
+    narrow.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith((studio.address, "data:", "blob:", f"ws://127.0.0.1:{studio.port}"))
+            else errors.append(request.url)
+        ),
+    )
     narrow.goto(studio.address + path)
     expect(narrow.locator("#at-main")).to_contain_text(re.compile(r"[\u4e00-\u9fff]"), timeout=60_000)
     narrow.wait_for_timeout(1500)

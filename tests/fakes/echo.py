@@ -14,7 +14,7 @@ class EchoObjective:
     packs = False
     curves = ()
 
-    class Spec(base.Spec):
+    class Spec(base.EntrySpec):
         """One setting, to see it in the form."""
 
         kind: Literal["echo"] = "echo"

@@ -60,11 +60,15 @@ def test_a_killed_trainer_goes_on_by_itself_and_ends_with_the_same_weights_and_c
     done = room.finish(job_id)
     with room.store.read() as session:
         attempts = jobs.attempts(session, job_id)
-    assert [(one.outcome, one.resumed_from_step) for one in attempts] == [("killed", 0), ("succeeded", 3)], room.log(job_id)
+    assert [(one.outcome, one.resumed_from_step) for one in attempts] == [("killed", 0), ("succeeded", 3)], room.log(
+        job_id
+    )
     assert done.state == "succeeded"
     assert room.curve(job_id) == room.curve(whole.id)
     assert room.curve(job_id, "eval_loss") == room.curve(whole.id, "eval_loss")
-    ours, theirs = (load_file(Path(room.checkpoints(one)[-1].path) / "adapter_model.safetensors") for one in (job_id, whole.id))
+    ours, theirs = (
+        load_file(Path(room.checkpoints(one)[-1].path) / "adapter_model.safetensors") for one in (job_id, whole.id)
+    )
     assert all(ours[name].equal(theirs[name]) for name in theirs)
 
 
@@ -96,7 +100,9 @@ def test_full_fine_tuning_leaves_a_whole_model(room):
     done = room.train(tuner={"kind": "full"})
     assert done.state == "succeeded", room.log(done.id)
     last = Path(room.checkpoints(done.id)[-1].path)
-    assert {"model.safetensors", "config.json", "tokenizer.json", "generation_config.json"} <= {one.name for one in last.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "generation_config.json"} <= {
+        one.name for one in last.iterdir()
+    }
     assert room.checkpoints(done.id)[-1].base_path == str(last)
 
 
@@ -120,13 +126,27 @@ def test_dpo_goes_on_from_an_earlier_run_and_shows_its_rewards(room, whole):
 
 
 def test_dpo_with_all_weights_compares_with_a_frozen_copy(room):
-    done = room.train(data={"dataset": "preferences"}, objective={"kind": "dpo"}, tuner={"kind": "full"}, training={"learning_rate": 1e-4, "max_steps": 4})
+    done = room.train(
+        data={"dataset": "preferences"},
+        objective={"kind": "dpo"},
+        tuner={"kind": "full"},
+        training={"learning_rate": 1e-4, "max_steps": 4},
+    )
     assert done.state == "succeeded", room.log(done.id)
     assert room.curve(done.id, "rewards/margins")[-1][1] > 0.0
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(room):
-    done = room.train(training={"learning_rate": 1e9, "save_every_steps": 1, "eval_every_steps": 1, "warmup_ratio": 0.3, "max_grad_norm": 1000.0, "max_steps": 40})
+    done = room.train(
+        training={
+            "learning_rate": 1e9,
+            "save_every_steps": 1,
+            "eval_every_steps": 1,
+            "warmup_ratio": 0.3,
+            "max_grad_norm": 1000.0,
+            "max_steps": 40,
+        }
+    )
     assert (done.state, done.reason) == ("failed", "non_finite"), room.log(done.id)
     assert room.curve(done.id)[-1][1] is None or done.values["what"] == "grad_norm"
     for one in room.checkpoints(done.id):
@@ -168,10 +188,14 @@ def test_a_trainer_sees_the_tokens_that_the_view_shows(room, whole, starter):
         version = datasets.get(session, "tickets")
     renderer = Renderer(AutoTokenizer.from_pretrained(starter))
     prepared = prepare(Path(version.path), renderer, spec, room.home.datasets / "tokens")
-    trained = [(tuple(row["input_ids"]), tuple(row["labels"])) for row in pq.read_table(prepared.train_path).to_pylist()]
+    trained = [
+        (tuple(row["input_ids"]), tuple(row["labels"])) for row in pq.read_table(prepared.train_path).to_pylist()
+    ]
     shown = set()
     for row in pq.read_table(version.path).to_pylist():
-        tokens = [one for one in view(row, renderer, spec.objective, spec.data.max_length)["tokens"] if one["state"] != "cut"]
+        tokens = [
+            one for one in view(row, renderer, spec.objective, spec.data.max_length)["tokens"] if one["state"] != "cut"
+        ]
         shown.add((tuple(one["id"] for one in tokens), tuple(one["id"] if one["trained"] else -100 for one in tokens)))
     assert trained
     assert set(trained) <= shown

@@ -40,10 +40,21 @@ class Room:
             "data": {"dataset": "tickets", "max_length": 128, "eval_fraction": 0.05},
             "objective": {"kind": "sft"},
             "tuner": {"kind": "lora", "rank": 4},
-            "training": {"learning_rate": 1e-3, "max_steps": 8, "eval_every_steps": 3, "batch_size": 2, "gradient_accumulation": 2, "precision": "fp32"},
+            "training": {
+                "learning_rate": 1e-3,
+                "max_steps": 8,
+                "eval_every_steps": 3,
+                "batch_size": 2,
+                "gradient_accumulation": 2,
+                "precision": "fp32",
+            },
         }
         for section, values in changes.items():
-            data[section] = {**data[section], **values} if isinstance(values, dict) and section not in ("objective", "tuner") else values
+            data[section] = (
+                {**data[section], **values}
+                if isinstance(values, dict) and section not in ("objective", "tuner")
+                else values
+            )
         spec = parse(data).model_dump(mode="json")
         with self.store.write() as session:
             return jobs.submit(session, kind="train", name="tiny", spec=spec, lane="gpu").id

@@ -59,7 +59,9 @@ def test_a_missing_section_is_named():
 
 
 def test_all_weights_are_not_trained_on_a_quantised_base():
-    assert problems_of(model={"quantization": "nf4"}, tuner={"kind": "full"}) == {("tuner_needs_unquantised", "model.quantization")}
+    assert problems_of(model={"quantization": "nf4"}, tuner={"kind": "full"}) == {
+        ("tuner_needs_unquantised", "model.quantization")
+    }
 
 
 def test_preference_pairs_are_not_packed():
