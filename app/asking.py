@@ -13,7 +13,6 @@ from storage.database import Store
 from storage.errors import NotFound
 
 POLL_S = 0.012
-LIVE_WITHIN_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +53,4 @@ def wait(store: Store, request_id: int, *, within_s: float) -> Answer:
 def worker_lives(store: Store) -> bool:
     """Whether somebody is there to answer."""
     with store.read() as session:
-        return bool(workers.live(session, within_s=LIVE_WITHIN_S))
+        return bool(workers.live(session))

@@ -16,7 +16,6 @@ from storage.messages import Message
 from storage.targets import BASE, parse_key
 
 MOST_OPEN = 8
-WORKER_SEEN_S = 40.0
 SHORT_STATES = ("queued", "running")
 
 
@@ -114,5 +113,5 @@ def _waiting(session: Session, one: Message, t: Text) -> str:
     found = next((process for process in processes.listing(session) if process.base_key == one.base_key), None)
     if found is not None:
         return t("chat.waiting.loading" if found.state == "loading" else "chat.waiting.turn")
-    lives = workers.live(session, within_s=WORKER_SEEN_S)
+    lives = workers.live(session)
     return t("chat.waiting.start" if lives else "chat.waiting.no_worker")

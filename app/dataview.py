@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -58,9 +57,6 @@ class Wanted:
             objective=objective or None,
             length=int(length) if length else DEFAULT_LENGTH,
         )
-
-    def evolve(self, **changes: Any) -> Wanted:
-        return replace(self, **changes)
 
 
 @dataclass(frozen=True, slots=True)

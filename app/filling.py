@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app import draft
-from app.asking import LIVE_WITHIN_S
 from app.form import Required, Values, flat, nested, settings
 from engine.advice import defaults
 from engine.objectives import OBJECTIVES
@@ -107,7 +106,7 @@ class Filled:
 
 def look_around(session: Session) -> World:
     """Read what there is."""
-    live = workers.live(session, within_s=LIVE_WITHIN_S)
+    live = workers.live(session)
     return World(
         datasets=tuple(datasets.listing(session)),
         models=tuple(models.listing(session)),

@@ -37,6 +37,10 @@ class Text:
         """Return the sentence of the first key that exists, else the last key itself."""
         return self(next((key for key in keys if key in self._sentences), keys[-1]), **values)
 
+    def reason(self, code: str, values: Mapping[str, Any]) -> str:
+        """Return how something ended: a job, an answer, an order to the store."""
+        return self.either(f"reason.{code}", f"problem.{code}.what", "reason.other", **{"code": code, **values})
+
     def problem(self, problem: Problem) -> tuple[str, str]:
         """Return what is wrong and how to fix it; a warning has no fix."""
         values = {"field": problem.where.field or "", "line": problem.where.line or "", **problem.values}

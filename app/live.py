@@ -22,7 +22,6 @@ from storage.states import FINAL, State
 MOST_POINTS = 2000
 MOST_RUNS = 8
 MOST_DIGITS = 19
-WORKER_SEEN_S = 40.0
 """A worker renews its row more often than this."""
 
 
@@ -94,7 +93,7 @@ def live_rail(store: Store, request: Request) -> dict[str, Any]:
     """Return the foot of the rail: who would do the work, and how much there is."""
     t = text(choose(request.cookies.get(COOKIE), request.headers.get("accept-language")))
     with store.read() as session:
-        living = workers.live(session, within_s=WORKER_SEEN_S)
+        living = workers.live(session)
         counts = jobs.counts(session)
     device = living[0].devices[0] if living and living[0].devices else {}
     return {"html": _worker(t, device, bool(living), counts)}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 
-from app import draft, frame, removal, run_head
+from app import draft, frame, ids, removal, run_head
 from app.measure import size
 from app.render import Html, note
 from app.run_page import Page, Seen, Updates, refresh
@@ -22,10 +20,17 @@ def ask(page: Page, name: str, selected: str, overlaid: list[str], seen: Seen) -
     said = Html("")
     try:
         with page.ui.store.write() as session:
-            run_head.wish(name)(session, int(selected))
-    except (NotFound, Conflict) as error:
+            run_head.wish(name)(session, _id(selected))
+    except StoreError as error:
         said = _refused(page.ui, error)
     return _shown(page, selected, overlaid, seen) | {page.parts.said: said}
+
+
+def _id(selected: str) -> int:
+    found = ids.number(selected)
+    if found is None:
+        raise NotFound("job", selected)
+    return found
 
 
 def _shown(page: Page, selected: str, overlaid: list[str], seen: Seen) -> Updates:
@@ -37,10 +42,15 @@ def _refused(ui: Ui, error: StoreError) -> Html:
     return note("", ui.t.either(f"store.{error.code}", "store.refused", code=error.code, **error.values), tone="bad")
 
 
-def begin_rename(ui: Ui, selected: str) -> Any:
+def begin_rename(page: Page, selected: str) -> Updates:
     """Show the field for the new name."""
-    with ui.store.read() as session:
-        return gr.update(visible=True, value=jobs.get(session, int(selected)).name)
+    parts = page.parts
+    try:
+        with page.ui.store.read() as session:
+            name = jobs.get(session, _id(selected)).name
+    except StoreError as error:
+        return {parts.name: gr.update(visible=False), parts.said: _refused(page.ui, error)}
+    return {parts.name: gr.update(visible=True, value=name), parts.said: Html("")}
 
 
 def rename(page: Page, name: str, selected: str, overlaid: list[str], seen: Seen) -> Updates:
@@ -48,43 +58,47 @@ def rename(page: Page, name: str, selected: str, overlaid: list[str], seen: Seen
     wanted = name.strip()[:LONGEST_NAME]
     if not wanted:
         return {page.parts.said: note("", page.ui.t("runs.name_empty"), tone="bad")}
-    with page.ui.store.write() as session:
-        jobs.rename(session, int(selected), wanted)
-    return _shown(page, selected, overlaid, seen) | {
-        page.parts.name: gr.update(visible=False),
-        page.parts.said: Html(""),
-    }
+    said = Html("")
+    try:
+        with page.ui.store.write() as session:
+            jobs.rename(session, _id(selected), wanted)
+    except StoreError as error:
+        said = _refused(page.ui, error)
+    return _shown(page, selected, overlaid, seen) | {page.parts.name: gr.update(visible=False), page.parts.said: said}
 
 
 def clone(ui: Ui, selected: str) -> Html:
     """Put the run's settings into the form of the Train page, and go there."""
-    with ui.store.write() as session:
-        draft.fill_from(session, jobs.get(session, int(selected)).spec)
+    try:
+        with ui.store.write() as session:
+            draft.fill_from(session, jobs.get(session, _id(selected)).spec)
+    except StoreError as error:
+        return _refused(ui, error)
     return frame.go("/train")
 
 
 def go_on(ui: Ui, selected: str) -> Html:
     """Prepare a run that goes on from this one's best checkpoint with the same settings, and go to the Train page."""
-    with ui.store.write() as session:
-        job, best = jobs.get(session, int(selected)), checkpoints.best(session, int(selected))
-        if best is None:
-            return note("", ui.t("store.no_checkpoint", id=job.id), tone="bad")
-        draft.fill_from(session, job.spec)
-        draft.choose(
-            session,
-            {
-                "model.start_from": f"{job.id}@{best.step}",
-                "name": ui.t("runs.continued_name", name=job.name)[:LONGEST_NAME],
-            },
-        )
+    try:
+        with ui.store.write() as session:
+            job = jobs.get(session, _id(selected))
+            best = checkpoints.best(session, job.id)
+            if best is None:
+                raise Conflict("no_checkpoint", {"id": job.id})
+            name = ui.t("runs.continued_name", name=job.name)[:LONGEST_NAME]
+            draft.fill_from(session, job.spec)
+            draft.choose(session, {"model.start_from": f"{job.id}@{best.step}", "name": name})
+    except StoreError as error:
+        return _refused(ui, error)
     return frame.go("/train")
 
 
 def delete(page: Page, armed: int | None, selected: str) -> Updates:
     """Delete the run at the second click; the first tells what goes with it."""
-    run, button = int(selected), page.parts.buttons["delete"]
+    button = page.parts.buttons["delete"]
     calm = {page.parts.armed: None, button: gr.update(value=page.ui.t("runs.do.delete"), variant="secondary")}
     try:
+        run = _id(selected)
         if armed != run:
             asked = page.ui.t("runs.delete_asked", size=size(removal.size_of(page.ui.store, page.ui.home, run)))
             return {
@@ -93,7 +107,7 @@ def delete(page: Page, armed: int | None, selected: str) -> Updates:
                 page.parts.said: note("", asked, tone="bad"),
             }
         removal.delete_job(page.ui.store, page.ui.home, run)
-    except (NotFound, Conflict) as error:
+    except StoreError as error:
         return {**calm, page.parts.said: _refused(page.ui, error)}
     with page.ui.store.read() as session:
         newest = jobs.listing(session, kinds=["train"], limit=1)

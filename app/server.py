@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import ipaddress
-import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -27,8 +26,6 @@ PASSWORD_FILE = "password_file"  # noqa: S105 - the name of a setting
 HOST_NAMES = "host_names"
 """The setting that lists further host names under which the studio is reached."""
 GRACE_S = 2
-
-logger = logging.getLogger(__name__)
 
 
 class ServeError(Exception):

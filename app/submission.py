@@ -12,11 +12,13 @@ from engine.advice import defaults
 from engine.objectives import OBJECTIVES
 from engine.specs.job import JobSpec, parse
 from engine.specs.kinds import KINDS
-from engine.specs.problem import ProblemError, problem
-from storage import datasets, jobs, models, targets
+from engine.specs.problem import Problem, ProblemError, problem
+from engine.tuners import TUNERS
+from storage import checkpoints, datasets, jobs, models, targets
 from storage.datasets import Version
 from storage.errors import Conflict, NotFound
 from storage.jobs import Job, SubmitOptions
+from storage.targets import Target
 
 
 def prepare(session: Session, data: Mapping[str, Any], *, device: str = "cpu") -> JobSpec:
@@ -29,16 +31,27 @@ def prepare(session: Session, data: Mapping[str, Any], *, device: str = "cpu") -
     version = _version(session, wanted)
     if version is not None:
         wanted["data"]["version"] = version.version
+    start = _start(session, wanted)
     facts = {**_facts(wanted, version, device), "parameters": _parameters(session, wanted)}
     spec = parse(defaults.complete(wanted, facts))
     if version is None:
         raise ProblemError([problem("spec_missing_field", field="data.dataset", given="", allowed="", detail="")])
-    _check(session, spec, version)
+    _check(session, spec, version, start)
     return spec
 
 
-def submit(session: Session, spec: JobSpec, *, key: str | None = None, parent_id: int | None = None) -> Job:
-    """Queue a run; the same key gives the same job."""
+def submit(session: Session, spec: JobSpec, *, key: str | None = None) -> Job:
+    """Queue a run; the same key gives the same job. The checkpoint that it starts from is kept.
+
+    Raises:
+        NotFound, Conflict: that checkpoint is not there.
+    """
+    parent_id = None
+    if spec.model.start_from is not None:
+        start = targets.resolve(session, spec.model.start_from)
+        assert start.job_id is not None and start.step is not None
+        checkpoints.pin(session, start.job_id, start.step)
+        parent_id = start.job_id
     options = SubmitOptions(idempotency_key=key, max_attempts=spec.resources.max_attempts, parent_id=parent_id)
     lane = KINDS["train"].lane
     return jobs.submit(
@@ -73,6 +86,21 @@ def _version(session: Session, wanted: Mapping[str, Any]) -> Version | None:
         raise ProblemError([problem("data_not_there", field="data.dataset", given=str(error.id))]) from error
 
 
+def _start(session: Session, wanted: Mapping[str, Any]) -> Target | None:
+    """Find the checkpoint that the run starts from; name it exactly, and the model that it was trained on."""
+    section = wanted["model"]
+    text = section.get("start_from") if isinstance(section, dict) else None
+    if not isinstance(text, str):
+        return None
+    try:
+        found = targets.resolve(session, text)
+    except (NotFound, Conflict):
+        return None
+    if found.job_id is not None:
+        section |= {"start_from": found.text, "id": jobs.get(session, found.job_id).spec["model"]["id"]}
+    return found
+
+
 def _facts(wanted: Mapping[str, Any], version: Version | None, device: str) -> dict[str, Any]:
     def of(section: str, name: str, default: Any = None) -> Any:
         found = wanted[section]
@@ -97,7 +125,7 @@ def _parameters(session: Session, wanted: Mapping[str, Any]) -> int | None:
         return None
 
 
-def _check(session: Session, spec: JobSpec, version: Version) -> None:
+def _check(session: Session, spec: JobSpec, version: Version, start: Target | None) -> None:
     """Refuse what the run would fail on at once."""
     found = []
     objective = OBJECTIVES[spec.objective.model_dump()["kind"]]
@@ -109,10 +137,25 @@ def _check(session: Session, spec: JobSpec, version: Version) -> None:
         models.get(session, spec.model.id)
     except NotFound:
         found.append(problem("model_not_there", field="model.id", given=spec.model.id))
-    if spec.model.start_from is not None:
-        try:
-            targets.resolve(session, spec.model.start_from)
-        except (NotFound, Conflict):
-            found.append(problem("model_checkpoint_missing", field="model.start_from", given=spec.model.start_from))
+    if start is not None:
+        found += _misfits(session, spec, start)
+    elif spec.model.start_from is not None:
+        found.append(problem("model_checkpoint_missing", field="model.start_from", given=spec.model.start_from))
     if found:
         raise ProblemError(found)
+
+
+def _misfits(session: Session, spec: JobSpec, start: Target) -> list[Problem]:
+    """What keeps an adapter from being trained further: another form of the base, or another rank."""
+    if start.adapter_path is None or start.job_id is None or not TUNERS[spec.tuner.kind].is_adapter:
+        return []
+    before = jobs.get(session, start.job_id).spec["tuner"].get("rank")
+    pairs: list[tuple[str, str, Any, Any]] = [
+        ("start_from_quantization", "model.quantization", spec.model.quantization, start.quantization),
+        ("start_from_rank", "tuner.rank", getattr(spec.tuner, "rank", None), before),
+    ]
+    return [
+        problem(code, field=field, given=given, allowed=allowed, target=start.text)
+        for code, field, given, allowed in pairs
+        if given != allowed
+    ]

@@ -26,8 +26,4 @@ class Ui:
 
     def reason(self, code: str | None, values: Mapping[str, Any] | None = None) -> str:
         """Return the sentence of a job's reason; an empty string where there is none."""
-        return (
-            self.t.either(f"reason.{code}", f"problem.{code}.what", "reason.other", **{"code": code, **(values or {})})
-            if code
-            else ""
-        )
+        return self.t.reason(code, values or {}) if code else ""

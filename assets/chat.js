@@ -12,6 +12,7 @@
   let hurryUntil = 0; // after a question: look often until it is there
   let orders = 0;
   let timer = 0;
+  let reading = false; // one read at a time
 
   const byId = (id) => document.getElementById(id);
   const field = (id) => document.querySelector(`#${id} textarea, #${id} input`);
@@ -38,6 +39,7 @@
 
   async function tick() {
     clearTimeout(timer);
+    if (reading) return again(BUSY_MS);
     const place = byId("at-chat");
     if (!place) return again(300);
     const conversation = wanted();
@@ -57,6 +59,7 @@
   }
 
   async function read(place, conversation) {
+    reading = true;
     try {
       const answer = await fetch(`/live/conversation?id=${conversation}&after=${newest}&open=${open.join(",")}`, { cache: "no-store" });
       if (answer.status === 401) return location.assign("/login");
@@ -69,6 +72,8 @@
       hurryUntil = 0;
       open = open.slice(0, 0);
       newest = -1; // read it whole when the connection is back
+    } finally {
+      reading = false;
     }
   }
 

@@ -39,7 +39,8 @@
       this.buildTools();
       this.grid = element.appendChild(Object.assign(document.createElement("div"), { className: "at-charts" }));
       for (const chart of charts) this.addChart(chart);
-      document.addEventListener("atelier:theme", () => this.redraw());
+      this.gone = new AbortController(); // once the element is replaced, nothing keeps this alive
+      document.addEventListener("atelier:theme", () => this.redraw(), { signal: this.gone.signal });
       this.keepRunsInAddress();
       this.poll();
     }
@@ -142,7 +143,7 @@
     // --- points ------------------------------------------------------------------------------------------------
 
     async poll() {
-      if (!this.element.isConnected) return;
+      if (!this.element.isConnected) return this.gone.abort();
       const pause = document.hidden ? RESTING_MS : await this.ask();
       setTimeout(() => this.poll(), pause);
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from storage.claims import Claim, guard, job
@@ -106,6 +106,23 @@ def set_eval_loss(session: Session, claim: Claim, step: int, value: float) -> No
     guard(session, claim)
     where = (checkpoint.c.job_id == claim.job_id, checkpoint.c.step == step)
     session.execute(update(checkpoint).where(*where).values(eval_loss=value))
+
+
+def pin(session: Session, job_id: int, step: int) -> None:
+    """Keeps a checkpoint from being removed for newer ones; NotFound where there is none."""
+    where = (checkpoint.c.job_id == job_id, checkpoint.c.step == step)
+    pinned = session.execute(update(checkpoint).where(*where).values(pinned=True).returning(checkpoint.c.id))
+    if pinned.scalar() is None:
+        raise NotFound("checkpoint", f"{job_id}@{step}")
+
+
+def user_of(session: Session, job_id: int) -> int | None:
+    """Another job with a checkpoint whose base is one of this job's, or lies in it."""
+    own, other = checkpoint.alias(), checkpoint.alias()
+    inside = own.c.path + "/"
+    stands = or_(other.c.base_path == own.c.path, func.substr(other.c.base_path, 1, func.length(inside)) == inside)
+    where = (own.c.job_id == job_id, other.c.job_id != job_id, stands)
+    return session.execute(select(other.c.job_id).where(*where).limit(1)).scalar()
 
 
 def remove(session: Session, checkpoint_id: int) -> None:

@@ -71,14 +71,6 @@ def get(session: Session, name: str) -> Model:
     return to_value(Model, row)
 
 
-def by_id(session: Session, model_id: int) -> Model:
-    """The model of an id."""
-    row = session.execute(SELECT_MODEL.where(model.c.id == model_id)).one_or_none()
-    if row is None:
-        raise NotFound("model", model_id)
-    return to_value(Model, row)
-
-
 def listing(session: Session) -> list[Model]:
     """All models, first added first."""
     return to_values(Model, session.execute(SELECT_MODEL.order_by(model.c.id)))

@@ -12,7 +12,6 @@ from storage import checkpoints, jobs, models
 from storage.checkpoints import Checkpoint, base_key, checkpoint
 from storage.errors import Conflict, NotFound
 from storage.models import model
-from storage.rows import to_value
 
 TRAINED = re.compile(r"(\d{1,18})(?:@(\d{1,18}))?")
 BASE = "base:"
@@ -43,15 +42,6 @@ def resolve(session: Session, text: str, *, quantization: str = "none", dtype: s
         raise NotFound("target", text)
     job_id, step = int(named[1]), None if named[2] is None else int(named[2])
     return _trained(session, _checkpoint(session, job_id, step))
-
-
-def base_of(session: Session, target: Target) -> Target:
-    """The untuned base of a target, exactly as it lies in memory under that target's adapter."""
-    if target.adapter_path is None:
-        return target
-    known = session.execute(models.SELECT_MODEL.where(model.c.path == target.base_path).limit(1)).one_or_none()
-    name = target.base_path if known is None else to_value(models.Model, known).name
-    return _untuned(f"{BASE}{name}", target.base_path, target.quantization, target.dtype, model_id=target.model_id)
 
 
 def parse_key(key: str) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from storage import checkpoints
 from storage.attempts import NO_REASON
 from storage.clock import now
 from storage.errors import Conflict, NotFound
@@ -107,12 +108,17 @@ def set_priority(session: Session, job_id: int, priority: int) -> Job:
 
 
 def delete(session: Session, job_id: int) -> None:
-    """Removes a finished job with its curves, checkpoints, events and attempts; files are the caller's."""
+    """Removes a finished job with its curves, checkpoints, events and attempts; files are the caller's.
+
+    Conflict while a job that has not ended starts from it, or another one's checkpoints stand on its weights.
+    """
     before = _locked(session, job_id)
     if before.state not in FINAL:
         raise Conflict("job_not_finished", {"id": job_id, "state": before.state})
     children = (job.c.parent_id == job_id, job.c.state.not_in(FINAL))
     user = session.execute(select(job.c.id).where(*children).limit(1)).scalar()
+    if user is None:
+        user = checkpoints.user_of(session, job_id)
     if user is not None:
         raise Conflict("job_in_use", {"id": job_id, "by": user})
     session.execute(delete_from(job).where(job.c.id == job_id))

@@ -15,6 +15,9 @@ from storage.tables import WorkerRow
 
 worker = table_of(WorkerRow)
 
+SEEN_WITHIN_S = 15.0
+"""A worker that was not seen for longer counts as gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewWorker:
@@ -61,7 +64,7 @@ def gone(session: Session, worker_id: int) -> None:
     session.execute(delete(worker).where(worker.c.id == worker_id))
 
 
-def live(session: Session, *, within_s: float) -> list[Worker]:
+def live(session: Session, *, within_s: float = SEEN_WITHIN_S) -> list[Worker]:
     """The workers seen within the last seconds, first started first."""
     recent = worker.c.seen_at >= now() - within_s
     return to_values(Worker, session.execute(select_values(worker, Worker).where(recent).order_by(worker.c.id)))

@@ -129,8 +129,7 @@ def _converse(talk: Talk) -> None:
 
 def reason_of(sh: Shell, said: Message) -> str:
     """Return why an answer failed."""
-    code = str(said.reason)
-    return sh.t.either(f"reason.{code}", f"problem.{code}.what", "reason.other", **{"code": code, **said.values})
+    return sh.t.reason(str(said.reason), said.values)
 
 
 def _fail(sh: Shell, said: Message) -> None:

@@ -35,8 +35,9 @@ def inspect(file: FileArgument, format: Format = None, map: Map = None, json: As
     with shell(json) as sh:
         mapping = _mapping(map)
         options = [
-            *(["--format", format] if format else []),
-            *(part for pair in mapping.items() for part in ("--map", "=".join(pair))),
+            f"--source-name={file.name[-300:]}",
+            *([f"--format={format}"] if format else []),
+            *(f"--map={field}={column}" for field, column in mapping.items()),
         ]
         name = staging.stage(sh.home, file)
         try:

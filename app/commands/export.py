@@ -37,9 +37,10 @@ def export(
             sh.answer({"id": job.id, "state": str(job.state)}, [str(job.id)])
             return
         job = waiting.until_over(sh, job.id)
-        if job.state == "failed" and job.result:
+        answered = job.state == "failed" and bool(job.result)
+        if answered and job.result:
             sh.answer({"id": job.id, "state": str(job.state), "reason": job.reason, **job.result}, _figures(job.result))
-        waiting.refuse(sh, job)
+        waiting.refuse(sh, job, answered=answered)
         said = dict(job.result or {})
         if out is not None:
             said["path"] = str(copied(Path(said["path"]), out))

@@ -154,12 +154,7 @@ def told(sh: Shell, event: store_jobs.Event) -> str:
     """Return an event as a sentence; one that has none as its code and values."""
     data = dict(event.data)
     if data.get("reason"):
-        data["reason"] = sh.t.either(
-            f"reason.{data['reason']}",
-            f"problem.{data['reason']}.what",
-            "reason.other",
-            **{"code": data["reason"], **data},
-        )
+        data["reason"] = sh.t.reason(data["reason"], data)
     if "bytes" in data:
         data["bytes"] = measure.size(data["bytes"])
     state, held = data.get("state"), ".held" if data.get("held") else ""

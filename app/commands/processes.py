@@ -25,7 +25,6 @@ from storage import workers
 from storage.database import Store
 from storage.workers import Worker
 
-SEEN_WITHIN_S = 60.0
 START_S = 60.0
 STOP_S = 90.0
 SECRETS = ("ATELIER_PASSWORD",)
@@ -48,7 +47,7 @@ def environment() -> dict[str, str]:
 def live_worker(store: Store) -> Worker | None:
     """Return a worker that lives on this home, if there is one."""
     with store.read() as session:
-        seen = workers.live(session, within_s=SEEN_WITHIN_S)
+        seen = workers.live(session)
     return next((one for one in seen if one.host != socket.gethostname() or is_running(one.pid, one.pid_start)), None)
 
 
@@ -80,7 +79,7 @@ def start_worker(home: Home, store: Store, *, until_job: int | None = None) -> s
         if code is not None:
             raise ProblemError([problem("internal_worker_ended", exit_code=code, log=str(path))])
         with store.read() as session:
-            if any(one.pid == started.pid for one in workers.live(session, within_s=SEEN_WITHIN_S)):
+            if any(one.pid == started.pid for one in workers.live(session)):
                 return started
         time.sleep(0.05)
     stop(started)

@@ -44,7 +44,7 @@ def train(
             _lines(sh, job, wait),
         )
         if wait:
-            waiting.refuse(sh, job)
+            waiting.refuse(sh, job, answered=True)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def changed(wanted: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
 def _device(sh: Shell) -> str:
     """What the worker that lives computes on; the CPU where none does."""
     with sh.store.read() as session:
-        found = workers.live(session, within_s=60)
+        found = workers.live(session)
     kinds = {str(one.get("kind")) for worker in found for one in worker.devices}
     return "cuda" if "cuda" in kinds else "cpu"
 

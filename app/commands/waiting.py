@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import typer
 
 from app import measure
 from app.commands import exits, processes
-from app.commands.shell import Shell, say
+from app.commands.shell import Shell, describe, document, put, say
 from app.run_list import state_words
 from engine.specs.problem import Problem
 from storage import jobs, metrics
@@ -117,15 +118,11 @@ def standing(shell: Shell, job: Job) -> str:
 
 def why(shell: Shell, job: Job) -> str:
     """Return the sentence of how a job stands: its reason, else its state."""
-    t = shell.t
-    if job.reason is None:
-        return standing(shell, job)
-    values = {"code": job.reason, **job.values}
-    return t.either(f"reason.{job.reason}", f"problem.{job.reason}.what", "reason.other", **values)
+    return standing(shell, job) if job.reason is None else shell.t.reason(job.reason, job.values)
 
 
-def refuse(shell: Shell, job: Job) -> None:
-    """End the command as a waited job ended, with its reason and its problems.
+def refuse(shell: Shell, job: Job, *, answered: bool = False) -> None:
+    """End the command as a waited job ended, with its reason and its problems; as JSON if nothing is answered yet.
 
     Raises:
         typer.Exit: the job did not succeed.
@@ -134,14 +131,12 @@ def refuse(shell: Shell, job: Job) -> None:
     if code is exits.Code.DONE:
         return
     found = [Problem.from_dict(one) for one in job.values.get("problems", [])]
-    for line in [why(shell, job), *(_told(shell, one) for one in found)]:
+    for line in [why(shell, job), *(describe(shell.t, one) for one in found)]:
         say(line)
     if job.message and code is exits.Code.INTERNAL:
         say(job.message)
+    if shell.json and not answered:
+        said = {"ok": False, "id": job.id, "state": str(job.state), "reason": job.reason}
+        said["problems"] = [document(shell.t, one) for one in found]
+        put(json.dumps(said, ensure_ascii=False, indent=2))
     raise typer.Exit(code)
-
-
-def _told(shell: Shell, found: Problem) -> str:
-    from app.commands.shell import describe
-
-    return describe(shell.t, found)

@@ -212,5 +212,4 @@ def _exact(session: Session, target: str | None) -> str | None:
 
 
 def _trouble(ui: Ui, error: StoreError) -> Html:
-    what = ui.t.either(f"problem.{error.code}.what", "reason.other", **{"code": error.code, **error.values})
-    return note("", what, tone="bad")
+    return note("", ui.t.reason(error.code, error.values), tone="bad")

@@ -106,7 +106,8 @@ def _connect(ui: Ui, parts: Parts) -> None:
 
 def _connect_others(page: Page, inputs: list[Any], quiet: dict[str, Any]) -> None:
     parts, buttons, ui = page.parts, page.parts.buttons, page.ui
-    buttons["rename"].click(partial(run_actions.begin_rename, ui), [parts.selected], [parts.name], **quiet)
+    begun = [parts.name, parts.said]
+    buttons["rename"].click(partial(run_actions.begin_rename, page), [parts.selected], begun, **quiet)
     renamed = [*parts.shown, parts.name, parts.said]
     parts.name.submit(partial(run_actions.rename, page), [parts.name, *inputs], renamed, **quiet)
     buttons["clone"].click(partial(run_actions.clone, ui), [parts.selected], [parts.said], **quiet)

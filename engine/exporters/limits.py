@@ -17,6 +17,6 @@ LIMITS = {
     # The base as the run saw it: only rounding to 16 bits lies between.
     "trained": Limits(min_agreement=0.98, max_kl=0.02),
     # The base before it was quantised differs from what was trained by the quantisation error.
-    "original": Limits(min_agreement=0.92, max_kl=0.15),
+    "original": Limits(min_agreement=0.85, max_kl=0.25),
 }
 """By `ExportSpec.base`."""

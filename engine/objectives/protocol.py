@@ -9,7 +9,7 @@ from engine.specs.base import EntrySpec
 
 
 class Objective(Protocol):
-    """An entry of the catalogue; stateless, torch only inside `trainer`. An implementation sets plain class attributes."""
+    """An entry of the catalogue; stateless, torch only inside `trainer`. Implementations set class attributes."""
 
     @property
     def kind(self) -> str: ...

@@ -73,12 +73,9 @@ def _check(target: Target, spec: JobSpec, is_adapter: bool) -> None:
     if not (is_adapter and target.adapter_path):
         return
     if target.quantization != spec.model.quantization:
-        values: dict[str, Any] = {
-            "given": spec.model.quantization,
-            "allowed": target.quantization,
-            "target": target.text,
-        }
-        raise ProblemError([problem("start_from_quantization", field="model.quantization", **values)])
+        values: dict[str, Any] = {"given": spec.model.quantization, "allowed": target.quantization}
+        found = problem("start_from_quantization", field="model.quantization", target=target.text, **values)
+        raise ProblemError([found])
     rank = _adapter_rank(folder)
     if rank != getattr(spec.tuner, "rank", rank):
         values = {"given": getattr(spec.tuner, "rank", None), "allowed": rank, "target": target.text}

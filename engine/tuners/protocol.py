@@ -9,7 +9,7 @@ from engine.specs.base import EntrySpec
 
 
 class Tuner(Protocol):
-    """An entry of the catalogue; stateless, torch only inside `prepare`. An implementation sets plain class attributes."""
+    """An entry of the catalogue; stateless, torch only inside `prepare`. Implementations set class attributes."""
 
     @property
     def kind(self) -> str: ...

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import typer
 
 from app import cli, staging, submission
 from app.commands import exits, processes, speech, train, waiting
 from app.commands.export import copied
+from app.commands.shell import Shell
 from engine.specs.base import validate
 from engine.specs.home import Home
 from engine.specs.other import ExportSpec
@@ -646,6 +648,20 @@ def rows(tmp_path):
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in good) + '{"messages": [}\n')
     return path
+
+
+def test_a_waited_job_that_failed_is_one_json_document(home, store, capsys):
+    found = {"code": "data_not_there", "field": "data.dataset", "values": {"given": "x"}}
+    job = submit(store, state=State.FAILED, reason="bad_data", values={"problems": [found]})
+    sh = Shell(home, store, speech.speech(), json=True)
+    with pytest.raises(typer.Exit):
+        waiting.refuse(sh, job)
+    said = json.loads(capsys.readouterr().out)
+    assert (said["ok"], said["id"], said["state"], said["reason"]) == (False, job.id, "failed", "bad_data")
+    assert said["problems"][0]["code"] == "data_not_there"
+    with pytest.raises(typer.Exit):
+        waiting.refuse(sh, job, answered=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_inspect_stores_nothing_and_names_the_line(atelier, home, rows):

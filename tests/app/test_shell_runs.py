@@ -197,6 +197,19 @@ def test_training_further_starts_from_the_best_checkpoint(ui, runs):
     assert kept["model.start_from"] == f"{job.id}@4" and kept["name"] == "tone further"
 
 
+@pytest.mark.parametrize("selected", ["", "x", "99", "9" * 30])
+def test_a_run_that_another_tab_has_deleted_is_refused_with_a_sentence(ui, page, parts, show, selected):
+    said = [
+        run_actions.ask(page, "cancel", selected, [], {})[parts.said],
+        run_actions.begin_rename(page, selected)[parts.said],
+        run_actions.rename(page, "new", selected, [], {})[parts.said],
+        run_actions.clone(ui, selected),
+        run_actions.go_on(ui, selected),
+        run_actions.delete(page, None, selected)[parts.said],
+    ]
+    assert all("not there any more" in one for one in said)
+
+
 def test_deleting_takes_two_clicks_and_names_the_size(ui, page, parts, show, runs):
     job = finished(runs)
     folder = ui.home.runs / str(job.id)

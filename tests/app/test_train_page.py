@@ -8,14 +8,14 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import filling, runcard, trainform, trials
+from app import filling, runcard, submission, trainform, trials
 from app.pages import train
 from app.pages.train import Parts
 from app.panel import Panel
 from app.trainform import TrainForm
 from app.ui import Ui
 from engine.specs.job import parse
-from storage import jobs, requests
+from storage import checkpoints, jobs, requests
 from storage.states import State
 
 PLAN: dict[str, Any] = {
@@ -158,6 +158,45 @@ def test_a_run_starts_from_an_earlier_one_with_its_model_and_method(page: Page, 
     with page.ui.store.read() as session:
         data = filling.current(session).data
     assert data["model"]["start_from"] == f"{claim.job_id}@20"
+
+
+def saved(runs: Any) -> int:
+    runs.submit("first")
+    claim = runs.claim()
+    runs.save(claim, 20, 0.5)
+    runs.settle(claim, State.SUCCEEDED)
+    return int(claim.job_id)
+
+
+def test_a_run_that_starts_from_another_names_its_checkpoint_and_keeps_it(page: Page, runs: Any) -> None:
+    first = saved(runs)
+    data = {
+        "name": "on", "data": {"dataset": "tickets"}, "tuner": {"kind": "lora", "rank": 16},
+        "model": {"id": "other", "quantization": "nf4", "start_from": str(first)},
+    }  # fmt: skip
+    with page.ui.store.write() as session:
+        spec = submission.prepare(session, data)
+        job = submission.submit(session, spec)
+        pinned = checkpoints.get(session, first, 20).pinned
+
+    assert (spec.model.start_from, spec.model.id) == (f"{first}@20", "starter")
+    assert (job.parent_id, pinned) == (first, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "code"),
+    [("model.quantization", "none", "start_from_quantization"), ("tuner.lora.rank", 8, "start_from_rank")],
+)
+def test_the_card_says_what_keeps_an_adapter_from_going_on(
+    page: Page, runs: Any, path: str, value: Any, code: str
+) -> None:
+    page.set("model.start_from", f"{saved(runs)}@20")
+    page.set(path, value)
+
+    about = runcard.assess(page.ui, within_s=0)
+
+    assert [one.code for one in about.problems] == [code]
+    assert not about.is_ready
 
 
 def test_a_link_chooses_once_and_a_reload_keeps_what_was_typed_since(page: Page, shelf: Any) -> None:

@@ -45,7 +45,7 @@ def test_every_form_has_its_name_and_lines_that_are_python(kind):
 
 def test_every_base_has_stated_limits():
     assert set(LIMITS) == {"trained", "original"}
-    assert all(0.9 <= one.min_agreement < 1 and 0 < one.max_kl <= 0.2 for one in LIMITS.values())
+    assert all(0.85 <= one.min_agreement < 1 and 0 < one.max_kl <= 0.25 for one in LIMITS.values())
 
 
 def test_merging_in_float32_is_never_worse_than_peft_in_bfloat16(tiny_model, adapter):

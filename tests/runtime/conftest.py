@@ -132,6 +132,7 @@ def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
     """An empty home of its own."""
     monkeypatch.setenv("ATELIER_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ATELIER_STORE", raising=False)
+    monkeypatch.setenv("ATELIER_TORCH_THREADS", "1")  # two on a shared machine wait for each other: ten times slower
     home = Home.from_environment().ensure()
     store = open_store(home.store_url)
     yield Studio(home, store)

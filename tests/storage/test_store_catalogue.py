@@ -83,13 +83,12 @@ def test_a_dataset_in_use_stays_until_the_job_is_over(write: Call, new_version: 
     write(datasets.delete, "tickets")
 
 
-def test_models_are_found_by_name_and_id(model: Model, write: Call, read: Call) -> None:
+def test_models_are_found_by_name(model: Model, write: Call, read: Call) -> None:
     other = write(models.add, NewModel("other", "/models/other", "hub", 5, licence="mit", parameters=7))
-    assert read(models.get, "starter") == model == read(models.by_id, model.id)
+    assert read(models.get, "starter") == model
     assert read(models.listing) == [model, other]
-    for function, key in ((models.get, "none"), (models.by_id, 99)):
-        with pytest.raises(NotFound):
-            read(function, key)
+    with pytest.raises(NotFound):
+        read(models.get, "none")
 
 
 def test_adding_a_model_again_brings_its_facts_up_to_date(model: Model, write: Call) -> None:

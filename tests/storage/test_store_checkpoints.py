@@ -56,6 +56,15 @@ def test_a_removed_checkpoint_is_not_found(running: Claim, write: Call, read: Ca
     assert read(checkpoints.total_bytes, running.job_id) == 0
 
 
+def test_a_checkpoint_can_be_pinned(running: Claim, write: Call, read: Call, new_checkpoint: Call) -> None:
+    for step in (10, 20):
+        write(checkpoints.add, running, new_checkpoint(step))
+    write(checkpoints.pin, running.job_id, 10)
+    assert [one.pinned for one in read(checkpoints.listing, running.job_id)] == [True, False]
+    with pytest.raises(NotFound, match="1@30"):
+        write(checkpoints.pin, running.job_id, 30)
+
+
 def test_a_base_is_a_target_without_an_adapter(model: Model, read: Call) -> None:
     found = read(targets.resolve, "base:starter")
     assert (found.base_path, found.quantization, found.dtype) == ("/models/starter", "none", "float32")
@@ -82,17 +91,6 @@ def test_a_fully_tuned_checkpoint_is_its_own_base(
     write(checkpoints.add, running, new_checkpoint(10, is_adapter=False, quantization="none"))
     found = read(targets.resolve, "1@10")
     assert (found.base_path, found.adapter_path, found.model_id) == ("/runs/1/1/checkpoint-10", None, model.id)
-    assert read(targets.base_of, found) == found
-
-
-def test_the_base_of_a_tuned_target_shares_its_memory(
-    model: Model, running: Claim, write: Call, read: Call, new_checkpoint: Call
-) -> None:
-    write(checkpoints.add, running, new_checkpoint(10))
-    write(checkpoints.add, running, new_checkpoint(20, base_path="/gone"))
-    base = read(targets.base_of, read(targets.resolve, "1@10"))
-    assert (base.text, base.base_key, base.adapter_path) == ("base:starter", ON_NF4, None)
-    assert read(targets.base_of, read(targets.resolve, "1@20")).text == "base:/gone"
 
 
 def test_a_base_key_can_be_taken_apart() -> None:

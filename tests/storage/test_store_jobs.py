@@ -230,6 +230,25 @@ def test_a_job_that_a_waiting_one_builds_on_cannot_be_deleted(running: Claim, su
     assert write(jobs.retry, child.id).parent_id is None
 
 
+@pytest.mark.parametrize(
+    ("base", "used"),
+    [("checkpoint-1", True), ("checkpoint-1/part", True), ("checkpoint-10", False), ("CHECKPOINT-1/part", False)],
+)
+def test_a_job_on_whose_weights_others_stand_cannot_be_deleted(
+    base: str, used: bool, running: Claim, submit: Call, claim: Call, write: Call, new_checkpoint: Call
+) -> None:
+    write(checkpoints.add, running, new_checkpoint(1, is_adapter=False, base_path="/runs/1/1/checkpoint-1"))
+    write(jobs.settle, running, Settlement(State.SUCCEEDED))
+    other: Job = submit()
+    write(checkpoints.add, claim(), new_checkpoint(5, path="/runs/2/1/checkpoint-5", base_path=f"/runs/1/1/{base}"))
+    if used:
+        with pytest.raises(Conflict, match="job_in_use") as caught:
+            write(jobs.delete, running.job_id)
+        assert caught.value.values["by"] == other.id
+    else:
+        write(jobs.delete, running.job_id)
+
+
 def test_an_id_is_never_given_twice(submit: Call, write: Call) -> None:
     first = submit()
     write(jobs.cancel, first.id)
