@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = "Tell me a long story about a cat that learns to sail."
@@ -30,7 +30,7 @@ def plain(model: Any, prompt: list[int], tokens: int, stop_ids: list[int]) -> tu
     from transformers.generation.streamers import BaseStreamer
 
     class First(BaseStreamer):
-        at: list[float] = []
+        at: ClassVar[list[float]] = []
 
         def put(self, value: Any) -> None:
             self.at.append(time.monotonic())

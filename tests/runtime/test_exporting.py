@@ -173,6 +173,7 @@ def test_the_exported_folder_answers_like_the_chat_in_plain_transformers(studio,
     assert answers[0] == answers[1]
 
 
+@pytest.mark.slow
 def test_the_original_base_is_a_choice_with_its_own_limits_and_shown_distance(studio, run):
     checks = exporting.main(context_for(studio, target=str(run), form="merged", base="original"))["checks"]
     assert (checks["min_agreement"], checks["max_kl"]) == (0.85, 0.25)
@@ -235,6 +236,7 @@ def test_a_wrong_merge_is_refused_and_nothing_is_left(studio, run, monkeypatch, 
         assert checks["agreement"] < loose.min_agreement and checks["kl"] > loose.max_kl
 
 
+@pytest.mark.slow
 def test_a_template_that_was_lost_on_the_way_is_noticed(studio, small_run, monkeypatch):
     from engine.models.sources import Source
 
@@ -250,6 +252,7 @@ def test_a_template_that_was_lost_on_the_way_is_noticed(studio, small_run, monke
     assert not checks["same_tokens"] and checks["agreement"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_persons_own_limits_win(studio, small_run):
     checks = refused(studio, target=str(small_run), form="merged", max_kl=0.0, min_agreement=0.5)
     assert checks["max_kl"] == 0.0 and checks["min_agreement"] == 0.5
@@ -289,6 +292,7 @@ def test_a_cancelled_export_stops_between_its_phases_and_leaves_nothing(studio, 
     assert list(studio.home.exports.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_few_held_out_answers_are_filled_up_and_named(studio, tiny_model, write_adapter, tickets):
     studio.add_base("tiny", tiny_model)
     held_out = [row for row in tickets if row["split"] == "test"][:3]
@@ -299,6 +303,7 @@ def test_few_held_out_answers_are_filled_up_and_named(studio, tiny_model, write_
     assert sum(checks["tokens_from"].values()) == checks["num_tokens"] >= 500
 
 
+@pytest.mark.slow
 def test_a_preference_run_is_judged_by_its_chosen_answers(studio, tiny_model, write_adapter, tickets):
     studio.add_base("tiny", tiny_model)
     rows = [
@@ -316,6 +321,7 @@ def test_a_preference_run_is_judged_by_its_chosen_answers(studio, tiny_model, wr
     assert checks["passed"] and checks["num_tokens"] >= 500
 
 
+@pytest.mark.slow
 def test_a_fully_trained_run_is_exported_as_its_own_weights(studio, tiny_model, tickets):
     studio.add_base("tiny", tiny_model)
     studio.add_rows("rows", tickets)
@@ -333,6 +339,7 @@ def test_the_process_leaves_its_result_and_says_what_it_could_not_find(studio, s
     assert (code, said["reason"]) == (64, "spec_target_missing")
 
 
+@pytest.mark.slow
 def test_the_card_is_the_same_for_the_same_order(studio, small_run):
     from engine.runtime.export_card import card_of
     from engine.runtime.export_order import find

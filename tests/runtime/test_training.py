@@ -72,6 +72,7 @@ def test_a_killed_trainer_goes_on_by_itself_and_ends_with_the_same_weights_and_c
     assert all(ours[name].equal(theirs[name]) for name in theirs)
 
 
+@pytest.mark.slow
 def test_a_broken_newest_checkpoint_is_skipped_with_a_word(room):
     job_id = room.submit()
     room.work(lambda: len(room.checkpoints(job_id)) >= 2)
@@ -106,6 +107,7 @@ def test_full_fine_tuning_leaves_a_whole_model(room):
     assert room.checkpoints(done.id)[-1].base_path == str(last)
 
 
+@pytest.mark.slow
 def test_a_packed_run_trains(room):
     done = room.train(data={"packing": True})
     assert done.state == "succeeded", room.log(done.id)
@@ -125,6 +127,7 @@ def test_dpo_goes_on_from_an_earlier_run_and_shows_its_rewards(room, whole):
     assert room.checkpoints(done.id)[-1].base_path == room.checkpoints(whole.id)[-1].base_path
 
 
+@pytest.mark.slow
 def test_dpo_with_all_weights_compares_with_a_frozen_copy(room):
     done = room.train(
         data={"dataset": "preferences"},
