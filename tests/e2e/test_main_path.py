@@ -26,7 +26,7 @@ from tests.bench.studio import ATELIER, SAMPLES, free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1500)]
 SHOTS = os.environ.get("ATELIER_SCREENSHOTS")
-STEPS = 10
+STEPS = 8
 
 
 class Studio:
