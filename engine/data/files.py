@@ -184,11 +184,12 @@ _OPENING = re.compile(rb"\s*([\[{])")
 
 def _shape(head: bytes) -> str | None:
     """`lines` for one JSON object a line, `values` for an array or objects over several lines, None for no JSON."""
-    lines = [line.strip() for line in head.split(b"\n")[:-1] or [head] if line.strip()][:50]
+    whole = [line.strip() for line in head.split(b"\n")[:-1] if line.strip()][:50]
+    lines = whole or [head.strip()]
     opening = _OPENING.match(head)
     objects = sum(line.startswith(b"{") for line in lines)
     if opening is None:
-        return "lines" if lines and objects * 2 > len(lines) else None
+        return "lines" if objects * 2 > len(lines) else None
     if opening.group(1) == b"[":
         return "lines" if objects * 2 > len(lines) and lines[0].endswith(b"]") else "values"
     if len(lines) == 1 and len(head) < HEAD_BYTES and wraps_rows(head):

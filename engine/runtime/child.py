@@ -30,11 +30,22 @@ class Stopped(Exception):
 
 
 class NonFinite(Exception):
-    """A loss or gradient is not a number; `step` says where."""
+    """A loss, gradient or weight is not a number; `step` says where, `name` which."""
 
-    def __init__(self, step: int, what: str) -> None:
-        self.step, self.what = step, what
-        super().__init__(f"{what} is not finite at step {step}")
+    reason = "non_finite"
+
+    def __init__(self, step: int, name: str) -> None:
+        self.step, self.name = step, name
+        super().__init__(f"{self.reason} at step {step}: {name}")
+
+
+class Diverged(NonFinite):
+    """The loss is a number, but sums overflowed on the way: it has no gradient and nothing can be learned any more."""
+
+    reason = "diverged"
+
+    def __init__(self, step: int, loss: float) -> None:
+        super().__init__(step, f"loss {loss:.3g}")
 
 
 class Refused(Exception):
@@ -131,8 +142,8 @@ def _end_of(main: Callable[[Context], Mapping[str, Any]], context: Context) -> t
     except NonFinite as error:
         return Exit.NON_FINITE, {
             "ok": False,
-            "reason": "non_finite",
-            "values": {"step": error.step, "what": error.what},
+            "reason": error.reason,
+            "values": {"step": error.step, "name": error.name},
         }
     except Refused as error:
         return Exit.INTERNAL, {"ok": False, "reason": error.reason, "values": error.values, "result": error.result}

@@ -11,13 +11,15 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from engine.runtime.child import NonFinite
+from engine.runtime.child import Diverged, NonFinite
 from engine.runtime.device import peak_memory_bytes
 from engine.runtime.reporting import Reporter
 from storage.errors import Fenced
 from storage.metrics import Point
 
 SAVE_AT_LEAST_EVERY_S = 600.0
+LEARNED = 1e-3
+"""A loss below it may have no gradient: there is nothing left to learn."""
 _LEFT_OUT = ("runtime", "per_second", "epoch", "total_flos", "train_loss", "num_input_tokens_seen")
 
 
@@ -88,7 +90,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if "eval_loss" in values:
             self.eval_loss[step] = values["eval_loss"]
         self._reporter.put(points)
-        self._stop_at_non_finite(step, values)
+        self._stop_if_astray(step, values)
 
     def _speed(self, step: int, values: dict[str, float]) -> list[Point]:
         points = [Point("memory_bytes", step, float(peak_memory_bytes(self._device)))]
@@ -99,7 +101,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._busy_s = 0.0
         return points
 
-    def _stop_at_non_finite(self, step: int, values: dict[str, float]) -> None:
+    def _stop_if_astray(self, step: int, values: dict[str, float]) -> None:
         for name in ("loss", "grad_norm", "eval_loss"):
             if name in values and not math.isfinite(values[name]):
                 raise NonFinite(step, name)
+        # Weights so large that the normalisation overflows give equal logits: a bad loss, finite, without a gradient.
+        if values.get("grad_norm") == 0.0 and values["loss"] > LEARNED:
+            raise Diverged(step, values["loss"])

@@ -10,7 +10,7 @@ import tracemalloc
 import pyarrow
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from engine.data import files, reading_json
@@ -292,6 +292,7 @@ pieces = st.sampled_from(
 
 
 @given(st.lists(pieces, max_size=30).map(b"".join))
+@example(content=b"\n{")
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_end_in_rows_or_problems(path, content):
     path.write_bytes(content)

@@ -83,6 +83,8 @@ def test_no_save_begins_without_room_for_it(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_save_left_is_swept(tmp_path):
-    (tmp_path / ".tmp-4-1").mkdir()
+    attempt = tmp_path / "attempt-1"
+    save(attempt)
+    (attempt / ".tmp-8-1").mkdir()
     checkpoints.sweep(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [one.name for one in attempt.iterdir()] == ["checkpoint-4"]

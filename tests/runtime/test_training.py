@@ -150,8 +150,10 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
             "max_steps": 40,
         }
     )
-    assert (done.state, done.reason) == ("failed", "non_finite"), room.log(done.id)
-    assert room.curve(done.id)[-1][1] is None or done.values["what"] == "grad_norm"
+    assert done.state == "failed", room.log(done.id)
+    assert done.reason in ("non_finite", "diverged"), "which of them is up to the order of sums on this processor"
+    assert 0 < len(room.curve(done.id)) < 40, "it was stopped on the way"
+    assert room.checkpoints(done.id), "the last good one stays"
     for one in room.checkpoints(done.id):
         checkpoints.verify(Path(one.path))
         weights = load_file(Path(one.path) / "adapter_model.safetensors")
