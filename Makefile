@@ -10,8 +10,10 @@ studio: setup ## make the environment, fetch the starter model, start the studio
 	@exec $(BIN)/atelier up
 
 test: setup ## the same environment, then all tests
-	@echo "==> Running the tests"
-	@$(BIN)/python -m pytest -m "not slow and not gpu"
+	@echo "==> Running the tests, two at a time"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not alone"
+	@echo "==> Running the tests that measure times, alone"
+	@$(BIN)/python -m pytest -m "alone and not slow and not gpu"
 
 setup: $(READY)
 	@$(BIN)/python -m engine.models.starter

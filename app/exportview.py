@@ -149,6 +149,17 @@ def figures(checks: Mapping[str, Any], t: Text) -> Html:
         (t("export.kl"), measure.number(checks["kl"]), most),
         (t("export.compared"), measure.number(checks["num_tokens"]), names),
     ]
+    if tried := checks.get("tried"):
+        before = [
+            t(
+                "export.too_coarse",
+                format=one["format"],
+                agreement=f"{100 * one['agreement']:.2f}",
+                kl=measure.number(one["kl"]),
+            )
+            for one in tried[:-1]
+        ]
+        items.append((t("export.format"), checks["format"], " ".join(before)))
     return facts(items)
 
 

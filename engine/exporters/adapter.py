@@ -14,6 +14,10 @@ class AdapterExporter:
     kind: ClassVar[str] = "adapter"
     needs_adapter: ClassVar[bool] = True
 
+    def formats(self, parts: Parts) -> Sequence[str]:
+        del parts
+        return ("float32",)  # as the adapter was trained and stored
+
     def write(self, parts: Parts, folder: Path) -> None:
         for name, content in parts.adapter_files().items():
             if isinstance(content, bytes):
@@ -26,12 +30,12 @@ class AdapterExporter:
 
         return PeftModel.from_pretrained(parts.chat_base(), str(folder)).eval()
 
-    def lines(self, name: str, base_name: str) -> Sequence[str]:
+    def lines(self, parts: Parts, name: str) -> Sequence[str]:
         return (
             "from peft import PeftModel",
             "from transformers import AutoModelForCausalLM, AutoTokenizer",
             "",
             f"tokenizer = AutoTokenizer.from_pretrained({name!r})",
-            f"base = AutoModelForCausalLM.from_pretrained({base_name!r})",
+            f"base = AutoModelForCausalLM.from_pretrained({parts.base_name!r})",
             f"model = PeftModel.from_pretrained(base, {name!r})",
         )

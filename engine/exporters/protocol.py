@@ -23,6 +23,16 @@ class Parts(Protocol):
         ...
 
     @property
+    def written(self) -> str:
+        """Name of the 16-bit number format that whole weights are written in."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """Name of the number format that the chat loads the base in."""
+        ...
+
+    @property
     def device(self) -> str:
         """Where the check computes."""
         ...
@@ -33,7 +43,7 @@ class Parts(Protocol):
         ...
 
     def base(self) -> Any:
-        """The base to merge onto, in 16 bits: as the run saw it, or the original."""
+        """The base to merge onto, in the format `written`: as the run saw it, or the original."""
         ...
 
     def chat_base(self) -> Any:
@@ -56,6 +66,10 @@ class Exporter(Protocol):
     needs_adapter: ClassVar[bool]
     """Whether only runs that trained an adapter can be written in this form."""
 
+    def formats(self, parts: Parts) -> Sequence[str]:
+        """Number formats to write in: the next is tried where the one before rounds too much away."""
+        ...
+
     def write(self, parts: Parts, folder: Path) -> None:
         """Write the weights and their configuration into the folder."""
         ...
@@ -64,6 +78,6 @@ class Exporter(Protocol):
         """Load the written folder as a stranger would, with nothing but the plain libraries."""
         ...
 
-    def lines(self, name: str, base_name: str) -> Sequence[str]:
+    def lines(self, parts: Parts, name: str) -> Sequence[str]:
         """The lines of Python that load it elsewhere; `name` is the folder's name there."""
         ...

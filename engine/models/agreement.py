@@ -76,4 +76,5 @@ def compare(reference: Any, candidate: Any) -> Agreement:
         same += (left.argmax(-1) == right.argmax(-1)).sum()
         total += (left.double().exp() * (left.double() - right.double())).sum()
     count = len(reference)
-    return Agreement(count, float(same) / count, max(0.0, float(total) / count))
+    kl = float(total) / count
+    return Agreement(count, float(same) / count, 0.0 if kl < 0 else kl)  # rounding goes below 0; NaN stays NaN

@@ -67,17 +67,15 @@ def load_adapter(model: Any, folder: str | Path, *, name: str = "default") -> An
     return model.eval()
 
 
-def dequantised(folder: str | Path, *, quantization: str, device: str = "cpu") -> Any:
-    """Load the base as a run saw it, written out in bfloat16.
+def dequantised(folder: str | Path, *, quantization: str, dtype: str = "bfloat16", device: str = "cpu") -> Any:
+    """Load the base as a run saw it, written out in a plain number format.
 
     Always a fresh quantised load: a model that has answered holds weights re-packed for its processor.
     """
-    import torch
-
-    model = load_model(folder, quantization=quantization, dtype="bfloat16", device=device)
+    model = load_model(folder, quantization=quantization, dtype=dtype, device=device)
     if quantization != "none":
-        model = model.dequantize(torch.bfloat16)
-    return model.to(torch.bfloat16).eval()
+        model = model.dequantize(dtype_of(dtype))
+    return model.to(dtype_of(dtype)).eval()
 
 
 def dtype_of(name: str) -> Any:

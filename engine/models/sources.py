@@ -25,18 +25,19 @@ class Source:
     adapter_path: Path | None
     original: bool = False
     device: str = "cpu"
+    written: str = "bfloat16"
+    """The 16-bit number format that whole weights are written in."""
     arithmetic: str = "bfloat16"
-    """The number format that is computed in to check a 16-bit export; bfloat16 is slow where it is emulated."""
+    """The number format that is computed in to check whole weights; 16 bits are slow where they are emulated."""
 
     @property
     def has_adapter(self) -> bool:
         return self.adapter_path is not None
 
     def base(self) -> Any:
-        kind = "float16" if self.dtype == "float16" else "bfloat16"
         if self.original or self.quantization == "none":
-            return load_model(self.base_path, quantization="none", dtype=kind, device=self.device)
-        return dequantised(self.base_path, quantization=self.quantization, device=self.device)
+            return load_model(self.base_path, quantization="none", dtype=self.written, device=self.device)
+        return dequantised(self.base_path, quantization=self.quantization, dtype=self.written, device=self.device)
 
     def chat_base(self) -> Any:
         return load_model(self.base_path, quantization=self.quantization, dtype=self.dtype, device=self.device)

@@ -150,9 +150,7 @@ def known_keys(model_type: str) -> frozenset[str]:
 
 
 def read_token(root: Path) -> str | None:
-    """The hub token: from the environment, or from the home's file, which only its owner may read."""
-    if token := os.environ.get("HF_TOKEN"):
-        return token.strip()
+    """The hub token of the Settings page, in a file that only its owner may read."""
     path = root / TOKEN_FILE
     try:
         mode = path.stat().st_mode

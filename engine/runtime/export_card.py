@@ -51,6 +51,7 @@ def _comparison(order: Order, checks: Mapping[str, Any]) -> dict[str, Any]:
     origins = ", ".join(f"{name} {count}" for name, count in checks["tokens_from"].items())
     return {
         "form": f"{order.spec.form}, base {order.spec.base}",
+        **{f"written in {one['format']}": f"{one['agreement']:.4f}, {one['kl']}" for one in checks["tried"]},
         "answer tokens compared": f"{checks['num_tokens']} ({origins})",
         "same likeliest token": f"{checks['agreement']:.4f}, at least {checks['min_agreement']:.4f}",
         "mean KL divergence, nats": f"{checks['kl']:.5f}, at most {checks['max_kl']:.5f}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.exporters import EXPORTERS
@@ -105,5 +105,10 @@ def source_of(order: Order, device: str) -> Source:
         adapter_path=Path(target.adapter_path) if target.adapter_path else None,
         original=order.spec.base == "original",
         device=device,
-        arithmetic="bfloat16" if device == "cuda" or cpu_has_bf16() else "float32",
     )
+
+
+def written_in(source: Source, kind: str) -> Source:
+    """The same source, to be written in this format and checked in it where the machine computes in it."""
+    computes = source.device == "cuda" or (kind == "bfloat16" and cpu_has_bf16())
+    return replace(source, written=kind, arithmetic=kind if computes else "float32")

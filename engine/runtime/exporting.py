@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from engine.runtime.chat import choose_device
 from engine.runtime.checkpoints import sha256_of
 from engine.runtime.child import Context, Refused, Stopped, run
 from engine.runtime.export_card import card_of
-from engine.runtime.export_order import Order, find, source_of
+from engine.runtime.export_order import Order, find, source_of, written_in
 from engine.runtime.files import publish
 from engine.runtime.held_out import Answers
 from engine.specs.base import validate
@@ -53,17 +54,26 @@ def _export(context: Context, order: Order, source: Source, staged: Path) -> Map
     _enter(context, "export_reference")
     answers, reference, stop_ids = _chat_says(order, source)
     gc.collect()
-    _enter(context, "export_writing")
     _check_space(context.home.exports, source)
-    order.exporter.write(source, staged)
-    source.write_texts(staged, stop_ids=stop_ids)
-    gc.collect()
-    _enter(context, "export_checking")
-    written = order.exporter.load_back(source, staged)
-    checks = _judge(order, answers, compare(reference, log_probabilities(written, answers.rows)), staged)
-    if not checks["passed"]:
+    tried: list[dict[str, Any]] = []
+    for kind in order.exporter.formats(source):
+        source = written_in(source, kind)
+        _empty(staged)
+        _enter(context, "export_writing")
+        order.exporter.write(source, staged)
+        source.write_texts(staged, stop_ids=stop_ids)
+        gc.collect()
+        _enter(context, "export_checking")
+        written = order.exporter.load_back(source, staged)
+        agreement = compare(reference, log_probabilities(written, answers.rows))
+        del written
+        tried.append({"format": kind, "agreement": agreement.top1, "kl": _number(agreement.kl)})
+        checks = {**_judge(order, answers, agreement, staged), "format": kind, "tried": tried}
+        if checks["passed"]:
+            break
+    else:
         raise Refused("export_not_verified", checks, {"form": order.spec.form, "checks": checks})
-    lines = list(order.exporter.lines(f"export-{context.claim.job_id}", order.base_name))
+    lines = list(order.exporter.lines(source, f"export-{context.claim.job_id}"))
     (staged / "README.md").write_text(card_of(order, checks, lines), encoding="utf-8")
     _enter(context, "export_publishing")
     final = context.home.exports / str(context.claim.job_id)
@@ -98,7 +108,7 @@ def _judge(order: Order, answers: Answers, agreement: Agreement, staged: Path) -
     return {
         "passed": close and same_tokens,
         "agreement": agreement.top1,
-        "kl": agreement.kl,
+        "kl": _number(agreement.kl),
         "min_agreement": limits.min_agreement,
         "max_kl": limits.max_kl,
         "num_tokens": agreement.num_tokens,
@@ -116,6 +126,16 @@ def _same_tokens(order: Order, answers: Answers, staged: Path) -> bool:
     length = order.run_spec.data.max_length
     found = [row for messages in answers.messages for row in held_out.rows_of(messages, length, again)]
     return found == list(answers.rows)
+
+
+def _number(value: float) -> float | None:
+    """None for what is no number: weights that a format cannot hold."""
+    return value if math.isfinite(value) else None
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
 
 
 def _enter(context: Context, phase: str) -> None:

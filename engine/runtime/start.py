@@ -111,10 +111,8 @@ def _going_on(start: Start, device: Device) -> Any:
 
 def _merged(start: Start, device: Device) -> Any:
     """All weights, the adapter folded in: merged in float32, never in 4 bits."""
-    import torch
-
     assert start.adapter is not None
-    base = dequantised(start.base, quantization=start.quantization, device=device.kind).to(torch.float32)
+    base = dequantised(start.base, quantization=start.quantization, dtype="float32", device=device.kind)
     return load_adapter(base, start.adapter).merge_and_unload()
 
 

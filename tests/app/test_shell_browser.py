@@ -201,6 +201,7 @@ def test_a_run_is_chosen_without_loading_the_page_anew_and_the_address_follows(p
     assert page.evaluate("window.here") and page.url.endswith("/runs?run=1")
 
 
+@pytest.mark.alone
 def test_new_points_reach_eight_charts_soon_after_they_were_written(page, studio):
     page.add_init_script(
         "window.seen = {}; document.addEventListener('atelier:points', (e) => e.detail.steps.forEach((s) => (window.seen[s] = e.detail.drawnAt)))"

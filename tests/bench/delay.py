@@ -21,7 +21,17 @@ from storage.metrics import Point
 from tests.bench.browser import page_on
 from tests.bench.studio import ATELIER, free_port
 
-NAMES = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
+NAMES = (
+    "loss",
+    "eval_loss",
+    "learning_rate",
+    "grad_norm",
+    "tokens_per_second",
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/margins",
+    "rewards/accuracies",
+)
 LISTEN = """() => { window.__drawn = []; document.addEventListener('atelier:points', event => {
   for (const step of event.detail.steps ?? []) window.__drawn.push([step, Date.now()]); }); }"""
 
@@ -35,12 +45,23 @@ def main() -> None:
         os.environ["ATELIER_HOME"] = folder
         home = Home.from_environment().ensure()
         store = open_store(home.store_url)
-        spec = {"data": {"dataset": "d", "version": 1}, "model": {"id": "m"}, "objective": {"kind": "dpo"}, "tuner": {"kind": "lora"}, "training": {"epochs": 1}}
+        spec = {
+            "data": {"dataset": "d", "version": 1},
+            "model": {"id": "m"},
+            "objective": {"kind": "dpo"},
+            "tuner": {"kind": "lora"},
+            "training": {"epochs": 1},
+        }
         with store.write() as session:
             jobs.submit(session, kind="train", name="delay", spec=spec, lane="gpu")
             claim, job = jobs.claim(session, Holder("bench", "other-host", "boot"), lanes=["gpu"], lease_s=3600)
         port = free_port()
-        up = subprocess.Popen([str(ATELIER), "up", "--port", str(port)], env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        up = subprocess.Popen(
+            [str(ATELIER), "up", "--port", str(port)],
+            env=dict(os.environ),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         time.sleep(10)
         try:
             with page_on(f"http://127.0.0.1:{port}/runs?run={job.id}") as page:
@@ -64,7 +85,16 @@ def main() -> None:
     for step, at in drawn:
         first.setdefault(int(step), at)
     behind = [(first[step] - at) / 1000 for step, at in written.items() if step in first]
-    print(json.dumps({"charts": charts, "points": len(behind), "median_s": round(statistics.median(behind), 3), "worst_s": round(max(behind), 3)}))
+    print(
+        json.dumps(
+            {
+                "charts": charts,
+                "points": len(behind),
+                "median_s": round(statistics.median(behind), 3),
+                "worst_s": round(max(behind), 3),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 MODEL, DATA, OUT, STEPS, SAVE_EVERY = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+BF16 = sys.argv[6] == "bf16"
 
 
 class Clock(TrainerCallback):
@@ -24,10 +25,10 @@ class Clock(TrainerCallback):
 
 rows = [json.loads(line) for line in open(DATA, encoding="utf-8")]
 rows = [{"prompt": r["messages"][:-1], "completion": r["messages"][-1:]} for r in rows if r.get("split") != "test"]
-model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.bfloat16)
+model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.bfloat16 if BF16 else torch.float32)
 arguments = SFTConfig(
     output_dir=OUT, max_steps=STEPS, per_device_train_batch_size=4, gradient_accumulation_steps=2, learning_rate=2e-4,
-    lr_scheduler_type="cosine", warmup_steps=0.03, bf16=True, use_cpu=True, gradient_checkpointing=False, max_length=512,
+    lr_scheduler_type="cosine", warmup_steps=0.03, bf16=BF16, use_cpu=True, gradient_checkpointing=False, max_length=512,
     logging_steps=1, save_steps=SAVE_EVERY, report_to="none", seed=42, disable_tqdm=True,
 )  # fmt: skip
 clock = Clock()

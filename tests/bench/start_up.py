@@ -19,7 +19,9 @@ CODE = "import resource,time; t=time.perf_counter(); import {module}; print(time
 
 
 def one_import(module: str) -> tuple[float, float]:
-    done = subprocess.run([sys.executable, "-c", CODE.format(module=module)], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(module=module)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     seconds, megabytes = map(float, done.stdout.split())
     return seconds, megabytes
 
@@ -32,7 +34,10 @@ def to_the_page() -> float:
     with tempfile.TemporaryDirectory() as home:
         began = time.perf_counter()
         process = subprocess.Popen(
-            [str(ATELIER), "up", "--port", str(port)], env={**os.environ, "ATELIER_HOME": home}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [str(ATELIER), "up", "--port", str(port)],
+            env={**os.environ, "ATELIER_HOME": home},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         try:
             while True:
@@ -53,8 +58,12 @@ def main() -> None:
     one_import("gradio"), one_import("app.main")
     pairs = [(one_import("gradio"), one_import("app.main")) for _ in range(rounds)]
     ratio = statistics.median(ours[0] / theirs[0] for theirs, ours in pairs)
-    print(f"import gradio   median {statistics.median(p[0][0] for p in pairs):.2f} s, {statistics.median(p[0][1] for p in pairs):.0f} MB")
-    print(f"import app.main median {statistics.median(p[1][0] for p in pairs):.2f} s, {statistics.median(p[1][1] for p in pairs):.0f} MB")
+    print(
+        f"import gradio   median {statistics.median(p[0][0] for p in pairs):.2f} s, {statistics.median(p[0][1] for p in pairs):.0f} MB"
+    )
+    print(
+        f"import app.main median {statistics.median(p[1][0] for p in pairs):.2f} s, {statistics.median(p[1][1] for p in pairs):.0f} MB"
+    )
     print(f"ratio, pair by pair, median {ratio:.2f} of {rounds}")
     pages = [to_the_page() for _ in range(3)]
     print(f"atelier up to the page: median {statistics.median(pages):.1f} s ({min(pages):.1f}–{max(pages):.1f})")

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.runtime.device import cpu_has_bf16
 from tests.bench.browser import page_on
 from tests.bench.studio import SAMPLES, Studio, studio
 
@@ -55,6 +56,7 @@ def plain(model: str, steps: int) -> float:
             folder,
             str(steps),
             str(SAVE_EVERY),
+            "bf16" if cpu_has_bf16() else "fp32",
         ]
         done = subprocess.run(
             command, capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[2]

@@ -36,10 +36,10 @@ def source(tiny_model: Path, adapter: Path | None, **named) -> Source:
 
 
 @pytest.mark.parametrize("kind", EXPORTERS)
-def test_every_form_has_its_name_and_lines_that_are_python(kind):
+def test_every_form_has_its_name_and_lines_that_are_python(kind, tiny_model):
     exporter = EXPORTERS[kind]
     assert exporter.kind == kind
-    code = "\n".join(exporter.lines('it\'s a "name"\n', "org/base"))
+    code = "\n".join(exporter.lines(source(tiny_model, None), 'it\'s a "name"\n'))
     assert "from_pretrained" in code and ast.parse(code)
 
 

@@ -156,15 +156,17 @@ def fake_download(folder, monkeypatch):
     return calls
 
 
-def test_a_hub_model_is_pinned_to_its_commit_and_the_token_is_not_stored(studio, fake_download, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_canary12345678")
+def test_a_hub_model_is_pinned_to_its_commit_and_the_token_is_not_stored(studio, fake_download):
+    token = studio.home.root / add_model.TOKEN_FILE
+    token.touch(mode=0o600)
+    token.write_text("hf_canary12345678\n")
     add_model.main(context_for(studio, source="hub", location="org/name"))
     (one,) = listed(studio)
     assert (one.facts["revision"], one.facts["hub_id"]) == ("c" * 40, "org/name")
     assert fake_download == [{"name": "org/name", "revision": None, "token": "hf_canary12345678"}]
     assert list(studio.home.staging.iterdir()) == []
     for path in studio.home.root.rglob("*"):
-        assert not path.is_file() or b"hf_canary" not in path.read_bytes()
+        assert path == token or not path.is_file() or b"hf_canary" not in path.read_bytes()
 
 
 def test_a_hub_model_that_is_refused_is_not_kept(studio, folder, fake_download):
@@ -204,8 +206,7 @@ def test_a_stale_attempt_adds_nothing(studio, folder):
     assert listed(studio) == []
 
 
-def test_a_token_file_that_others_can_read_is_refused(studio, monkeypatch):
-    monkeypatch.delenv("HF_TOKEN", raising=False)
+def test_a_token_file_that_others_can_read_is_refused(studio):
     path = studio.home.root / add_model.TOKEN_FILE
     assert add_model.read_token(studio.home.root) is None
     path.write_text("hf_x\n")

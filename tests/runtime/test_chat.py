@@ -276,6 +276,7 @@ def test_a_store_file_that_did_not_change_is_not_read(studio):
     assert mail.is_due()
 
 
+@pytest.mark.alone
 def test_the_first_token_is_written_at_once_and_then_few_times_a_second(studio, two_runs, running, monkeypatch):
     writes = []
     original = messages.write

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from safetensors.torch import load_file
 
 from engine.exporters import EXPORTERS
 from engine.exporters.limits import LIMITS
@@ -210,7 +211,7 @@ class WrongBase(MergedExporter):
         for value in base.parameters():
             if value.ndim == 2:
                 value.data += self.noise * value.data.std() * torch.randn_like(value)
-        merge(parts.attach(base)).to(torch.bfloat16).save_pretrained(str(folder))
+        merge(parts.attach(base)).to(torch.float16).save_pretrained(str(folder))
 
 
 class SlightlyWrongBase(WrongBase):
@@ -250,6 +251,16 @@ def test_a_template_that_was_lost_on_the_way_is_noticed(studio, small_run, monke
     monkeypatch.setattr(Source, "write_texts", other)
     checks = refused(studio, target=str(small_run), form="adapter")
     assert not checks["same_tokens"] and checks["agreement"] == 1.0
+
+
+def test_what_bfloat16_rounds_away_is_written_in_float16(studio, run):
+    fine = exporting.main(context_for(studio, target=str(run), form="merged", max_kl=1e-5))
+    first, second = fine["checks"]["tried"]
+    assert (first["format"], second["format"], fine["checks"]["format"]) == ("bfloat16", "float16", "float16")
+    assert first["kl"] > 1e-5 >= second["kl"]
+    weights = load_file(Path(fine["path"]) / "model.safetensors")
+    assert {str(one.dtype) for one in weights.values()} == {"torch.float16"}
+    assert "dtype='float32'" in "\n".join(fine["lines"]), "loaded as it was checked"
 
 
 @pytest.mark.slow
@@ -346,5 +357,13 @@ def test_the_card_is_the_same_for_the_same_order(studio, small_run):
     from engine.specs.other import ExportSpec
 
     order = find(studio.store, ExportSpec(target=str(small_run)))
-    checks = {"num_tokens": 1, "tokens_from": {}, "agreement": 1.0, "kl": 0.0, "min_agreement": 0.98, "max_kl": 0.02}
+    checks = {
+        "num_tokens": 1,
+        "tokens_from": {},
+        "tried": [],
+        "agreement": 1.0,
+        "kl": 0.0,
+        "min_agreement": 0.98,
+        "max_kl": 0.02,
+    }
     assert card_of(order, checks, []) == card_of(replace(order), checks, [])

@@ -138,6 +138,7 @@ def test_the_plan_counts_rows_steps_and_weights(desk, version):
     assert plan["cut_rows"] == plan["left_out_rows"] == 0 and plan["problems"] == []
 
 
+@pytest.mark.alone
 def test_a_second_plan_reads_the_tokens_of_the_first(desk, version, home):
     desk.answer("plan", {"spec": spec()})
     before = sorted((home.datasets / "tokens").iterdir())
@@ -204,6 +205,7 @@ def test_a_fault_of_the_program_fails_the_request_and_not_the_child(store, desk,
     assert not preview.answer_one()
 
 
+@pytest.mark.alone
 def test_the_child_answers_tokens_within_300_ms_also_during_a_plan_and_ends_with_its_lifeline(home, store, version):
     environment = {
         **os.environ,

@@ -52,6 +52,7 @@ def test_a_file_that_others_could_read_is_closed_to_them(store_url: str, tmp_pat
     assert (tmp_path / "store.db").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.alone
 def test_opening_an_up_to_date_store_is_fast_and_does_not_import_alembic(store_url: str) -> None:
     code = (
         "import sys, time\nfrom storage.database import open_store\n"
@@ -92,6 +93,7 @@ def test_a_reader_cannot_write(store: Store) -> None:
         drafts.put(session, "train", {})
 
 
+@pytest.mark.alone
 def test_a_reader_neither_waits_for_a_writer_nor_sees_its_unfinished_work(store: Store) -> None:
     with store.write() as writer:
         drafts.put(writer, "train", {"epochs": 3})

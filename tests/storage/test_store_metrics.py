@@ -127,6 +127,7 @@ def test_a_thinned_curve_is_a_part_of_the_curve_with_the_same_extremes(
     assert (None in values.values()) == (None in dict(curve).values())
 
 
+@pytest.mark.alone
 def test_six_long_curves_are_read_fast_enough_to_poll(store: Store, running: Claim, read: Call) -> None:
     names = ["loss", "eval_loss", "lr", "grad_norm", "tokens", "margin"]
     with store.write() as session:
