@@ -17,7 +17,7 @@ from storage import messages
 from storage.database import Store
 from storage.messages import Message
 
-WRITE_EVERY_S = 0.05  # a write takes 1.8 ms of the processor: 4 % of a core at this pace
+WRITE_EVERY_S = 0.1  # a write takes 1.8 ms of the processor, which the next words wait for
 MAX_TOKENS = 512
 
 

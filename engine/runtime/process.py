@@ -42,11 +42,12 @@ _FIXED = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUNBUFFERED": "1",
-    # Threads that wait must sleep, not spin: with a neighbour on the same cores spinning costs two to four times the
-    # speed (2 cores, one other busy process, a chain of matrix products; measured again in tests/bench/RESULTS.md).
-    "OMP_WAIT_POLICY": "PASSIVE",
     "ATELIER_LIFELINE": "stdin",
 }
+_SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait sleep instead of spinning. With a busy neighbour on the same cores spinning costs a training step
+two to four times its speed; but a word of a chat is hundreds of tiny products, and falling asleep at each costs half."""
+_SPINNING = ("engine.runtime.chat",)
 _SECRET = ("ATELIER_PASSWORD",)
 _CODE = Path(__file__).resolve().parents[2]
 
@@ -94,11 +95,12 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
-def environment() -> dict[str, str]:
-    """The little that a child inherits: no secrets, no network for the libraries, the code's own place."""
+def environment(module: str) -> dict[str, str]:
+    """The little that the child of a module inherits: no secrets, no network for the libraries, the code's own place."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     ours = {k: v for k, v in os.environ.items() if k.startswith("ATELIER_") and k not in _SECRET}
-    return {**passed, **ours, **_FIXED, "PYTHONPATH": str(_CODE)}
+    threads = {} if module in _SPINNING else _SLEEPING
+    return {**passed, **ours, **_FIXED, **threads, "PYTHONPATH": str(_CODE)}
 
 
 def spawn(
@@ -116,7 +118,7 @@ def spawn(
         stderr=subprocess.STDOUT,
         start_new_session=True,
         pass_fds=tuple(locks),
-        env=environment(),
+        env=environment(module),
         cwd="/",
     )
     assert process.stdout is not None
