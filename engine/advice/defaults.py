@@ -24,6 +24,8 @@ SMALL_FACTOR = 2.5
 """Small models bear and need larger rates; the rates above are those of models of several billion parameters."""
 EPOCHS: tuple[tuple[int, float], ...] = ((200, 4.0), (2_000, 3.0), (30_000, 2.0), (300_000, 1.0))
 DPO_EPOCHS = 2.0
+CPU_EPOCHS = 2.0
+"""A pass takes minutes there; at the small models' larger rate the evaluation loss is least after about two."""
 WARM_UP_ROWS = 1_000
 
 
@@ -61,6 +63,8 @@ def _epochs(facts: Facts) -> Advice:
     epochs = next((epochs for limit, epochs in EPOCHS if rows <= limit), 1.0)
     if facts.get("objective") == "dpo":
         return Advice(min(epochs, DPO_EPOCHS), "epochs_dpo", {"epochs": min(epochs, DPO_EPOCHS)}, "notes_epochs")
+    if facts.get("device") == "cpu" and epochs > CPU_EPOCHS:
+        return Advice(CPU_EPOCHS, "epochs_cpu", {"epochs": CPU_EPOCHS}, "measured")
     return Advice(epochs, "epochs_by_rows", {"rows": rows, "epochs": epochs}, "notes_epochs")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from engine.runtime import logs
 from engine.runtime.machine import start_time
 
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 _PASSED_ON = (
     "PATH",
     "HOME",
@@ -26,6 +27,7 @@ _PASSED_ON = (
     "LD_LIBRARY_PATH",
     "CUDA_VISIBLE_DEVICES",
     "OMP_NUM_THREADS",
+    *_WAITING,
     "HF_ENDPOINT",
     "HTTPS_PROXY",
     "HTTP_PROXY",
@@ -44,10 +46,11 @@ _FIXED = {
     "PYTHONUNBUFFERED": "1",
     "ATELIER_LIFELINE": "stdin",
 }
-_SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads that wait sleep instead of spinning. With a busy neighbour on the same cores spinning costs a training step
-two to four times its speed; but a word of a chat is hundreds of tiny products, and falling asleep at each costs half."""
-_SPINNING = ("engine.runtime.chat",)
+_BRIEF_SPIN = {"GOMP_SPINCOUNT": "10000"}
+"""Threads that wait spin only briefly before they sleep. With a busy neighbour on the same cores the library's usual
+300,000 turns cost a training step two to four times its speed; alone, 10,000 cost it nothing. A word of a chat is
+hundreds of tiny products, and falling asleep at some of them is felt: the chat keeps the library's own way."""
+_LONG_SPIN = ("engine.runtime.chat",)
 _SECRET = ("ATELIER_PASSWORD",)
 _CODE = Path(__file__).resolve().parents[2]
 
@@ -96,11 +99,11 @@ class Child:
 
 
 def environment(module: str) -> dict[str, str]:
-    """The little that the child of a module inherits: no secrets, no network for the libraries, the code's own place."""
+    """The little that the child of a module inherits: no secrets, no network for the libraries, the code's place."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     ours = {k: v for k, v in os.environ.items() if k.startswith("ATELIER_") and k not in _SECRET}
-    threads = {} if module in _SPINNING else _SLEEPING
-    return {**passed, **ours, **_FIXED, **threads, "PYTHONPATH": str(_CODE)}
+    chosen = module in _LONG_SPIN or any(name in os.environ for name in _WAITING)
+    return {**({} if chosen else _BRIEF_SPIN), **passed, **ours, **_FIXED, "PYTHONPATH": str(_CODE)}
 
 
 def spawn(

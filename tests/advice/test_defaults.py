@@ -33,7 +33,8 @@ def test_small_models_take_larger_steps_and_the_reason_says_so():
 
 
 def test_fewer_rows_are_seen_more_often():
-    epochs = [value("training.epochs", num_rows=n) for n in (50, 300, 1_000, 10_000, 100_000, 10_000_000)]
+    counts = (50, 300, 1_000, 10_000, 100_000, 10_000_000)
+    epochs = [value("training.epochs", num_rows=n, device="cuda") for n in counts]
     assert epochs == sorted(epochs, reverse=True) and epochs[0] >= 4 and epochs[-1] == 1
 
 
@@ -64,3 +65,10 @@ def test_every_advice_has_a_code_and_a_source(device):
     for path, advice in defaults(facts(device=device)).items():
         assert path.count(".") == 1 and advice.code and advice.source
         assert set(advice.as_dict()) == {"value", "code", "values", "source"}
+
+
+def test_a_cpu_sees_the_rows_at_most_twice():
+    for rows in (50, 1_000, 10_000):
+        assert value("training.epochs", num_rows=rows, device="cpu") == 2
+    assert value("training.epochs", num_rows=50, device="cuda") == 4
+    assert value("training.epochs", num_rows=10_000_000, device="cpu") == 1
