@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from app import ids
 from app.conversation import live_conversation
 from app.curves import metric_names
 from app.language import COOKIE, Text, choose, text
@@ -21,8 +22,6 @@ from storage.states import FINAL, State
 
 MOST_POINTS = 2000
 MOST_RUNS = 8
-MOST_DIGITS = 19
-"""A worker renews its row more often than this."""
 
 
 def routes(store: Store) -> list[Route]:
@@ -60,9 +59,10 @@ def _cursor(text: str) -> tuple[int, int]:
 
 
 def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < MOST_DIGITS):
+    found = ids.number(text)
+    if found is None:
         raise ValueError(text)
-    return int(text)
+    return found
 
 
 def _curves(session: Any, run: int, after: tuple[int, int]) -> dict[str, Any]:

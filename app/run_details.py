@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 from sqlalchemy.orm import Session
 
+from app.joblog import sentence, tail
 from app.language import Text
 from app.measure import number, size, when
 from app.render import Html, button_link, card, chip, code, empty, events, log, table, tag
@@ -17,45 +16,20 @@ from app.ui import Ui
 from storage import checkpoints, jobs
 from storage.jobs import Event, Job
 
-TAIL_BYTES = 24_000
 MOST_LINES = 200
 TONES = {"failed": "bad", "succeeded": "good"}
 
 
 def happened(ui: Ui, session: Session, job: Job, now: float) -> Html:
     """Return the log: events as sentences, then the last lines that the processes printed."""
-    items = [(when(ui.t, one.at, now), _sentence(ui, one), _tone(one)) for one in jobs.events(session, job.id)]
-    lines = tail(ui.home.log(job.id))
+    items = [(when(ui.t, one.at, now), sentence(ui.t, one), _tone(one)) for one in jobs.events(session, job.id)]
+    lines = tail(ui.home.log(job.id), lines=MOST_LINES)
     printed = card(log(lines), title=ui.t("runs.printed")) if lines else ""
     return tag("div", card(events(reversed(items)), title=ui.t("runs.events")), printed, cls="at-stack")
 
 
-def _sentence(ui: Ui, event: Event) -> str:
-    t, data = ui.t, dict(event.data)
-    if "bytes" in data:
-        data["bytes"] = size(data["bytes"])
-    data["reason"] = ui.reason(data.get("reason")) if data.get("reason") else ""
-    state = data.get("state")
-    held = ".held" if data.get("held") else ""
-    keys = (f"event.{event.kind}.{state}{held}", f"event.{event.kind}.{state}", f"event.{event.kind}", "event.other")
-    return t.either(*keys, kind=event.kind, **data).strip()
-
-
 def _tone(event: Event) -> str:
     return TONES.get(str(event.data.get("state")), "plain")
-
-
-def tail(path: Path) -> list[str]:
-    """Return the last lines of a log; none where nothing was printed."""
-    try:
-        with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - TAIL_BYTES))
-            text = file.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return []
-    # A progress bar redraws its line with a carriage return: what it showed last is kept.
-    return [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n") if line.strip()][-MOST_LINES:]
 
 
 def saved(t: Text, session: Session, job: Job, now: float) -> Html:

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import run_details, run_head, run_list
+from app import ids, run_details, run_head, run_list
 from app.curves import charts
 from app.panel import Panel
 from app.render import Html, button_link, empty
@@ -65,8 +65,8 @@ def opened(page: Page, request: gr.Request) -> Updates:
     query = request.query_params
     with page.ui.store.read() as session:
         newest = jobs.listing(session, kinds=["train"], limit=1)
-    run = number_of(query.get("run")) or (newest[0].id if newest else None)
-    overlaid = [text for text in query.get("with", "").split(",") if number_of(text)]
+    run = ids.number(query.get("run")) or (newest[0].id if newest else None)
+    overlaid = [text for text in query.get("with", "").split(",") if ids.number(text)]
     updates = {**refresh(page, str(run or ""), overlaid, {}), page.parts.selected: str(run or "")}
     return updates
 
@@ -80,7 +80,7 @@ def chosen(page: Page, selected: str, seen: Seen) -> Updates:
 def refresh(page: Page, selected: str, overlaid: Sequence[str], seen: Seen) -> Any:
     """Read the runs and return what is different from what the page shows."""
     ui, parts, now = page.ui, page.parts, time.time()
-    run = number_of(selected)
+    run = ids.number(selected)
     with ui.store.read() as session:
         found = run_list.entries(session, page.sparks)
         listed = {"list": run_list.listing(ui.t, found, run, now)}
@@ -113,7 +113,7 @@ def _detail(ui: Ui, session: Any, run: int, overlaid: Sequence[str], now: float)
 
 
 def _other(session: Any, text: str, run: int) -> list[Job]:
-    number = number_of(text)
+    number = ids.number(text)
     try:
         return [jobs.get(session, number)] if number and number != run else []
     except NotFound:
@@ -165,8 +165,3 @@ def _update(parts: Parts, name: str, value: Any) -> Updates:
 
 def _digest(value: Any) -> str:
     return hashlib.sha1(repr(value).encode(), usedforsecurity=False).hexdigest()
-
-
-def number_of(text: str | None) -> int | None:
-    """Return the id that a text names; None for anything else."""
-    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 19 else None

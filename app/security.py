@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import auth, login
+from engine.specs.limits import max_file_bytes
 
 CSP = "; ".join(
     (
@@ -62,7 +63,6 @@ CLOSED_PATHS = tuple(
 """Doors of Gradio that the studio has no use for: interfaces for programs, proxies, its developer tools."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 BODY_BYTES = 8 * 2**20
-UPLOAD_BYTES = 4 * 10**9
 FORM_OVERHEAD_BYTES = 1 * 2**20
 
 
@@ -74,7 +74,7 @@ class Policy:
     any_address: bool = False
     """Whether a numeric address is a good Host: bound to more than loopback. A rebinding attack needs a name."""
     password: str | None = field(default=None, repr=False)
-    upload_bytes: int = UPLOAD_BYTES
+    upload_bytes: int = field(default_factory=max_file_bytes)
     sessions: auth.Sessions = field(default_factory=auth.Sessions, repr=False)
     lockout: auth.Lockout = field(default_factory=auth.Lockout, repr=False)
 

@@ -11,15 +11,10 @@ from pathlib import Path
 from typing import IO
 
 from engine.specs.home import Home
+from engine.specs.limits import max_file_bytes
 from engine.specs.problem import ProblemError, problem
 
-MAX_FILE_BYTES = 10 * 10**9
 SPARE_BYTES = 500 * 10**6
-
-
-def max_file_bytes() -> int:
-    """Return the size above which a file is refused (`ATELIER_MAX_FILE_BYTES`)."""
-    return int(os.environ.get("ATELIER_MAX_FILE_BYTES", MAX_FILE_BYTES))
 
 
 def stage(home: Home, source: Path) -> str:

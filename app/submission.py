@@ -18,6 +18,7 @@ from storage import checkpoints, datasets, jobs, models, targets
 from storage.datasets import Version
 from storage.errors import Conflict, NotFound
 from storage.jobs import Job, SubmitOptions
+from storage.models import Model
 from storage.targets import Target
 
 
@@ -32,7 +33,10 @@ def prepare(session: Session, data: Mapping[str, Any], *, device: str = "cpu") -
     if version is not None:
         wanted["data"]["version"] = version.version
     start = _start(session, wanted)
-    facts = {**_facts(wanted, version, device), "parameters": _parameters(session, wanted)}
+    model = _model(session, wanted)
+    if model is not None and wanted["model"].get("revision") is None:
+        wanted["model"]["revision"] = model.facts.get("revision")
+    facts = {**_facts(wanted, version, device), "parameters": model.parameters if model else None}
     spec = parse(defaults.complete(wanted, facts))
     if version is None:
         raise ProblemError([problem("spec_missing_field", field="data.dataset", given="", allowed="", detail="")])
@@ -115,12 +119,12 @@ def _facts(wanted: Mapping[str, Any], version: Version | None, device: str) -> d
     }
 
 
-def _parameters(session: Session, wanted: Mapping[str, Any]) -> int | None:
-    """The size of the model; None where it is not known, which a later check says."""
+def _model(session: Session, wanted: Mapping[str, Any]) -> Model | None:
+    """The model; None where it is not there, which a later check says."""
     section = wanted["model"]
     name = section.get("id", "starter") if isinstance(section, dict) else None
     try:
-        return models.get(session, name).parameters if isinstance(name, str) else None
+        return models.get(session, name) if isinstance(name, str) else None
     except NotFound:
         return None
 
@@ -134,7 +138,10 @@ def _check(session: Session, spec: JobSpec, version: Version, start: Target | No
             problem("data_rows_do_not_fit", field="objective.kind", needed=objective.row_kind, given=version.row_kind)
         )
     try:
-        models.get(session, spec.model.id)
+        there = models.get(session, spec.model.id).facts.get("revision")
+        if spec.model.revision is not None and spec.model.revision != there:
+            given = spec.model.revision
+            found.append(problem("model_other_revision", field="model.revision", given=given, there=there or "–"))
     except NotFound:
         found.append(problem("model_not_there", field="model.id", given=spec.model.id))
     if start is not None:

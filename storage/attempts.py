@@ -215,7 +215,8 @@ def _close_attempt(session: Session, after: Job, settlement: Settlement, outcome
     ended = {"ended_at": now(), "outcome": outcome, "exit_code": settlement.exit_code, "signal": settlement.signal}
     here = (attempt.c.job_id == after.id, attempt.c.token == after.token)
     session.execute(update(attempt).where(*here).values(ended))
-    data = {"state": after.state, "held": after.held, "outcome": outcome, "reason": after.reason}
+    data = {"state": after.state, "held": after.held, "outcome": outcome}
+    data |= {"reason": after.reason, "values": after.values}
     record(session, after.id, token=after.token, kind="settled", data=data)
 
 

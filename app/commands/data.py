@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app import measure, staging
+from app import ids, measure, staging
 from app.commands import processes, waiting
 from app.commands.shell import AsJson, Shell, columns, describe, document, say, shell
 from app.commands.speech import speech
@@ -119,8 +119,8 @@ def show(
 def _named(session: Any, name: str) -> Version:
     """Find NAME or NAME@VERSION."""
     plain, _, number = name.rpartition("@")
-    if plain and number.isdigit():
-        return datasets.get(session, plain, int(number))
+    if plain and (version := ids.number(number)) is not None:
+        return datasets.get(session, plain, version)
     return datasets.get(session, name)
 
 

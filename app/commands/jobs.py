@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.orm import Session
 
-from app import ids, measure, removal
+from app import ids, joblog, measure, removal
 from app.commands.shell import AsJson, Shell, columns, shell
 from app.commands.speech import speech
 from app.commands.waiting import standing, why
@@ -51,8 +51,10 @@ def log(
         with sh.store.read() as session:
             store_jobs.get(session, id)
             found = store_jobs.events(session, id, limit=100_000)
-        items = [{"at": iso(one.at), "kind": one.kind, "data": one.data, "text": told(sh, one)} for one in found]
-        output = tail(sh, id, lines)
+        items = [
+            {"at": iso(one.at), "kind": one.kind, "data": one.data, "text": joblog.sentence(t, one)} for one in found
+        ]
+        output = joblog.tail(sh.home.log(id), lines=lines)
         history = (f"{_short(one.at)}  {item['text']}" for one, item in zip(found, items, strict=True))
         sh.answer({"items": items, "output": output}, [*history, *output])
 
@@ -150,29 +152,6 @@ def progress(job: Job) -> str:
     return f"{job.progress_step or 0}/{job.progress_total}" if job.progress_total else "–"
 
 
-def told(sh: Shell, event: store_jobs.Event) -> str:
-    """Return an event as a sentence; one that has none as its code and values."""
-    data = dict(event.data)
-    if data.get("reason"):
-        data["reason"] = sh.t.reason(data["reason"], data)
-    if "bytes" in data:
-        data["bytes"] = measure.size(data["bytes"])
-    state, held = data.get("state"), ".held" if data.get("held") else ""
-    keys = (f"event.{event.kind}.{state}{held}", f"event.{event.kind}.{state}", f"event.{event.kind}")
-    known = next((key for key in keys if sh.t.has(key)), None)
-    return sh.t(known, **{"reason": "", **data}).strip() if known else " ".join([event.kind, *_pairs(event.data)])
-
-
-def tail(sh: Shell, job_id: int, lines: int) -> list[str]:
-    """Return the last lines of what a job's processes printed."""
-    path = sh.home.log(job_id)
-    if not path.is_file():
-        return []
-    with path.open("rb") as handle:
-        handle.seek(max(0, path.stat().st_size - 400 * lines))
-        return handle.read().decode("utf-8", "replace").splitlines()[-lines:]
-
-
 def iso(at: float | None) -> str | None:
     """Return a time as the documents carry it."""
     return (
@@ -226,7 +205,3 @@ def _told(sh: Shell, job: Job, said: dict[str, Any]) -> Iterable[str]:
 
 def _heading(key: str) -> str:
     return t(f"cli.column.{key}")
-
-
-def _pairs(data: dict[str, Any]) -> list[str]:
-    return [f"{key}={value}" for key, value in data.items()]

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import draft, filling, form, recipe, runcard, submission, trainform, trials
+from app import draft, filling, form, ids, recipe, runcard, submission, trainform, trials
 from app.filling import METHODS, Filled
 from app.form import named
 from app.frame import on_load
@@ -114,10 +114,10 @@ def open_form(ui: Ui, made: TrainForm, query: Mapping[str, str]) -> Updates:
 
 def _follow(session: Any, query: Mapping[str, str]) -> None:
     """Take over a run to be cloned, then what the link chooses by itself."""
-    source = query.get("from", "")
-    if source.isdecimal():
+    source = ids.number(query.get("from"))
+    if source is not None:
         try:
-            draft.fill_from(session, jobs.get(session, int(source)).spec)
+            draft.fill_from(session, jobs.get(session, source).spec)
         except NotFound:
             return
     for key, path in QUERY.items():

@@ -16,11 +16,11 @@ from typing import IO, Any
 from engine.data.reading_csv import looks_like_table, read_table
 from engine.data.reading_json import read_lines, read_values, wraps_rows
 from engine.data.reading_parquet import read_parquet
+from engine.specs.limits import max_file_bytes
 from engine.specs.problem import Problem, ProblemError, problem
 
 RowOrProblem = dict[str, Any] | Problem
 
-MAX_FILE_BYTES = 4 * 2**30
 HEAD_BYTES = 65536
 CHUNK_BYTES = 1 << 20
 
@@ -96,8 +96,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         os.close(number)
         raise ProblemError([problem("file_not_regular")])
     with os.fdopen(number, "rb") as handle:
-        if state.st_size > MAX_FILE_BYTES:
-            raise ProblemError([problem("file_too_large", bytes=state.st_size, limit=MAX_FILE_BYTES)])
+        if state.st_size > (limit := max_file_bytes()):
+            raise ProblemError([problem("file_too_large", bytes=state.st_size, limit=limit)])
         if state.st_size == 0:
             raise ProblemError([problem("file_empty")])
         yield handle

@@ -12,6 +12,7 @@ from typing import Any
 from engine.models.detokenising import Detokeniser
 from engine.models.serving import Sampling, Served
 from engine.runtime.checkpoints import BrokenCheckpoint, verify
+from engine.runtime.failures import is_out_of_memory
 from engine.specs.problem import ProblemError, problem
 from storage import messages
 from storage.database import Store
@@ -80,7 +81,7 @@ def answer(
         _finish(store, message, process_id, began, state="failed", reason=first.code, values=dict(first.values))
         return
     except BaseException as error:
-        reason = "out_of_memory" if _is_memory(error) else "internal_error"
+        reason = "out_of_memory" if is_out_of_memory(error) else "internal_error"
         _finish(
             store, message, process_id, began, state="failed", reason=reason, values={"error": type(error).__name__}
         )
@@ -173,7 +174,3 @@ def _ended(served: Served, tokens: list[int]) -> bool:
 def _finish(store: Store, message: Message, process_id: int, began: float, **ending: Any) -> None:
     with store.write() as session:
         messages.finish(session, message.id, process_id, seconds=time.monotonic() - began, **ending)
-
-
-def _is_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from engine.models.serving import Served
 from engine.runtime.answering import answer, check_checkpoint
 from engine.runtime.checkpoints import MANIFEST
+from engine.runtime.failures import is_out_of_memory
 from engine.runtime.machine import host, start_time
 from engine.runtime.outcome import Exit
 from engine.specs.home import Home
@@ -163,7 +164,7 @@ def _give_up(store: Store, base_key: str, error: Exception) -> Exit:
     code, reason, values = Exit.INTERNAL, "internal_error", {"error": type(error).__name__}
     if isinstance(error, ProblemError):
         code, reason, values = Exit.MODEL, error.problems[0].code, dict(error.problems[0].values)
-    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    elif is_out_of_memory(error):
         code, reason, values = Exit.OUT_OF_MEMORY, "out_of_memory", {}
     log.exception("base not loaded reason=%s", reason)
     with store.write() as session:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import faulthandler
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.runtime.failures import is_disk_full, is_out_of_memory
 from engine.runtime.files import write_json
 from engine.runtime.outcome import Exit, exit_of
 from engine.specs.home import Home
@@ -150,32 +150,11 @@ def _end_of(main: Callable[[Context], Mapping[str, Any]], context: Context) -> t
     except Exception as error:
         with contextlib.suppress(OSError):  # nobody may read our output any more
             traceback.print_exc()
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             return Exit.OUT_OF_MEMORY, {"ok": False, "reason": "out_of_memory", "values": {}}
-        if _is_disk_full(error):
+        if is_disk_full(error):
             return Exit.DISK_FULL, {"ok": False, "reason": "disk_full", "values": {}}
         return Exit.INTERNAL, {"ok": False, "reason": "internal_error", "values": {"error": type(error).__name__}}
-
-
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what caused it, outermost first."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return any(isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError" for one in causes(error))
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    full = (errno.ENOSPC, errno.EDQUOT)
-    return any(
-        (isinstance(one, OSError) and one.errno in full)
-        or "No space left on device" in str(one)
-        or "database or disk is full" in str(one)
-        for one in causes(error)
-    )
 
 
 def _stop(*_: Any) -> None:

@@ -24,7 +24,7 @@ class ModelPart(Spec):
         max_length=200,
     )
     revision: str | None = setting(
-        None, "Revision", "The exact commit of a hub model; filled in when the model is added.", max_length=64
+        None, "Revision", "The commit of a hub model that the run is meant for; filled in at the start.", max_length=64
     )
     start_from: str | None = setting(
         None, "Start from", "An earlier run's checkpoint to go on from: JOB or JOB@STEP.", pattern=r"^\d+(@\d+)?$"

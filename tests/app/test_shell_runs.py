@@ -7,7 +7,7 @@ import json
 import gradio as gr
 import pytest
 
-from app import draft, run_actions, run_details, run_head, run_list, run_page
+from app import draft, joblog, run_actions, run_details, run_head, run_list, run_page
 from app.language import text
 from app.pages import runs as layout
 from app.run_list import Sparks
@@ -332,9 +332,18 @@ def test_no_event_that_the_store_writes_is_without_a_sentence(ui, runs):
         jobs.retry(session, job.id)
     with ui.store.read() as session:
         kinds = {one.kind for one in jobs.events(session, job.id)}
-        sentences = [run_details._sentence(ui, one) for one in jobs.events(session, job.id)]
+        sentences = [joblog.sentence(T, one) for one in jobs.events(session, job.id)]
     assert len(kinds) >= 12
     assert not [sentence for sentence in sentences if sentence in kinds or "{" in sentence or "event." in sentence]
+
+
+def test_the_log_says_why_with_the_values_of_the_reason(ui, runs):
+    job = runs.submit()
+    runs.settle(runs.claim(), "requeue", "killed", values={"signal": "SIGKILL"})
+    runs.settle(runs.claim(), "failed", "diverged", values={"step": 7, "name": "grad_norm"})
+    with ui.store.read() as session:
+        told = " ".join(joblog.sentence(T, one) for one in jobs.events(session, job.id))
+    assert "SIGKILL" in told and "7" in told and "{" not in told
 
 
 def test_checkpoints_lead_to_chat_and_export_and_the_best_is_marked(ui, runs):

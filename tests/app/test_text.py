@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EN, ZH = (json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")) for name in ("en", "zh"))
 PROBLEM = re.compile(r'\b(?:problem|Problem)\(\s*"([a-z0-9_]+)"')
 PHASE = re.compile(r'\.phase\(\s*"([a-z_]+)"|phase="([a-z_]+)"')
+REASON = re.compile(r'\breason="([a-z_]+)"|_put_back\(\w+, "([a-z_]+)"|"reason": "([a-z_]+)"')
 KEY = re.compile(r'\bt\(\s*"([a-z0-9_.]+)"')
 
 
@@ -76,6 +77,7 @@ def test_reasons_a_job_can_end_with_have_words():
     from engine.runtime.outcome import _REASONS
 
     reasons = {
+        *found(REASON, "engine", "storage"),
         *_REASONS.values(),
         "done",
         "stopped",
@@ -87,4 +89,4 @@ def test_reasons_a_job_can_end_with_have_words():
         "no_result",
         "unexpected_exit",
     }
-    assert {code for code in reasons if f"reason.{code}" not in EN} == set()
+    assert {code for code in reasons if f"reason.{code}" not in EN and f"problem.{code}.what" not in EN} == set()

@@ -15,7 +15,9 @@ from app.panel import Panel
 from app.trainform import TrainForm
 from app.ui import Ui
 from engine.specs.job import parse
-from storage import checkpoints, jobs, requests
+from engine.specs.problem import ProblemError
+from storage import checkpoints, jobs, models, requests
+from storage.models import NewModel
 from storage.states import State
 
 PLAN: dict[str, Any] = {
@@ -166,6 +168,18 @@ def saved(runs: Any) -> int:
     runs.save(claim, 20, 0.5)
     runs.settle(claim, State.SUCCEEDED)
     return int(claim.job_id)
+
+
+def test_a_run_names_the_revision_of_its_model_and_refuses_another(page: Page) -> None:
+    facts = {"revision": "a" * 40}
+    with page.ui.store.write() as session:
+        models.add(session, NewModel(name="fetched", path="/f", source="hub", bytes=1, facts=facts))
+        data = {"name": "r", "data": {"dataset": "tickets"}, "model": {"id": "fetched"}}
+        assert submission.prepare(session, data).model.revision == "a" * 40
+        data["model"]["revision"] = "b" * 40
+        with pytest.raises(ProblemError) as refused:
+            submission.prepare(session, data)
+    assert [one.code for one in refused.value.problems] == ["model_other_revision"]
 
 
 def test_a_run_that_starts_from_another_names_its_checkpoint_and_keeps_it(page: Page, runs: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from engine.data import files, reading_json
+from engine.data import reading_json
 from engine.data.files import open_rows
 from engine.specs.problem import Problem, ProblemError
 
@@ -214,7 +214,7 @@ def test_links_folders_and_pipes_are_not_opened(tmp_path, path):
 
 
 def test_a_file_beyond_the_limit_is_refused_before_it_is_read(path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_FILE_BYTES", 10)
+    monkeypatch.setenv("ATELIER_MAX_FILE_BYTES", "10")
     assert refusal(path, lines(A)).code == "file_too_large"
 
 
