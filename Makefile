@@ -22,7 +22,7 @@ $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Atelier needs Python 3.11 or newer; $(PYTHON) is older. Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "==> Making the environment in .venv"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	@echo "==> Installing the pinned packages (about 2 GB the first time)"
+	@echo "==> Installing the pinned packages (several GB the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@sed -n 's/^#no-deps //p' requirements.txt | xargs $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -39,7 +39,7 @@ def plan(spec: JobSpec, prepared: Prepared, facts: Mapping[str, Any]) -> dict[st
         "effective_batch": spec.effective_batch,
         "trainable": tuner.trainable(chosen, dict(facts)),
         "parameters": facts.get("parameters"),
-        "problems": [item.as_dict() for item in _problems(spec, counts, facts)],
+        "problems": [item.as_dict() for item in beyond_context(spec, counts, facts.get("context_length"))],
         "warnings": [item.as_dict() for item in _warnings(spec, counts, num_train, facts)],
     }
 
@@ -57,8 +57,8 @@ def packed_sequences(row_lengths: Sequence[int], max_length: int) -> int:
     return total
 
 
-def _problems(spec: JobSpec, counts: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Problem]:
-    context = facts.get("context_length")
+def beyond_context(spec: JobSpec, counts: Mapping[str, Any], context: int | None) -> list[Problem]:
+    """A problem if the longest row, in tokens after cutting, is longer than the model's context; none if not known."""
     longest = counts["longest_row_tokens"]
     if context and longest > context:
         values = {"given": spec.data.max_length, "allowed": context, "longest": longest}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.data.plan import beyond_context
 from engine.data.render import Renderer
 from engine.data.tokens import prepare as prepare_tokens
 from engine.models.loading import load_tokenizer
@@ -50,7 +51,7 @@ def prepare(context: Context, spec: JobSpec, begin: Start) -> Rows:
     """Turn the dataset version into token rows, stored once and read by every attempt.
 
     Raises:
-        ProblemError: the dataset is gone or holds nothing that can be trained.
+        ProblemError: the dataset is gone, holds nothing that can be trained, or has a row beyond the model's context.
     """
     from datasets import Dataset
 
@@ -62,6 +63,8 @@ def prepare(context: Context, spec: JobSpec, begin: Start) -> Rows:
     tokenizer = load_tokenizer(begin.base)
     renderer = Renderer(tokenizer)
     found = prepare_tokens(Path(version.path), renderer, spec, context.home.datasets / "tokens")
+    if too_long := beyond_context(spec, found.counts, _context_length(begin.base)):
+        raise ProblemError(too_long)
     train = Dataset.from_parquet(str(found.train_path))
     evaluation = Dataset.from_parquet(str(found.eval_path)) if found.eval_path else None
     if spec.data.packing:
@@ -80,6 +83,13 @@ def prepare(context: Context, spec: JobSpec, begin: Start) -> Rows:
     )
 
 
+def _context_length(base: Path) -> int | None:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def _packed(rows: Any, spec: JobSpec) -> Any:
     from trl.data_utils import pack_dataset
 
@@ -94,7 +104,8 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
     named["eval_on_start"] = measure_start and rows.evaluation is not None
     callbacks: list[Any] = [watch]
     if frame.spec.training.early_stopping_patience and rows.evaluation is not None:
-        callbacks.append(EarlyStoppingCallback(frame.spec.training.early_stopping_patience))
+        # before the watch, which saves where this one stops
+        callbacks.insert(0, EarlyStoppingCallback(frame.spec.training.early_stopping_patience))
     common = {
         "train_dataset": rows.train,
         "eval_dataset": rows.evaluation,

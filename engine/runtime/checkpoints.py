@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -76,10 +77,18 @@ def _check_space(parent: Path) -> None:
     earlier = sorted(parent.parent.glob("*/checkpoint-*"), key=lambda path: path.stat().st_mtime)
     if not earlier:
         return
-    wanted = int(_SPACE_FACTOR * folder_bytes(earlier[-1]))
-    free = shutil.disk_usage(parent).free
+    require_space(parent, folder_bytes(earlier[-1]))
+
+
+def require_space(folder: Path, num_bytes: int) -> None:
+    """Check that a checkpoint of that size fits, with room to spare.
+
+    Raises:
+        OSError: ENOSPC, before anything is written.
+    """
+    wanted, free = int(_SPACE_FACTOR * num_bytes), shutil.disk_usage(folder).free
     if free < wanted:
-        raise OSError(28, f"No space left on device: a checkpoint needs {wanted} bytes, {free} are free")
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: a checkpoint needs {wanted} bytes, {free} are free")
 
 
 def _write_manifest(folder: Path, *, step: int, token: int, spec: Mapping[str, Any]) -> None:

@@ -98,7 +98,7 @@ class Context:
 def run(main: Callable[[Context], Mapping[str, Any]]) -> None:
     """Run `main` for the job and token named in the arguments, then leave the process.
 
-    `main` returns the job's result; `reason` in it (optional) names how it ended.
+    `main` returns the job's result; `reason` and `values` in it (optional) tell how it ended.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("job_id", type=int)
@@ -126,7 +126,8 @@ def run(main: Callable[[Context], Mapping[str, Any]]) -> None:
 def _end_of(main: Callable[[Context], Mapping[str, Any]], context: Context) -> tuple[Exit, dict[str, Any]]:
     try:
         result = dict(main(context))
-        return Exit.DONE, {"ok": True, "reason": result.pop("reason", "done"), "result": result}
+        how = {"reason": result.pop("reason", "done"), "values": result.pop("values", {})}
+        return Exit.DONE, {"ok": True, **how, "result": result}
     except Stopped:
         return Exit.STOPPED, {"ok": False, "reason": "stopped"}
     except Fenced:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
+_CUT_SHORT = ("file write failed", "inline_container.cc")
+"""How the writer of optimizer files says that the disk took less than it was given; it carries no error number."""
+
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what caused it, outermost first."""
@@ -15,7 +18,12 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on the host or on the device, however deep the error lies."""
-    return any(isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError" for one in causes(error))
+    return any(
+        isinstance(one, MemoryError)
+        or type(one).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(one)  # the CPU's allocator says it in a RuntimeError
+        for one in causes(error)
+    )
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -25,5 +33,6 @@ def is_disk_full(error: BaseException) -> bool:
         (isinstance(one, OSError) and one.errno in full)
         or "No space left on device" in str(one)
         or "database or disk is full" in str(one)
+        or any(said in str(one) for said in _CUT_SHORT)
         for one in causes(error)
     )

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer
+from transformers import Trainer, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from engine.runtime.child import NonFinite
 
@@ -29,6 +30,15 @@ def staged(save: Save) -> Callable[[type], type]:
                 for weight in self.model.parameters():
                     if weight.requires_grad:
                         weight.data = weight.data.float()
+
+            def checkpoint_bytes(self) -> int:
+                """About the size of a checkpoint: each trained weight in float32 and its optimizer's two averages."""
+                return 12 * sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
+
+            def take_up(self, folder: Path) -> None:
+                """Load the weights and the state of a checkpoint without training on."""
+                self._load_from_checkpoint(str(folder))
+                self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
 
             def _get_output_dir(self, trial: Any) -> str:
                 del trial

@@ -71,8 +71,12 @@ class Run:
         save = self._saver(begin, watch, reporter)
         frame = Frame(self.spec, device, begin, self.context.folder)
         trainer = build(frame, model=model, rows=prepared, save=save, watch=watch, measure_start=resume is None)
-        self._announce(resume, watch_total)
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        checkpoints.require_space(self.context.folder, trainer.checkpoint_bytes())
+        step = self._announce(resume, watch_total)
+        if resume is not None and step >= watch_total:  # it died after its last step: nothing is left to train
+            trainer.take_up(resume)
+        else:
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         return self._end(trainer, watch, reporter, prepared, device)
 
     def _newest_good(self) -> Path | None:
@@ -91,11 +95,12 @@ class Run:
             self.context.event("checkpoint_skipped", {"step": row.step, "why": "another spec"})
         return None
 
-    def _announce(self, resume: Path | None, total: int) -> None:
+    def _announce(self, resume: Path | None, total: int) -> int:
         step = int(resume.name.rsplit("-", 1)[1]) if resume else 0
         with self.context.store.write() as session:
             jobs.resumed(session, self.context.claim, step)
             jobs.progress(session, self.context.claim, phase="training", step=step, total=total)
+        return step
 
     def _saver(self, begin: Any, watch: Any, reporter: Any) -> Callable[[int, Callable[[Path], None]], None]:
         def save(step: int, write: Callable[[Path], None]) -> None:
@@ -145,7 +150,7 @@ class Run:
             raise Stopped
         result = {
             "steps": reached,
-            "loss": watch.last_loss,
+            "loss": next((one["loss"] for one in reversed(trainer.state.log_history) if "loss" in one), None),
             "peak_memory_bytes": peak_memory_bytes(device.kind),
             "counts": prepared.counts,
         }
@@ -157,7 +162,7 @@ class Run:
         result["answers"] = self._answers(trainer.model, prepared, watch)
         reporter.close()
         if wish == "stop":
-            result["reason"] = "stopped_at_step"
+            result |= {"reason": "stopped_at_step", "values": {"step": reached}}
         elif reached < prepared.steps.total:
             result["reason"] = "stopped_early"
         return result

@@ -40,7 +40,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._busy_s = 0.0
         self._tokens = 0.0
         self.wish: Wish | None = None
-        self.last_loss: float | None = None
         self.eval_loss: dict[int, float] = {}
         signal.signal(signal.SIGTERM, lambda *_: self._terminated.set())
 
@@ -60,6 +59,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         elif last or time.monotonic() - self._saved > SAVE_AT_LEAST_EVERY_S:
             control.should_save = True
             control.should_evaluate = last and args.eval_strategy != "no"
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if control.should_training_stop and self.wish is None:  # early stopping, which by itself saves nothing
+            control.should_save = True
 
     def _asked(self) -> Wish | None:
         flags = self._reporter.flags
@@ -85,7 +88,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             if not any(part in name for part in _LEFT_OUT)
         ]
         if "loss" in values:
-            self.last_loss = values["loss"]
             points += self._speed(step, values)
         if "eval_loss" in values:
             self.eval_loss[step] = values["eval_loss"]

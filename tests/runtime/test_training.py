@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from safetensors.torch import load_file
 
 from engine.runtime import checkpoints
 from engine.specs.job import parse
-from storage import datasets, jobs
+from storage import datasets, jobs, models
+from storage.models import NewModel
 from tests.runtime.training_room import make_room
 
 
@@ -70,6 +72,39 @@ def test_a_killed_trainer_goes_on_by_itself_and_ends_with_the_same_weights_and_c
         load_file(Path(room.checkpoints(one)[-1].path) / "adapter_model.safetensors") for one in (job_id, whole.id)
     )
     assert all(ours[name].equal(theirs[name]) for name in theirs)
+
+
+def test_a_run_that_died_after_its_last_step_trains_no_further(room, whole):
+    job_id = room.submit()
+    room.work(lambda: any(one.step == 8 for one in room.checkpoints(job_id)))
+    os.kill(room.job(job_id).pid, signal.SIGKILL)
+    done = room.finish(job_id)
+    with room.store.read() as session:
+        assert [one.resumed_from_step for one in jobs.attempts(session, job_id)] == [0, 8], room.log(job_id)
+    assert room.curve(job_id) == room.curve(whole.id)
+    assert [one.step for one in room.checkpoints(job_id)] == [3, 6, 8]
+    assert {name: done.result[name] for name in ("steps", "loss", "best_step", "answers")} == {
+        name: whole.result[name] for name in ("steps", "loss", "best_step", "answers")
+    }
+
+
+def test_early_stopping_keeps_what_it_stopped_at(room):
+    training = {"early_stopping_patience": 1, "eval_every_steps": 2, "save_every_steps": 100, "learning_rate": 1e-12}
+    done = room.train(training=training)
+    assert (done.state, done.reason) == ("succeeded", "stopped_early"), room.log(done.id)
+    assert [one.step for one in room.checkpoints(done.id)] == [done.result["steps"]]
+
+
+@pytest.mark.slow
+def test_a_row_beyond_the_models_context_is_refused_before_a_step(room, tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "short")
+    config = json.loads((tmp_path / "short" / "config.json").read_text())
+    (tmp_path / "short" / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 40}))
+    with room.store.write() as session:
+        models.add(session, NewModel(name="short", path=str(tmp_path / "short"), source="folder", bytes=1))
+    done = room.train(model={"id": "short"})
+    assert (done.state, done.reason) == ("failed", "spec_longer_than_context"), room.log(done.id)
+    assert done.values["allowed"] == 40 and not room.curve(done.id)
 
 
 @pytest.mark.slow

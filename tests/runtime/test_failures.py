@@ -1,0 +1,35 @@
+"""What errors mean, told by real ones."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from engine.runtime.failures import is_disk_full, is_out_of_memory
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full here")
+def test_an_optimizer_file_that_does_not_fit_is_a_full_disk():
+    import torch
+
+    with pytest.raises(RuntimeError) as failed:
+        torch.save({"moments": torch.zeros(1_000_000)}, "/dev/full")
+    assert is_disk_full(failed.value) and not is_out_of_memory(failed.value)
+
+
+def test_what_the_cpu_has_no_memory_for_is_out_of_memory():
+    import torch
+
+    with pytest.raises(RuntimeError) as failed:
+        torch.empty(10**15)
+    assert is_out_of_memory(failed.value) and not is_disk_full(failed.value)
+
+
+def test_the_cause_counts_and_other_errors_do_not():
+    wrapped = ValueError("while saving")
+    wrapped.__cause__ = OSError(errno.EDQUOT, "quota")
+    assert is_disk_full(wrapped)
+    other = RuntimeError("shapes differ")
+    assert not is_disk_full(other) and not is_out_of_memory(other)
