@@ -33,6 +33,10 @@ class Text:
     def has(self, key: str) -> bool:
         return key in self._sentences
 
+    def get(self, key: str, fallback: str = "", /, **values: Any) -> str:
+        """Return the sentence of a key; where there is none, the fallback."""
+        return self(key, **values) if key in self._sentences else fallback
+
     def either(self, *keys: str, **values: Any) -> str:
         """Return the sentence of the first key that exists, else the last key itself."""
         return self(next((key for key in keys if key in self._sentences), keys[-1]), **values)
@@ -44,9 +48,8 @@ class Text:
     def problem(self, problem: Problem) -> tuple[str, str]:
         """Return what is wrong and how to fix it; a warning has no fix."""
         values = {"field": problem.where.field or "", "line": problem.where.line or "", **problem.values}
-        fix = f"problem.{problem.code}.fix"
         what = self.either(f"problem.{problem.code}.what", f"warning.{problem.code}", **values)
-        return what, self(fix, **values) if self.has(fix) else ""
+        return what, self.get(f"problem.{problem.code}.fix", **values)
 
 
 class _Values(dict[str, Any]):

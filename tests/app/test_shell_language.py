@@ -64,6 +64,12 @@ def test_an_unknown_key_shows_itself_and_a_missing_value_its_name():
     assert t("runs.step", step=3) == "step 3 of {total}"
 
 
+def test_a_sentence_that_may_be_missing_has_a_fallback():
+    t = text("en")
+    assert t.get("no.such.key", "as it is") == "as it is"
+    assert t.get("runs.at_step", "as it is", step=3) == "step 3"
+
+
 def test_values_are_never_read_as_templates():
     assert text("en")("runs.at_step", step="{step.__class__}") == "step {step.__class__}"
 
