@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from app import measure
 from app.language import COOKIE, Text, choose, text
+from app.refusal import problem_of
 from storage import jobs, messages, processes, workers
 from storage.database import Store
 from storage.errors import NotFound
@@ -55,7 +56,7 @@ def _document(session: Session, one: Message, names: _Names, t: Text) -> dict[st
         "open": one.state in SHORT_STATES,
         "who": names.of(one.target, one.base_key) if one.target else "",
         "note": _waiting(session, one, t) if one.state == "queued" else facts(one, t),
-        "problem": reason(one, t) if one.state == "failed" else "",
+        "problem": t.told(problem_of(one)) if one.state == "failed" else "",
     }
 
 
@@ -97,15 +98,6 @@ def facts(one: Message, t: Text) -> str:
     if one.stopped_by in ("length", "stop"):
         parts.append(t(f"chat.stopped_by.{one.stopped_by}"))
     return " · ".join(parts)
-
-
-def reason(one: Message, t: Text) -> str:
-    """Return why an answer failed and what to do."""
-    code, values = str(one.reason), {"code": one.reason, **one.values}
-    what = t.either(f"chat.reason.{code}", f"problem.{code}.what", f"reason.{code}", "chat.reason.other", **values)
-    fixes = (f"problem.{code}.fix", f"chat.fix.{code}")
-    fix = t.either(*fixes, **values) if any(map(t.has, fixes)) else t("chat.fix.other")
-    return f"{what} {fix}"
 
 
 def _waiting(session: Session, one: Message, t: Text) -> str:

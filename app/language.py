@@ -42,14 +42,19 @@ class Text:
         return self(next((key for key in keys if key in self._sentences), keys[-1]), **values)
 
     def reason(self, code: str, values: Mapping[str, Any]) -> str:
-        """Return how something ended: a job, an answer, an order to the store."""
+        """Return how a job ended."""
         return self.either(f"reason.{code}", f"problem.{code}.what", "reason.other", **{"code": code, **values})
 
     def problem(self, problem: Problem) -> tuple[str, str]:
         """Return what is wrong and how to fix it; a warning has no fix."""
-        values = {"field": problem.where.field or "", "line": problem.where.line or "", **problem.values}
-        what = self.either(f"problem.{problem.code}.what", f"warning.{problem.code}", **values)
-        return what, self.get(f"problem.{problem.code}.fix", **values)
+        code, where = problem.code, problem.where
+        values = {"code": code, "field": where.field or "", "line": where.line or "", **problem.values}
+        what = self.either(f"problem.{code}.what", f"warning.{code}", "problem.other.what", **values)
+        return what, self.get(f"problem.{code}.fix", **values)
+
+    def told(self, problem: Problem) -> str:
+        """Return what is wrong and how to fix it in one line."""
+        return " ".join(self.problem(problem)).strip()
 
 
 class _Values(dict[str, Any]):

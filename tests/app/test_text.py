@@ -15,6 +15,8 @@ from app.language import FOLDER
 ROOT = Path(__file__).resolve().parents[2]
 EN, ZH = (json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")) for name in ("en", "zh"))
 PROBLEM = re.compile(r'\b(?:problem|Problem)\(\s*"([a-z0-9_]+)"')
+CONFLICT = re.compile(r'\b(?:Conflict|StoreError)\(\s*"([a-z_]+)"')
+NOT_FOUND = re.compile(r'\bNotFound\(\s*"([a-z_]+)"')
 PHASE = re.compile(r'\.phase\(\s*"([a-z_]+)"|phase="([a-z_]+)"')
 KEY = re.compile(r'\bt\(\s*"([a-z0-9_.]+)"')
 
@@ -53,6 +55,11 @@ def test_every_problem_has_a_sentence():
     codes = found(PROBLEM, "app", "engine")
     missing = {code for code in codes if f"problem.{code}.what" not in EN and f"warning.{code}" not in EN}
     assert missing == set()
+
+
+def test_every_refusal_of_the_store_has_a_sentence():
+    codes = found(CONFLICT, "app", "storage") | {f"{noun}_not_found" for noun in found(NOT_FOUND, "app", "storage")}
+    assert {code for code in codes if f"problem.{code}.what" not in EN} == set()
 
 
 def test_every_phase_has_a_word():
