@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from app import measure
-from app.language import COOKIE, Text, choose, text
+from app.language import Text, text_for
 from app.refusal import problem_of
 from storage import jobs, messages, processes, workers
 from storage.database import Store
@@ -26,7 +26,7 @@ def live_conversation(store: Store, request: Request) -> dict[str, Any]:
     Raises:
         NotFound, ValueError: there is no such conversation.
     """
-    t = text(choose(request.cookies.get(COOKIE), request.headers.get("accept-language")))
+    t = text_for(request)
     asked = request.query_params
     number, after = int(asked["id"]), int(asked.get("after") or -1)
     waits = [int(part) for part in asked.get("open", "").split(",") if part][:MOST_OPEN]

@@ -7,9 +7,13 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from string import Formatter
+from typing import TYPE_CHECKING, Any
 
 from engine.specs.problem import Problem
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
 
 LANGUAGES: dict[str, str] = {"en": "English", "zh": "中文"}
 COOKIE = "atelier_language"
@@ -28,7 +32,7 @@ class Text:
         sentence = self._sentences.get(key)
         if sentence is None:
             return key
-        return sentence.format_map(_Values(values)) if "{" in sentence else sentence
+        return _Filling(self, values).vformat(sentence, (), _Values(values)) if "{" in sentence else sentence
 
     def has(self, key: str) -> bool:
         return key in self._sentences
@@ -57,6 +61,18 @@ class Text:
         return " ".join(self.problem(problem)).strip()
 
 
+class _Filling(Formatter):
+    """Fills in the values of a sentence. `{kind:row_kind}` is the sentence `row_kind.<kind>`: rows carry codes."""
+
+    def __init__(self, t: Text, values: Mapping[str, Any]) -> None:
+        self._t = t
+        self._values = values
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        """A code without a word of its own stays as it is."""
+        return self._t.get(f"{format_spec}.{value}", str(value), **self._values) if format_spec else str(value)
+
+
 class _Values(dict[str, Any]):
     """A value that the row does not carry leaves its name in the sentence instead of failing the page."""
 
@@ -78,6 +94,11 @@ def text(language: str) -> Text:
     for path in sorted(Path(extra).glob(f"*.{language}.json")) if extra else ():
         sentences |= json.loads(path.read_text("utf-8"))
     return Text(language, sentences)
+
+
+def text_for(request: HTTPConnection) -> Text:
+    """Return the sentences for the reader of a request's answer."""
+    return text(choose(request.cookies.get(COOKIE), request.headers.get("accept-language")))
 
 
 def choose(cookie: str | None, accept: str | None) -> str:

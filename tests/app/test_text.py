@@ -18,6 +18,8 @@ PROBLEM = re.compile(r'\b(?:problem|Problem)\(\s*"([a-z0-9_]+)"')
 CONFLICT = re.compile(r'\b(?:Conflict|StoreError)\(\s*"([a-z_]+)"')
 NOT_FOUND = re.compile(r'\bNotFound\(\s*"([a-z_]+)"')
 PHASE = re.compile(r'\.phase\(\s*"([a-z_]+)"|phase="([a-z_]+)"')
+CHECKPOINT_FAULT = re.compile(r'\bBrokenCheckpoint\(folder, "([a-z_]+)"|"why": "([a-z_]+)"')
+TEMPLATE_FAULT = re.compile(r'\.lineno, "([a-z_]+)"|what="(time|memory)"')
 KEY = re.compile(r'\bt\(\s*"([a-z0-9_.]+)"')
 
 
@@ -46,6 +48,18 @@ def test_a_sentence_names_the_same_values_in_both_languages():
     assert differ == {}
 
 
+def test_the_words_that_a_sentence_looks_up_are_there():
+    families = {
+        (language, family)
+        for language, sentences in (("en", EN), ("zh", ZH))
+        for sentence in sentences.values()
+        for _, _, family, _ in string.Formatter().parse(sentence)
+        if family
+    }
+    known = {"en": EN, "zh": ZH}
+    assert {one for one in families if not any(key.startswith(f"{one[1]}.") for key in known[one[0]])} == set()
+
+
 def test_chinese_sentences_are_chinese():
     plain = {key for key, value in ZH.items() if len(value) > 24 and not re.search(r"[\u4e00-\u9fff]", value)}
     assert plain == set()
@@ -60,6 +74,14 @@ def test_every_problem_has_a_sentence():
 def test_every_refusal_of_the_store_has_a_sentence():
     codes = found(CONFLICT, "app", "storage") | {f"{noun}_not_found" for noun in found(NOT_FOUND, "app", "storage")}
     assert {code for code in codes if f"problem.{code}.what" not in EN} == set()
+
+
+@pytest.mark.parametrize(
+    ("family", "pattern"), [("checkpoint_fault", CHECKPOINT_FAULT), ("template_fault", TEMPLATE_FAULT)]
+)
+def test_every_fault_has_words(family, pattern):
+    codes = found(pattern, "engine")
+    assert codes and {code for code in codes if f"{family}.{code}" not in EN} == set()
 
 
 def test_every_phase_has_a_word():
