@@ -20,6 +20,8 @@ NOT_FOUND = re.compile(r'\bNotFound\(\s*"([a-z_]+)"')
 PHASE = re.compile(r'\.phase\(\s*"([a-z_]+)"|phase="([a-z_]+)"')
 CHECKPOINT_FAULT = re.compile(r'\bBrokenCheckpoint\(folder, "([a-z_]+)"|"why": "([a-z_]+)"')
 TEMPLATE_FAULT = re.compile(r'\.lineno, "([a-z_]+)"|what="(time|memory)"')
+OTHER_WORDS = re.compile(r"作业|底座|你|基础模型|运行卡|个运行|(?<![A-Za-z])hub(?![A-Za-z])")
+"""The words are 任务, 基座, 您 and 模型库."""
 KEY = re.compile(r'\bt\(\s*"([a-z0-9_.]+)"')
 
 
@@ -63,6 +65,10 @@ def test_the_words_that_a_sentence_looks_up_are_there():
 def test_chinese_sentences_are_chinese():
     plain = {key for key, value in ZH.items() if len(value) > 24 and not re.search(r"[\u4e00-\u9fff]", value)}
     assert plain == set()
+
+
+def test_chinese_has_one_word_for_one_thing():
+    assert {key: value for key, value in ZH.items() if OTHER_WORDS.search(value)} == {}
 
 
 def test_every_problem_has_a_sentence():
