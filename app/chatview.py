@@ -8,9 +8,8 @@ from sqlalchemy.orm import Session
 
 from app import measure
 from app.language import Text
-from app.render import Html, button_link, card, empty, key_values, link, note, tag
+from app.render import Html, button_link, card, empty, key_values, link, tag
 from storage import models
-from storage.errors import StoreError
 from storage.messages import Conversation
 from storage.processes import ChatProcess
 from storage.targets import parse_key
@@ -76,11 +75,3 @@ def _process(one: ChatProcess, names: dict[str, str], t: Text) -> Html:
         "button", label, type="button", cls="at-button at-small", data_order=f"unload:{one.id}", disabled=asked
     )
     return tag("div", tag("strong", title), key_values(rows), button, cls="at-loaded")
-
-
-def trouble(t: Text, error: StoreError) -> Html:
-    """Return why an order was not carried out."""
-    code = error.code
-    what = t.either(f"problem.{code}.what", f"reason.{code}", "chat.reason.other", **{"code": code, **error.values})
-    fix = t(f"problem.{code}.fix", **error.values) if t.has(f"problem.{code}.fix") else ""
-    return note("", f"{what} {fix}".strip(), tone="bad")

@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from app import measure
-from app.language import COOKIE, Text, choose, text
+from app.language import Text, text_for
+from app.refusal import problem_of
 from storage import jobs, messages, processes, workers
 from storage.database import Store
 from storage.errors import NotFound
@@ -25,7 +26,7 @@ def live_conversation(store: Store, request: Request) -> dict[str, Any]:
     Raises:
         NotFound, ValueError: there is no such conversation.
     """
-    t = text(choose(request.cookies.get(COOKIE), request.headers.get("accept-language")))
+    t = text_for(request)
     asked = request.query_params
     number, after = int(asked["id"]), int(asked.get("after") or -1)
     waits = [int(part) for part in asked.get("open", "").split(",") if part][:MOST_OPEN]
@@ -55,7 +56,7 @@ def _document(session: Session, one: Message, names: _Names, t: Text) -> dict[st
         "open": one.state in SHORT_STATES,
         "who": names.of(one.target, one.base_key) if one.target else "",
         "note": _waiting(session, one, t) if one.state == "queued" else facts(one, t),
-        "problem": reason(one, t) if one.state == "failed" else "",
+        "problem": t.told(problem_of(one)) if one.state == "failed" else "",
     }
 
 
@@ -97,15 +98,6 @@ def facts(one: Message, t: Text) -> str:
     if one.stopped_by in ("length", "stop"):
         parts.append(t(f"chat.stopped_by.{one.stopped_by}"))
     return " · ".join(parts)
-
-
-def reason(one: Message, t: Text) -> str:
-    """Return why an answer failed and what to do."""
-    code, values = str(one.reason), {"code": one.reason, **one.values}
-    what = t.either(f"chat.reason.{code}", f"problem.{code}.what", f"reason.{code}", "chat.reason.other", **values)
-    fixes = (f"problem.{code}.fix", f"chat.fix.{code}")
-    fix = t.either(*fixes, **values) if any(map(t.has, fixes)) else t("chat.fix.other")
-    return f"{what} {fix}"
 
 
 def _waiting(session: Session, one: Message, t: Text) -> str:

@@ -82,12 +82,8 @@ def head(one: Version, view: str, t: Text) -> Html:
 
 
 def _warnings(one: Version, t: Text) -> Html:
-    found = [t.problem(Problem.from_dict(item)) for item in one.warnings]
-    return (
-        tag("div", *(note("", f"{what} {fix}".strip(), tone="waiting") for what, fix in found), cls="at-stack")
-        if found
-        else Html("")
-    )
+    found = [t.told(Problem.from_dict(item)) for item in one.warnings]
+    return tag("div", *(note("", said, tone="waiting") for said in found), cls="at-stack") if found else Html("")
 
 
 def _views(one: Version, view: str, t: Text) -> Html:

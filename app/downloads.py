@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from app.language import text_for
 from engine.specs.home import Home, inside
 from storage import jobs
 from storage.database import Store
@@ -31,7 +32,7 @@ def routes(home: Home, store: Store) -> list[Route]:
     async def export_file(request: Request) -> Response:
         found = await run_in_threadpool(find, home, store, request.path_params["job_id"], request.path_params["name"])
         if found is None:
-            return PlainTextResponse("There is no such file.", 404, headers=HEADERS)
+            return PlainTextResponse(text_for(request)("http.no_file"), 404, headers=HEADERS)
         kind = "application/octet-stream"  # nothing of an export is ever shown inline
         return FileResponse(
             found, media_type=kind, filename=found.name, content_disposition_type="attachment", headers=HEADERS

@@ -59,16 +59,16 @@ class Setting:
         return ".".join(parts[:2]) if parts[0] in SECTIONS else None
 
     def name(self, t: Text) -> str:
-        return t.either(f"field.{self.path}.label") if t.has(f"field.{self.path}.label") else self.label
+        return t.get(f"field.{self.path}.label", self.label)
 
     def explained(self, t: Text) -> str:
         """Return the one-sentence help, with the unit and the bounds where there are any worth telling."""
-        sentence = t(f"field.{self.path}.help") if t.has(f"field.{self.path}.help") else self.help
+        sentence = t.get(f"field.{self.path}.help", self.help)
         limits = self._limits(t)
         return f"{sentence} ({limits})" if limits else sentence
 
     def _limits(self, t: Text) -> str:
-        unit = t.either(f"form.unit.{self.unit}") if t.has(f"form.unit.{self.unit}") else self.unit or ""
+        unit = t.get(f"form.unit.{self.unit}", self.unit or "")
         if self.low is None or self.high is None or self.high > LARGEST_TOLD:
             return unit
         return t("form.bounds", low=plain(self.low), high=plain(self.high), unit=unit).strip()
@@ -178,7 +178,7 @@ def element_id(path: str) -> str:
 
 def choice_name(path: str, value: str, t: Text) -> str:
     """Return how a choice is called."""
-    return t(f"choice.{path}.{value}") if t.has(f"choice.{path}.{value}") else value
+    return t.get(f"choice.{path}.{value}", value)
 
 
 def read(path: str, value: Any) -> Any:
@@ -231,7 +231,7 @@ def label_of(field: str, t: Text) -> str:
     known = next((settings()[path] for path in paths if path in settings()), None)
     if known is not None:
         return known.name(t)
-    return t(f"field.{field}.label") if t.has(f"field.{field}.label") else field
+    return t.get(f"field.{field}.label", field)
 
 
 def named(problem: Problem, t: Text, *, at: str = "") -> Problem:

@@ -40,11 +40,7 @@ def _moving(job: Job, _made: Version | None, ui: Ui) -> Html:
     t = ui.t
     total = job.progress_total
     share = job.progress_step / total if job.progress_step is not None and total else None
-    said = (
-        t.either(f"phase.{job.phase}")
-        if job.phase and t.has(f"phase.{job.phase}")
-        else t("import.waits" if job.state == State.QUEUED else "import.reads")
-    )
+    said = t.either(f"phase.{job.phase}", "import.waits" if job.state == State.QUEUED else "import.reads")
     if job.progress_step and not total:
         said = t("import.rows_read", n=number(job.progress_step))
     return join([bar(share, label=job.name), tag("p", said, cls="at-soft at-small")])

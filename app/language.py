@@ -7,9 +7,13 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from string import Formatter
+from typing import TYPE_CHECKING, Any
 
 from engine.specs.problem import Problem
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
 
 LANGUAGES: dict[str, str] = {"en": "English", "zh": "中文"}
 COOKIE = "atelier_language"
@@ -28,25 +32,45 @@ class Text:
         sentence = self._sentences.get(key)
         if sentence is None:
             return key
-        return sentence.format_map(_Values(values)) if "{" in sentence else sentence
+        return _Filling(self, values).vformat(sentence, (), _Values(values)) if "{" in sentence else sentence
 
     def has(self, key: str) -> bool:
         return key in self._sentences
+
+    def get(self, key: str, fallback: str = "", /, **values: Any) -> str:
+        """Return the sentence of a key; where there is none, the fallback."""
+        return self(key, **values) if key in self._sentences else fallback
 
     def either(self, *keys: str, **values: Any) -> str:
         """Return the sentence of the first key that exists, else the last key itself."""
         return self(next((key for key in keys if key in self._sentences), keys[-1]), **values)
 
     def reason(self, code: str, values: Mapping[str, Any]) -> str:
-        """Return how something ended: a job, an answer, an order to the store."""
+        """Return how a job ended."""
         return self.either(f"reason.{code}", f"problem.{code}.what", "reason.other", **{"code": code, **values})
 
     def problem(self, problem: Problem) -> tuple[str, str]:
         """Return what is wrong and how to fix it; a warning has no fix."""
-        values = {"field": problem.where.field or "", "line": problem.where.line or "", **problem.values}
-        fix = f"problem.{problem.code}.fix"
-        what = self.either(f"problem.{problem.code}.what", f"warning.{problem.code}", **values)
-        return what, self(fix, **values) if self.has(fix) else ""
+        code, where = problem.code, problem.where
+        values = {"code": code, "field": where.field or "", "line": where.line or "", **problem.values}
+        what = self.either(f"problem.{code}.what", f"warning.{code}", "problem.other.what", **values)
+        return what, self.get(f"problem.{code}.fix", **values)
+
+    def told(self, problem: Problem) -> str:
+        """Return what is wrong and how to fix it in one line."""
+        return " ".join(self.problem(problem)).strip()
+
+
+class _Filling(Formatter):
+    """Fills in the values of a sentence. `{kind:row_kind}` is the sentence `row_kind.<kind>`: rows carry codes."""
+
+    def __init__(self, t: Text, values: Mapping[str, Any]) -> None:
+        self._t = t
+        self._values = values
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        """A code without a word of its own stays as it is."""
+        return self._t.get(f"{format_spec}.{value}", str(value), **self._values) if format_spec else str(value)
 
 
 class _Values(dict[str, Any]):
@@ -70,6 +94,11 @@ def text(language: str) -> Text:
     for path in sorted(Path(extra).glob(f"*.{language}.json")) if extra else ():
         sentences |= json.loads(path.read_text("utf-8"))
     return Text(language, sentences)
+
+
+def text_for(request: HTTPConnection) -> Text:
+    """Return the sentences for the reader of a request's answer."""
+    return text(choose(request.cookies.get(COOKIE), request.headers.get("accept-language")))
 
 
 def choose(cookie: str | None, accept: str | None) -> str:

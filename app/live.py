@@ -13,7 +13,7 @@ from starlette.routing import Route
 from app import ids
 from app.conversation import live_conversation
 from app.curves import metric_names
-from app.language import COOKIE, Text, choose, text
+from app.language import Text, text_for
 from app.render import Html, tag
 from storage import checkpoints, jobs, metrics, workers
 from storage.database import Store
@@ -91,7 +91,7 @@ def _curves(session: Any, run: int, after: tuple[int, int]) -> dict[str, Any]:
 
 def live_rail(store: Store, request: Request) -> dict[str, Any]:
     """Return the foot of the rail: who would do the work, and how much there is."""
-    t = text(choose(request.cookies.get(COOKIE), request.headers.get("accept-language")))
+    t = text_for(request)
     with store.read() as session:
         living = workers.live(session)
         counts = jobs.counts(session)

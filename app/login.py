@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from app import auth
 from app.icons import MARK
-from app.language import COOKIE, Text, choose, text
+from app.language import Text, text_for
 from app.render import Html, tag
 
 MOST_BYTES = 4096
@@ -19,7 +19,7 @@ MOST_BYTES = 4096
 
 async def respond(request: Request, stored: str, sessions: auth.Sessions, lockout: auth.Lockout) -> Response:
     """Show the page, or check the password that was sent to it."""
-    t = text(choose(request.cookies.get(COOKIE), request.headers.get("accept-language")))
+    t = text_for(request)
     if request.method != "POST":
         return HTMLResponse(page(t))
     address = request.client.host if request.client else ""

@@ -50,7 +50,7 @@ def _entry(one: Model, current: bool, t: Text) -> Html:
 
 
 def _source(one: Model, t: Text) -> str:
-    return t.either(f"models.source.{one.source}") if t.has(f"models.source.{one.source}") else one.source
+    return t.get(f"models.source.{one.source}", one.source)
 
 
 def detail(one: Model, num_runs: int, t: Text) -> Html:
@@ -66,8 +66,7 @@ def detail(one: Model, num_runs: int, t: Text) -> Html:
 
 
 def _origin(one: Model, t: Text) -> Iterator[tuple[object, object]]:
-    key = f"models.from.{one.source}"
-    yield t("models.from"), t(key) if t.has(key) else one.source
+    yield t("models.from"), t.get(f"models.from.{one.source}", one.source)
     location = one.facts.get("hub_id") or one.facts.get("location")
     if location:
         yield t("models.location"), tag("code", location)
@@ -96,11 +95,7 @@ def _arrival(job: Job, ui: Ui) -> Html:
 
 def _moving(job: Job, ui: Ui) -> Html:
     t = ui.t
-    phase = (
-        t(f"phase.{job.phase}")
-        if job.phase and t.has(f"phase.{job.phase}")
-        else t("models.waits" if job.state == State.QUEUED else "models.works")
-    )
+    phase = t.either(f"phase.{job.phase}", "models.waits" if job.state == State.QUEUED else "models.works")
     done, total = job.progress_step, job.progress_total
     share = done / total if done is not None and total else None
     bytes_ = (

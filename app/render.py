@@ -206,7 +206,7 @@ def transcript(messages: Iterable[Mapping[str, Any]], t: Text) -> Html:
 
 def _turn(message: Mapping[str, Any], t: Text) -> Html:
     role = str(message.get("role", ""))
-    name = t.either(f"role.{role}") if t.has(f"role.{role}") else role
+    name = t.get(f"role.{role}", role)
     known = role if role in ("system", "user", "assistant") else "other"
     return tag(
         "div", tag("span", name, cls="at-role"), tag("pre", message.get("content") or ""), cls=f"at-turn at-{known}"

@@ -6,6 +6,7 @@ import gradio as gr
 
 from app import draft, frame, ids, removal, run_head
 from app.measure import size
+from app.refusal import refusal
 from app.render import Html, note
 from app.run_page import Page, Seen, Updates, refresh
 from app.ui import Ui
@@ -22,7 +23,7 @@ def ask(page: Page, name: str, selected: str, overlaid: list[str], seen: Seen) -
         with page.ui.store.write() as session:
             run_head.wish(name)(session, _id(selected))
     except StoreError as error:
-        said = _refused(page.ui, error)
+        said = refusal(error, page.ui.t)
     return _shown(page, selected, overlaid, seen) | {page.parts.said: said}
 
 
@@ -38,10 +39,6 @@ def _shown(page: Page, selected: str, overlaid: list[str], seen: Seen) -> Update
     return {key: value for key, value in updates.items() if not isinstance(key, str)}
 
 
-def _refused(ui: Ui, error: StoreError) -> Html:
-    return note("", ui.t.either(f"store.{error.code}", "store.refused", code=error.code, **error.values), tone="bad")
-
-
 def begin_rename(page: Page, selected: str) -> Updates:
     """Show the field for the new name."""
     parts = page.parts
@@ -49,7 +46,7 @@ def begin_rename(page: Page, selected: str) -> Updates:
         with page.ui.store.read() as session:
             name = jobs.get(session, _id(selected)).name
     except StoreError as error:
-        return {parts.name: gr.update(visible=False), parts.said: _refused(page.ui, error)}
+        return {parts.name: gr.update(visible=False), parts.said: refusal(error, page.ui.t)}
     return {parts.name: gr.update(visible=True, value=name), parts.said: Html("")}
 
 
@@ -63,7 +60,7 @@ def rename(page: Page, name: str, selected: str, overlaid: list[str], seen: Seen
         with page.ui.store.write() as session:
             jobs.rename(session, _id(selected), wanted)
     except StoreError as error:
-        said = _refused(page.ui, error)
+        said = refusal(error, page.ui.t)
     return _shown(page, selected, overlaid, seen) | {page.parts.name: gr.update(visible=False), page.parts.said: said}
 
 
@@ -73,7 +70,7 @@ def clone(ui: Ui, selected: str) -> Html:
         with ui.store.write() as session:
             draft.fill_from(session, jobs.get(session, _id(selected)).spec)
     except StoreError as error:
-        return _refused(ui, error)
+        return refusal(error, ui.t)
     return frame.go("/train")
 
 
@@ -89,7 +86,7 @@ def go_on(ui: Ui, selected: str) -> Html:
             draft.fill_from(session, job.spec)
             draft.choose(session, {"model.start_from": f"{job.id}@{best.step}", "name": name})
     except StoreError as error:
-        return _refused(ui, error)
+        return refusal(error, ui.t)
     return frame.go("/train")
 
 
@@ -108,7 +105,7 @@ def delete(page: Page, armed: int | None, selected: str) -> Updates:
             }
         removal.delete_job(page.ui.store, page.ui.home, run)
     except StoreError as error:
-        return {**calm, page.parts.said: _refused(page.ui, error)}
+        return {**calm, page.parts.said: refusal(error, page.ui.t)}
     with page.ui.store.read() as session:
         newest = jobs.listing(session, kinds=["train"], limit=1)
     following = str(newest[0].id) if newest else ""

@@ -66,8 +66,7 @@ def state_words(t: Text, job: Job, position: int | None, now: float) -> tuple[st
     if job.state == State.QUEUED:
         return _queued(t, job, position, now), "waiting"
     if job.state == State.SUCCEEDED:
-        stopped = job.reason is not None and t.has(f"reason.{job.reason}.short")
-        return (t(f"reason.{job.reason}.short", **job.values) if stopped else t("state.succeeded")), "good"
+        return t.either(f"reason.{job.reason}.short", "state.succeeded", **job.values), "good"
     if job.state == State.FAILED:
         return t.either(f"reason.{job.reason}.short", "state.failed", **job.values), "bad"
     return t("state.cancelled"), "plain"

@@ -195,7 +195,7 @@ def _fit(about: Card, t: Text) -> Html:
 
 def _warnings(about: Card, t: Text) -> Html:
     found = (Problem.from_dict(item) for item in (about.plan or {}).get("warnings", ()))
-    said = [" ".join(t.problem(one)).strip() for one in found if one.code not in SHOWN_ABOVE]
+    said = [t.told(one) for one in found if one.code not in SHOWN_ABOVE]
     return tag("div", *(note("", each, tone="waiting") for each in said), cls="at-stack at-over") if said else Html("")
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import auth, login
+from app.language import text_for
 from engine.specs.limits import max_file_bytes
 
 CSP = "; ".join(
@@ -126,7 +127,7 @@ class Guard:
             await refusal(scope, receive, send)
             return
         if scope["path"].startswith(CLOSED_PATHS):
-            await PlainTextResponse("There is nothing here.", 404)(scope, receive, send)
+            await _said(scope, "http.nothing", 404)(scope, receive, send)
             return
         limit = self._policy.upload_bytes + FORM_OVERHEAD_BYTES if scope["path"].startswith(UPLOAD_PATH) else BODY_BYTES
         await _capped(self._inner, scope, receive, send, limit=limit)
@@ -135,9 +136,9 @@ class Guard:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._policy.knows_host(host):
-            return PlainTextResponse("This address is not one that the studio answers to.", 421)
+            return _said(scope, "http.other_host", 421)
         if not _same_origin(scope["method"], host, headers):
-            return PlainTextResponse("The request comes from another site.", 403)
+            return _said(scope, "http.other_site", 403)
         return None
 
     async def _gate(self, request: Request) -> Response | None:
@@ -151,7 +152,11 @@ class Guard:
         if path in OPEN_PATHS or policy.sessions.valid(request.cookies.get(auth.COOKIE, "")):
             return None
         wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
-        return RedirectResponse("/login", 303) if wants_page else PlainTextResponse("Log in first.", 401)
+        return RedirectResponse("/login", 303) if wants_page else _said(request.scope, "http.log_in", 401)
+
+
+def _said(scope: Scope, key: str, status: int) -> Response:
+    return PlainTextResponse(text_for(HTTPConnection(scope))(key), status)
 
 
 def _same_origin(method: str, host: str, headers: Headers) -> bool:
@@ -201,7 +206,7 @@ async def _capped(inner: ASGIApp, scope: Scope, receive: Receive, send: Send, *,
     except TooLarge:
         if started:
             raise
-        await PlainTextResponse("The file or request is too large.", 413)(scope, receive, send)
+        await _said(scope, "http.too_large", 413)(scope, receive, send)
 
 
 def _counted(receive: Receive, limit: int) -> Callable[[], Awaitable[Message]]:

@@ -133,7 +133,7 @@ def _info(one: Setting, filled: Filled, t: Text) -> str:
     """Help, and why the value is what it is; on the first screen the reason says enough."""
     reason = why(one, filled, t)
     if one.path in CHOICES_OF:
-        return reason or (t(f"train.help.{one.path}") if t.has(f"train.help.{one.path}") else "")
+        return reason or t.get(f"train.help.{one.path}")
     return reason if reason and one.simple else " ".join(part for part in (one.explained(t), reason) if part)
 
 
@@ -147,7 +147,7 @@ def why(one: Setting, filled: Filled, t: Text) -> str:
         return ""
     values = {key: plain(value) if isinstance(value, int | float) else value for key, value in reason.values.items()}
     sentence = t(reason.key, **values)
-    source = t.either(f"source.{reason.source}") if t.has(f"source.{reason.source}") else ""
+    source = t.get(f"source.{reason.source}")
     return f"{sentence} ({source})" if source else sentence
 
 

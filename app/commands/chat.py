@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from app import starter
-from app.commands import exits, models, processes
+from app.commands import models, processes
 from app.commands.shell import AsJson, Shell, refuse, say, shell
 from app.commands.speech import speech
-from engine.specs.problem import Problem, ProblemError, problem
+from app.refusal import problem_of
+from engine.specs.problem import ProblemError, problem
 from storage import messages, targets
 from storage.messages import Message
 from storage.targets import BASE, Target
@@ -95,7 +96,7 @@ def chat(
         if not json:
             sys.stdout.write("\n")
         if said.state == "failed":
-            _fail(sh, said)
+            refuse([problem_of(said)], as_json=json)
         sh.answer(document(found, said), [])
 
 
@@ -124,17 +125,4 @@ def _converse(talk: Talk) -> None:
         said = talk.ask(text, aloud=True)
         sys.stdout.write("\n")
         if said.state == "failed":
-            say(reason_of(talk.shell, said))
-
-
-def reason_of(sh: Shell, said: Message) -> str:
-    """Return why an answer failed."""
-    return sh.t.reason(str(said.reason), said.values)
-
-
-def _fail(sh: Shell, said: Message) -> None:
-    code = str(said.reason)
-    if sh.t.has(f"problem.{code}.what"):
-        refuse([Problem(code, values=said.values)], as_json=sh.json)
-    say(reason_of(sh, said))
-    raise typer.Exit(exits.Code.OUT_OF_MEMORY if code == "out_of_memory" else exits.Code.INTERNAL)
+            say(talk.shell.t.told(problem_of(said)))

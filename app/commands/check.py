@@ -15,6 +15,7 @@ from app import measure, starter, versions
 from app.commands import exits, processes
 from app.commands.shell import AsJson, columns, describe, document, put, refusals, say
 from app.commands.speech import speech
+from app.refusal import problems_of
 from engine.specs.home import Home
 from engine.specs.problem import Problem, problem
 from storage.database import Store, open_store
@@ -109,7 +110,7 @@ def _opened(home: Home) -> tuple[Store | None, list[Problem]]:
     try:
         return open_store(home.store_url), []
     except StoreError as error:
-        return None, [Problem(error.code, values={**error.values, "detail": str(error)})]
+        return None, list(problems_of(error))
 
 
 def _can_write(folder: Path) -> bool:

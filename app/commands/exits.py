@@ -39,6 +39,9 @@ FAMILIES = {
     "no_checkpoint": Code.MODEL,
     "store": Code.INTERNAL,
     "internal": Code.INTERNAL,
+    "chat_died": Code.INTERNAL,
+    "chat_ended": Code.INTERNAL,
+    "out_of_memory": Code.OUT_OF_MEMORY,
     "fenced": Code.FENCED,
 }
 

@@ -14,6 +14,7 @@ import typer
 from app.commands import exits
 from app.commands.speech import speech
 from app.language import Text
+from app.refusal import problems_of
 from engine.specs.home import Home
 from engine.specs.problem import Problem, ProblemError, problem
 from storage.database import Store, open_store
@@ -67,10 +68,8 @@ def refusals(as_json: bool) -> Iterator[None]:
     """Turn problems into sentences, or a JSON document of them, and an exit code."""
     try:
         yield
-    except ProblemError as error:
-        refuse(error.problems, as_json=as_json)
-    except StoreError as error:
-        refuse([Problem(error.code, values=error.values or {"detail": str(error)})], as_json=as_json)
+    except (ProblemError, StoreError) as error:
+        refuse(problems_of(error), as_json=as_json)
 
 
 def refuse(problems: Sequence[Problem], *, as_json: bool, code: int | None = None) -> None:

@@ -12,6 +12,7 @@ import gradio as gr
 from app import chatview, ids, talk
 from app.frame import every, on_load, selection
 from app.panel import Panel
+from app.refusal import refusal
 from app.render import Html, note
 from app.ui import Ui
 from storage import drafts, messages, processes
@@ -115,7 +116,7 @@ def submit(ui: Ui, conversation: str, text: str, *entered: Any) -> tuple[Any, An
         with ui.store.write() as session:
             number = talk.ask(session, ids.number(conversation), text, settings)
     except StoreError as error:
-        return gr.skip(), gr.skip(), chatview.trouble(ui.t, error)
+        return gr.skip(), gr.skip(), refusal(error, ui.t)
     return str(number), "", None
 
 
@@ -125,7 +126,7 @@ def obey(ui: Ui, order: str) -> Html | None:
         with ui.store.write() as session:
             talk.obey(session, order)
     except StoreError as error:
-        return chatview.trouble(ui.t, error)
+        return refusal(error, ui.t)
     return None
 
 

@@ -15,7 +15,8 @@ from app.dataview import Tools, Wanted
 from app.form import label_of
 from app.frame import on_load, selection
 from app.panel import Panel
-from app.render import Html, empty, heading, note, problems
+from app.refusal import refusal
+from app.render import Html, empty, heading, note
 from app.ui import Ui
 from app.uploads import Upload
 from engine.specs.problem import ProblemError
@@ -242,7 +243,7 @@ def upload(ui: Ui, parts: Parts, path: str | None, name: str | None, policy: str
     try:
         uploads.take_in(ui, Upload(Path(path), (name or "").strip(), policy))
     except ProblemError as error:
-        said = _refused(ui, error)
+        said = refusal(error, ui.t)
     finally:
         uploads.forget_original(ui, Path(path))
     return {parts.file: None, parts.name: "", parts.said: said}
@@ -253,7 +254,7 @@ def add_samples(ui: Ui) -> Html:
     try:
         uploads.add_samples(ui)
     except ProblemError as error:
-        return _refused(ui, error)
+        return refusal(error, ui.t)
     return Html("")
 
 
@@ -270,7 +271,7 @@ def rename(ui: Ui, parts: Parts, drawn: Before, new_name: str | None) -> Updates
     try:
         name = dataview.rename(ui, drawn[0], new_name or "")
     except (ProblemError, StoreError) as error:
-        return {parts.said: _refused(ui, error)}
+        return {parts.said: refusal(error, ui.t)}
     moved = dataview.moved(datacard.address(dataset=name))
     said = note("", ui.t("data.renamed", name=name), tone="good", action=moved)
     return {**show(ui, parts, Wanted(dataset=name)), parts.new_name: "", parts.said: said}
@@ -283,12 +284,6 @@ def delete(ui: Ui, parts: Parts, drawn: Before, sure: bool) -> Updates:
     try:
         dataview.delete(ui, drawn[0])
     except StoreError as error:
-        return {parts.said: _refused(ui, error)}
+        return {parts.said: refusal(error, ui.t)}
     said = note("", ui.t("data.deleted", name=drawn[0]), tone="good", action=dataview.moved("/data"))
     return {**show(ui, parts, Wanted()), parts.said: said}
-
-
-def _refused(ui: Ui, error: ProblemError | StoreError) -> Html:
-    if isinstance(error, ProblemError):
-        return note(ui.t("data.refused"), problems(error.problems, ui.t), tone="bad")
-    return note(ui.t("data.refused"), ui.reason(error.code, error.values), tone="bad")

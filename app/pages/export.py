@@ -14,7 +14,8 @@ from app import exports, exportview, ids, removal, talk
 from app.conversation import name_of
 from app.frame import every, on_load, selection
 from app.panel import Panel
-from app.render import Html, note, problems
+from app.refusal import refusal
+from app.render import Html
 from app.ui import Ui
 from engine.exporters import EXPORTERS
 from engine.exporters.limits import LIMITS
@@ -106,10 +107,8 @@ def start(ui: Ui, target: str | None, kind: str, base: str) -> tuple[Any, Html |
     try:
         with ui.store.write() as session:
             job = exports.submit(session, {"target": target or "", "form": kind, "base": base})
-    except ProblemError as error:
-        return gr.skip(), problems(error.problems, ui.t)
-    except StoreError as error:
-        return gr.skip(), _trouble(ui, error)
+    except (ProblemError, StoreError) as error:
+        return gr.skip(), refusal(error, ui.t)
     return str(job.id), None
 
 
@@ -149,7 +148,7 @@ def obey(ui: Ui, order: str, chosen: str) -> tuple[Any, Html | None]:
     try:
         ORDERS[verb](ui, number)
     except StoreError as error:
-        return gr.skip(), _trouble(ui, error)
+        return gr.skip(), refusal(error, ui.t)
     return ("" if verb == "delete" else chosen), None
 
 
@@ -192,7 +191,7 @@ def _offer(ui: Ui, session: Session, parts: Parts, given: tuple[str | None, str,
     try:
         forms, bases = exports.choices_for(talk.resolve(session, target))
     except StoreError as error:
-        return {parts.meaning: _trouble(ui, error)}
+        return {parts.meaning: refusal(error, ui.t)}
     t = ui.t
     kind = kind if kind in forms else forms[0]
     base = base if base in bases else bases[0]
@@ -209,7 +208,3 @@ def _exact(session: Session, target: str | None) -> str | None:
         return talk.resolve(session, target).text if target else None
     except StoreError:
         return None
-
-
-def _trouble(ui: Ui, error: StoreError) -> Html:
-    return note("", ui.t.reason(error.code, error.values), tone="bad")

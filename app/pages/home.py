@@ -16,7 +16,8 @@ from app import frame, rehearsal, run_list
 from app.language import Text
 from app.measure import duration, number
 from app.panel import Panel
-from app.render import Html, bar, button_link, card, chip, columns, empty, heading, link, note, problems, steps, tag
+from app.refusal import refusal
+from app.render import Html, bar, button_link, card, chip, columns, empty, heading, link, note, steps, tag
 from app.ui import Ui
 from engine.specs.problem import ProblemError
 from storage import checkpoints, datasets, jobs, metrics
@@ -152,4 +153,4 @@ def rehearse(ui: Ui) -> Iterator[Html]:
             to = f"/runs?run={progress.job.id}" if progress.job else ""
             yield frame.go(to) if to else note("", ui.t(f"rehearsal.{progress.code}"), tone="plain")
     except ProblemError as error:
-        yield note("", problems(error.problems, ui.t), tone="bad")
+        yield refusal(error, ui.t)

@@ -13,6 +13,7 @@ from app.dataview import moved
 from app.form import label_of, named
 from app.frame import on_load, selection
 from app.panel import Panel
+from app.refusal import refusal
 from app.render import Html, empty, heading, note, problems
 from app.ui import Ui
 from engine.specs.problem import ProblemError
@@ -192,7 +193,7 @@ def add(ui: Ui, parts: Parts, source: str, *given: str | None) -> Updates:
         modeladding.add(ui, {"source": source, "location": location, "revision": revision, "name": name})
     except ProblemError as error:
         found = (named(one, ui.t, at="add_model") for one in error.problems)
-        return {**kept, parts.said: note(ui.t("models.refused"), problems(found, ui.t), tone="bad")}
+        return {**kept, parts.said: note(ui.t("refused"), problems(found, ui.t), tone="bad")}
     return {parts.said: Html(""), parts.location: "", parts.revision: "", parts.name: ""}
 
 
@@ -215,6 +216,6 @@ def remove(ui: Ui, parts: Parts, drawn: str | None, sure: bool) -> Updates:
     try:
         modeladding.remove(ui, drawn)
     except StoreError as error:
-        return {parts.said: note(ui.t("models.refused"), ui.reason(error.code, error.values), tone="bad")}
+        return {parts.said: refusal(error, ui.t)}
     said = note("", ui.t("models.removed", name=drawn), tone="good", action=moved("/models"))
     return {**show(ui, parts, None), parts.said: said}

@@ -214,7 +214,7 @@ class Renderer:
                 [problem("model_tokenizer_unsafe", field="model.id", detail=str(error)[:300])]
             ) from error
         if not same:
-            raise ProblemError([problem("model_tokenizer_unsafe", field="model.id", detail="ids differ")])
+            raise ProblemError([problem("model_tokenizer_unsafe", field="model.id", detail="other_ids")])
 
 
 def _answers(messages: Messages, last_only: bool) -> list[int]:

@@ -122,7 +122,7 @@ def _raise(message: str) -> None:
 def _unsafe(tree: nodes.Template) -> Iterator[tuple[int, str]]:
     for node in tree.find_all(nodes.Const):
         if isinstance(node.value, (int, float)) and not -MAX_NUMBER <= node.value <= MAX_NUMBER:
-            yield node.lineno, "large number"
+            yield node.lineno, "large_number"
     for power in tree.find_all(nodes.Pow):
         yield power.lineno, "power"
     for product in tree.find_all(nodes.Mul):
@@ -130,7 +130,7 @@ def _unsafe(tree: nodes.Template) -> Iterator[tuple[int, str]]:
         if any(_is_text(side) for side in sides) and not (
             type(sides[0]) is not nodes.Mul and any(map(_is_small, sides))
         ):
-            yield product.lineno, "repeated text"
+            yield product.lineno, "repeated_text"
     for call in tree.find_all(nodes.Call):
         if isinstance(call.node, nodes.Name) and call.node.name == "lipsum":
             yield call.lineno, "lipsum"
@@ -146,7 +146,7 @@ def _deep_ranges(node: nodes.Node, times: int) -> Iterator[tuple[int, str]]:
         if isinstance(child, nodes.For):
             inner *= max([1, *(item.value for item in _range_numbers(child.iter))])
             if inner > MAX_NUMBER:
-                yield child.lineno, "nested loops"
+                yield child.lineno, "nested_loops"
                 continue
         yield from _deep_ranges(child, inner)
 

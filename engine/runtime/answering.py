@@ -144,7 +144,8 @@ def check_checkpoint(folder: Path, *, deep: bool = False) -> None:
     try:
         verify(folder, deep=deep)
     except BrokenCheckpoint as error:
-        raise ProblemError([problem("model_checkpoint_broken", checkpoint=folder.name, detail=error.why)]) from error
+        found = problem("model_checkpoint_broken", checkpoint=folder.name, detail=error.why, file=error.file)
+        raise ProblemError([found]) from error
 
 
 def _prompt(store: Store, served: Served, message: Message) -> list[int]:

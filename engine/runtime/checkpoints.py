@@ -19,11 +19,11 @@ _SPACE_FACTOR = 1.2  # free space wanted before a save, as a multiple of the las
 
 
 class BrokenCheckpoint(Exception):
-    """The folder is not what its manifest says; `why` names the file and the difference."""
+    """The folder is not what its manifest says; `why` is the code of the difference, `file` where it is."""
 
-    def __init__(self, folder: Path, why: str) -> None:
-        self.folder, self.why = folder, why
-        super().__init__(f"{folder.name}: {why}")
+    def __init__(self, folder: Path, why: str, file: str) -> None:
+        self.folder, self.why, self.file = folder, why, file
+        super().__init__(f"{folder.name}: {why} ({file})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +119,15 @@ def verify(folder: Path, *, deep: bool = True) -> Manifest:
         files: dict[str, dict[str, Any]] = data["files"]
         step, token, spec = int(data["step"]), int(data["token"]), str(data["spec_sha"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BrokenCheckpoint(folder, f"manifest unreadable ({type(error).__name__})") from error
+        raise BrokenCheckpoint(folder, "unreadable", MANIFEST) from error
     present = {one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()} - {MANIFEST}
     if difference := present ^ set(files):
-        raise BrokenCheckpoint(folder, f"files differ from the manifest: {', '.join(sorted(difference))}")
+        raise BrokenCheckpoint(folder, "other_files", ", ".join(sorted(difference)))
     for name, expected in files.items():
         if os.path.getsize(folder / name) != expected["bytes"]:
-            raise BrokenCheckpoint(folder, f"{name} has another size than the manifest says")
+            raise BrokenCheckpoint(folder, "other_size", name)
         if deep and sha256_of(folder / name) != expected["sha256"]:
-            raise BrokenCheckpoint(folder, f"{name} has other contents than the manifest says")
+            raise BrokenCheckpoint(folder, "other_contents", name)
     total = sum(int(one["bytes"]) for one in files.values()) + len(text)
     return Manifest(step, token, spec, files, hashlib.sha256(text).hexdigest(), total)
 

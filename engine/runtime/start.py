@@ -67,9 +67,8 @@ def _check(target: Target, spec: JobSpec, is_adapter: bool) -> None:
     try:
         checkpoints.verify(folder)
     except checkpoints.BrokenCheckpoint as error:
-        raise ProblemError(
-            [problem("model_checkpoint_broken", field="model.start_from", checkpoint=target.text, detail=error.why)]
-        ) from error
+        told: dict[str, Any] = {"checkpoint": target.text, "detail": error.why, "file": error.file}
+        raise ProblemError([problem("model_checkpoint_broken", field="model.start_from", **told)]) from error
     if not (is_adapter and target.adapter_path):
         return
     if target.quantization != spec.model.quantization:

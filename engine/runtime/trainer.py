@@ -88,11 +88,11 @@ class Run:
             try:
                 found = checkpoints.verify(Path(row.path))
             except checkpoints.BrokenCheckpoint as error:
-                self.context.event("checkpoint_skipped", {"step": row.step, "why": error.why})
+                self.context.event("checkpoint_skipped", {"step": row.step, "why": error.why, "file": error.file})
                 continue
             if found.spec_sha == wanted:
                 return Path(row.path)
-            self.context.event("checkpoint_skipped", {"step": row.step, "why": "another spec"})
+            self.context.event("checkpoint_skipped", {"step": row.step, "why": "other_spec"})
         return None
 
     def _announce(self, resume: Path | None, total: int) -> int:

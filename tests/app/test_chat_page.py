@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from app import chatview, conversation, talk
+from app import conversation, talk
 from app.pages import chat
+from app.refusal import problem_of
 from app.render import Html
 from storage import answers, drafts, messages, models, processes
-from storage.errors import Conflict, NotFound
 from storage.models import NewModel
 from storage.states import State
 
@@ -232,15 +232,15 @@ def test_a_failed_answer_shows_its_reason_and_what_to_do(ui, tuned):
     number, _, _ = chat.submit(ui, "", "Hello?", *settings("base:starter"))
     answer = transcript(ui, number)[1]
     serve(ui, base_key=answer.base_key, state="failed", reason="out_of_memory", values={})
-    said = conversation.reason(transcript(ui, number)[1], ui.t)
-    assert ui.t("chat.reason.out_of_memory") in said and ui.t("chat.fix.out_of_memory") in said
+    said = ui.t.told(problem_of(transcript(ui, number)[1]))
+    assert ui.t("problem.out_of_memory.what") in said and ui.t("problem.out_of_memory.fix") in said
 
 
 def test_an_unknown_reason_still_reads(ui, tuned):
     number, _, _ = chat.submit(ui, "", "Hello?", *settings("base:starter"))
     answer = transcript(ui, number)[1]
     serve(ui, base_key=answer.base_key, state="failed", reason="brand_new", values={})
-    assert "brand_new" in conversation.reason(transcript(ui, number)[1], ui.t)
+    assert "brand_new" in ui.t.told(problem_of(transcript(ui, number)[1]))
 
 
 def test_a_deleted_run_keeps_its_place_in_the_transcript(ui):
@@ -272,13 +272,6 @@ def test_the_memory_card_says_where_how_much_and_how_to_unload(ui, tuned):
         processes.seen(session, one.id, state="ready", **facts)
     shown = chat.memory(ui)
     assert "830 MB" in shown and ui.t("chat.device.gpu_too_full") in shown and f"unload:{one.id}" in shown
-
-
-def test_an_error_of_the_store_becomes_a_note(ui):
-    assert "brand_new" in chatview.trouble(ui.t, Conflict("brand_new"))
-    assert "7" in chatview.trouble(ui.t, NotFound("conversation", 7)) or ui.t(
-        "problem.conversation_not_found.what"
-    ) in chatview.trouble(ui.t, NotFound("conversation", 7))
 
 
 def test_the_transcript_is_drawn_as_text_only():

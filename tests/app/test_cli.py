@@ -153,7 +153,7 @@ def test_a_store_of_another_version_is_named(atelier, home):
         ("spec_too_small", 64), ("usage_set", 64), ("home_unusable", 64), ("job_not_found", 64),
         ("data_not_there", 65), ("dataset_not_found", 65), ("row_broken", 65), ("file_is_link", 65),
         ("model_not_there", 66), ("hub_unreachable", 66), ("checkpoint_not_found", 66), ("no_checkpoint", 66),
-        ("internal_worker_ended", 70), ("store_unreadable", 70), ("fenced", 76),
+        ("internal_worker_ended", 70), ("chat_died", 70), ("out_of_memory", 72), ("store_unreadable", 70), ("fenced", 76),
     ],
 )  # fmt: skip
 def test_a_problem_ends_with_the_code_of_its_family(code, expected):
@@ -626,6 +626,26 @@ def test_chat_ends_when_nobody_is_there_to_answer_any_more(atelier, store, monke
     code, out, _ = atelier("chat", "base:starter", "--prompt", "x", "--json")
     assert code == 70 and json.loads(out)["problems"][0]["code"] == "internal_chat_ended"
     assert waiting_base(store) is None
+
+
+def test_an_answer_that_failed_is_told_like_any_problem(atelier, store, monkeypatch):
+    from contextlib import contextmanager
+
+    add_starter(store)
+
+    @contextmanager
+    def full(_home, _store, base_key):
+        def lives():
+            with store.write() as session:
+                messages.fail_waiting(session, base_key, reason="out_of_memory", values={})
+            return True
+
+        yield lives
+
+    monkeypatch.setattr(processes, "chat", full)
+    code, out, _ = atelier("chat", "base:starter", "--prompt", "x", "--json")
+    (found,) = json.loads(out)["problems"]
+    assert (code, found["code"]) == (72, "out_of_memory") and found["what"] and found["fix"]
 
 
 def test_chat_with_a_target_that_is_not_there_ends_with_66(atelier, store):

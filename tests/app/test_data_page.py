@@ -84,7 +84,7 @@ def test_a_name_is_taken_as_it_is_or_refused(ui: Ui, tmp_path: Path, name: str) 
 def test_a_file_that_is_gone_is_refused_with_a_sentence(page: Page) -> None:
     said = data.upload(page.ui, page.parts, "/nowhere/rows.jsonl", "", "keep_usable")[page.parts.said]
 
-    assert page.ui.t("data.refused") in said
+    assert page.ui.t("refused") in said
     assert imports(page.ui) == []
 
 
@@ -300,7 +300,7 @@ def test_a_name_that_is_none_or_taken_is_refused(page: Page, shelf: Any, name: s
 
     found = data.rename(page.ui, page.parts, (version.name, version.id), name)
 
-    assert page.ui.t("data.refused") in found[page.parts.said]
+    assert page.ui.t("refused") in found[page.parts.said]
 
 
 def test_a_dataset_is_deleted_with_its_files_only_after_confirmation(page: Page, shelf: Any) -> None:
@@ -321,7 +321,7 @@ def test_a_dataset_in_use_is_not_deleted_and_the_page_says_why(page: Page, shelf
 
     found = data.delete(page.ui, page.parts, (version.name, version.id), True)
 
-    assert page.ui.t("data.refused") in found[page.parts.said]
+    assert page.ui.t("refused") in found[page.parts.said]
     assert Path(version.path).exists()
     with pytest.raises(Conflict):
         dataview.delete(page.ui, "tickets")

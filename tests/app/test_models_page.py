@@ -93,7 +93,7 @@ def test_what_cannot_be_added_is_said_and_kept_in_the_form(
 
     found = page.add(source, location, "", name)
 
-    assert page.ui.t("models.refused") in found["said"]
+    assert page.ui.t("refused") in found["said"]
     assert found["location"] == gr.skip()
     assert adding(page.ui) == []
 
@@ -147,7 +147,7 @@ def test_the_starter_cannot_be_removed(page: Page, shelf: Any) -> None:
     assert page.show()["manage"]["visible"] is False
     found = page_of.remove(page.ui, page.parts, "starter", True)
 
-    assert page.ui.t("models.refused") in found[page.parts.said]
+    assert page.ui.t("refused") in found[page.parts.said]
     assert Path(model.path).exists()
 
 
@@ -169,7 +169,7 @@ def test_a_model_that_an_open_run_needs_is_not_removed(page: Page, shelf: Any, r
 
     found = page_of.remove(page.ui, page.parts, "mine", True)
 
-    assert page.ui.t("models.refused") in found[page.parts.said]
+    assert page.ui.t("refused") in found[page.parts.said]
     assert Path(model.path).exists()
 
 

@@ -64,6 +64,19 @@ def test_an_unknown_key_shows_itself_and_a_missing_value_its_name():
     assert t("runs.step", step=3) == "step 3 of {total}"
 
 
+def test_a_sentence_that_may_be_missing_has_a_fallback():
+    t = text("en")
+    assert t.get("no.such.key", "as it is") == "as it is"
+    assert t.get("runs.at_step", "as it is", step=3) == "step 3"
+
+
+def test_a_code_is_told_in_words_and_one_without_words_as_it_is():
+    what, _ = text("zh").problem(problem("data_rows_do_not_fit", needed="preference", given="brand_new"))
+    assert what == "这个目标需要偏好对，而数据集中是brand_new。"
+    skipped = text("en")("event.checkpoint_skipped", step=6, why="other_size", file="a.safetensors")
+    assert skipped == "The checkpoint of step 6 was not used: a.safetensors has another size than its manifest says."
+
+
 def test_values_are_never_read_as_templates():
     assert text("en")("runs.at_step", step="{step.__class__}") == "step {step.__class__}"
 

@@ -171,8 +171,8 @@ def test_a_failed_run_says_why_and_can_be_tried_again(ui, page, parts, show, run
 
 def test_what_is_not_possible_is_refused_with_a_sentence(ui, page, parts, show, runs):
     job = finished(runs)
-    assert "ended already" in ask(page, "cancel", job)[parts.said]
-    assert "failed or cancelled" in ask(page, "retry", job)[parts.said]
+    assert "already ended" in ask(page, "cancel", job)[parts.said]
+    assert "failed and cancelled" in ask(page, "retry", job)[parts.said]
 
 
 def test_a_run_is_renamed_and_an_empty_name_refused(ui, page, parts, show, runs):
@@ -207,7 +207,7 @@ def test_a_run_that_another_tab_has_deleted_is_refused_with_a_sentence(ui, page,
         run_actions.go_on(ui, selected),
         run_actions.delete(page, None, selected)[parts.said],
     ]
-    assert all("not there any more" in one for one in said)
+    assert all("There is no job" in one for one in said)
 
 
 def test_deleting_takes_two_clicks_and_names_the_size(ui, page, parts, show, runs):

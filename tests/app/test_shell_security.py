@@ -192,6 +192,11 @@ def test_programs_find_no_door_to_the_handlers(open_client, path):
     assert open_client.post(path, headers=ORIGIN, json={"data": []}).status_code == 404
 
 
+def test_a_refusal_is_told_in_the_language_of_the_reader(open_client):
+    refused = open_client.get("/gradio_api/openapi.json", headers={"accept-language": "zh-CN"})
+    assert (refused.status_code, refused.text) == (404, "这里什么也没有。")
+
+
 def test_nothing_is_fetched_on_behalf_of_a_visitor(open_client):
     assert open_client.get("/gradio_api/proxy=http://169.254.169.254/latest/meta-data").status_code == 404
 

@@ -15,8 +15,14 @@ from app.language import FOLDER
 ROOT = Path(__file__).resolve().parents[2]
 EN, ZH = (json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")) for name in ("en", "zh"))
 PROBLEM = re.compile(r'\b(?:problem|Problem)\(\s*"([a-z0-9_]+)"')
+CONFLICT = re.compile(r'\b(?:Conflict|StoreError)\(\s*"([a-z_]+)"')
+NOT_FOUND = re.compile(r'\bNotFound\(\s*"([a-z_]+)"')
 PHASE = re.compile(r'\.phase\(\s*"([a-z_]+)"|phase="([a-z_]+)"')
 REASON = re.compile(r'\breason="([a-z_]+)"|_put_back\(\w+, "([a-z_]+)"|"reason": "([a-z_]+)"')
+CHECKPOINT_FAULT = re.compile(r'\bBrokenCheckpoint\(folder, "([a-z_]+)"|"why": "([a-z_]+)"')
+TEMPLATE_FAULT = re.compile(r'\.lineno, "([a-z_]+)"|what="(time|memory)"')
+OTHER_WORDS = re.compile(r"作业|底座|你|基础模型|运行卡|个运行|(?<![A-Za-z])hub(?![A-Za-z])")
+"""The words are 任务, 基座, 您 and 模型库."""
 KEY = re.compile(r'\bt\(\s*"([a-z0-9_.]+)"')
 
 
@@ -45,15 +51,44 @@ def test_a_sentence_names_the_same_values_in_both_languages():
     assert differ == {}
 
 
+def test_the_words_that_a_sentence_looks_up_are_there():
+    families = {
+        (language, family)
+        for language, sentences in (("en", EN), ("zh", ZH))
+        for sentence in sentences.values()
+        for _, _, family, _ in string.Formatter().parse(sentence)
+        if family
+    }
+    known = {"en": EN, "zh": ZH}
+    assert {one for one in families if not any(key.startswith(f"{one[1]}.") for key in known[one[0]])} == set()
+
+
 def test_chinese_sentences_are_chinese():
     plain = {key for key, value in ZH.items() if len(value) > 24 and not re.search(r"[\u4e00-\u9fff]", value)}
     assert plain == set()
+
+
+def test_chinese_has_one_word_for_one_thing():
+    assert {key: value for key, value in ZH.items() if OTHER_WORDS.search(value)} == {}
 
 
 def test_every_problem_has_a_sentence():
     codes = found(PROBLEM, "app", "engine")
     missing = {code for code in codes if f"problem.{code}.what" not in EN and f"warning.{code}" not in EN}
     assert missing == set()
+
+
+def test_every_refusal_of_the_store_has_a_sentence():
+    codes = found(CONFLICT, "app", "storage") | {f"{noun}_not_found" for noun in found(NOT_FOUND, "app", "storage")}
+    assert {code for code in codes if f"problem.{code}.what" not in EN} == set()
+
+
+@pytest.mark.parametrize(
+    ("family", "pattern"), [("checkpoint_fault", CHECKPOINT_FAULT), ("template_fault", TEMPLATE_FAULT)]
+)
+def test_every_fault_has_words(family, pattern):
+    codes = found(pattern, "engine")
+    assert codes and {code for code in codes if f"{family}.{code}" not in EN} == set()
 
 
 def test_every_phase_has_a_word():
