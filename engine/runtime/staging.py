@@ -33,7 +33,7 @@ def staged(save: Save) -> Callable[[type], type]:
 
             def checkpoint_bytes(self) -> int:
                 """About the size of a checkpoint: each trained weight in float32 and its optimizer's two averages."""
-                return 12 * sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
+                return 12 * sum(int(weight.numel()) for weight in self.model.parameters() if weight.requires_grad)
 
             def take_up(self, folder: Path) -> None:
                 """Load the weights and the state of a checkpoint without training on."""
