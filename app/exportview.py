@@ -142,8 +142,7 @@ def figures(checks: Mapping[str, Any], t: Text) -> Html:
     agreement = f"{100 * checks['agreement']:.2f} %"
     least = t("export.at_least", value=f"{100 * checks['min_agreement']:g}")
     most = t("export.at_most", value=f"{checks['max_kl']:g}")
-    source = checks.get("tokens_from") or checks.get("rows_from") or []
-    names = ", ".join(t.either(f"export.from.{one}") for one in ([source] if isinstance(source, str) else source))
+    names = ", ".join(t(f"export.from.{one}") for one in checks["tokens_from"])
     items = [
         (t("export.agreement"), agreement, least),
         (t("export.kl"), measure.number(checks["kl"]), most),
