@@ -16,6 +16,7 @@ from engine.specs.base import validate
 from engine.specs.kinds import KINDS
 from engine.specs.other import AddModelSpec
 from engine.specs.problem import ProblemError, problem
+from engine.specs.starter import STARTER
 from storage import jobs, models
 from storage.errors import Conflict
 from storage.jobs import Job
@@ -76,7 +77,7 @@ def remove(ui: Ui, name: str) -> None:
         Conflict, NotFound: it is the starter, in use, or gone.
     """
     with ui.store.write() as session:
-        if name == starter.NAME:
+        if name == STARTER:
             raise Conflict("model_is_starter", {"name": name})
         gone = models.remove(session, name)
         shared = any(one.path == gone.path for one in models.listing(session))

@@ -13,6 +13,7 @@ from engine.objectives import OBJECTIVES
 from engine.specs.job import JobSpec, parse
 from engine.specs.kinds import KINDS
 from engine.specs.problem import Problem, ProblemError, problem
+from engine.specs.starter import STARTER
 from engine.tuners import TUNERS
 from storage import checkpoints, datasets, jobs, models, targets
 from storage.datasets import Version
@@ -118,7 +119,7 @@ def _facts(wanted: Mapping[str, Any], version: Version | None, device: str) -> d
 def _parameters(session: Session, wanted: Mapping[str, Any]) -> int | None:
     """The size of the model; None where it is not known, which a later check says."""
     section = wanted["model"]
-    name = section.get("id", "starter") if isinstance(section, dict) else None
+    name = section.get("id", STARTER) if isinstance(section, dict) else None
     try:
         return models.get(session, name).parameters if isinstance(name, str) else None
     except NotFound:

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from app import starter
 from app.commands import exits, models, processes
 from app.commands.shell import AsJson, Shell, refuse, say, shell
 from app.commands.speech import speech
 from engine.specs.problem import Problem, ProblemError, problem
+from engine.specs.starter import STARTER
 from storage import messages, targets
 from storage.messages import Message
 from storage.targets import BASE, Target
@@ -81,7 +81,7 @@ def chat(
     json: AsJson = False,
 ) -> None:
     with shell(json) as sh:
-        if target == f"{BASE}{starter.NAME}":
+        if target == f"{BASE}{STARTER}":
             models.ensure_starter(sh)
         with sh.store.read() as session:
             found = targets.resolve(session, target)

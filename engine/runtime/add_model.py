@@ -22,6 +22,7 @@ from engine.runtime.files import publish
 from engine.specs.base import validate
 from engine.specs.other import AddModelSpec
 from engine.specs.problem import ProblemError, problem
+from engine.specs.starter import HUB_ID
 from storage import models
 from storage.errors import Conflict
 from storage.models import Model, NewModel
@@ -91,7 +92,7 @@ def _from_starter(context: Context, spec: AddModelSpec, staged: Path) -> tuple[P
     context.phase("model_converting")
     folder = starter.default_folder()
     starter.convert(folder)
-    return folder, {**inspect(folder), "hub_id": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+    return folder, {**inspect(folder), "hub_id": HUB_ID}
 
 
 SOURCES: dict[str, Callable[[Context, AddModelSpec, Path], tuple[Path, dict[str, Any]]]] = {

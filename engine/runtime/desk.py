@@ -16,6 +16,7 @@ from engine.specs.base import Spec, validate
 from engine.specs.home import Home
 from engine.specs.job import parse
 from engine.specs.problem import ProblemError, problem
+from engine.specs.starter import STARTER
 from storage import datasets, models, targets
 from storage.database import Store
 from storage.datasets import Version
@@ -23,7 +24,6 @@ from storage.errors import Conflict, NotFound
 from storage.models import Model
 
 MAX_RENDERERS = 8
-FIRST_MODEL = "starter"
 
 Payload = Mapping[str, Any]
 
@@ -43,7 +43,7 @@ class Desk:
         """Import the library and load the starter's tokenizer, so that the first person does not wait."""
         with self._store.read() as session:
             listed = models.listing(session)
-        first = sorted(listed, key=lambda model: model.name != FIRST_MODEL)[:1]
+        first = sorted(listed, key=lambda model: model.name != STARTER)[:1]
         if not first:
             import transformers  # noqa: F401 - its import is most of the first answer's time
 
