@@ -13,7 +13,7 @@ from typing import IO
 
 import uvicorn
 
-from app import auth
+from app import auth, secret
 from app.main import build_app
 from app.security import Policy
 from engine.specs.home import Home
@@ -21,8 +21,6 @@ from storage import settings
 from storage.database import Store, open_store
 
 EXIT_USAGE = 64
-PASSWORD_FILE = "password_file"  # noqa: S105 - the name of a setting
-"""The setting that names the password file."""
 HOST_NAMES = "host_names"
 """The setting that lists further host names under which the studio is reached."""
 GRACE_S = 2
@@ -68,7 +66,7 @@ def serve(home: Home, host: str, port: int, *, ready: Callable[[str], None] | No
 def make_policy(store: Store, host: str, environment: Mapping[str, str]) -> Policy:
     """Read who may come in. Raises ServeError where a host is opened to others without a password."""
     with store.read() as session:
-        named = settings.get(session, PASSWORD_FILE)
+        named = settings.get(session, secret.PASSWORD_SETTING)
         names = settings.get(session, HOST_NAMES, [])
     try:
         password = auth.stored_password(environment, Path(named) if named else None)
