@@ -40,7 +40,7 @@ def add(ui: Ui, data: dict[str, Any]) -> Job:
         if any(one.name == spec.name for one in models.listing(session)):
             raise ProblemError([problem("spec_model_name_taken", field="name", name=spec.name)])
         lane = KINDS["add_model"].lane
-        job = jobs.submit(session, kind="add_model", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane)  # type: ignore[arg-type]
+        job = jobs.submit(session, kind="add_model", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane)
         watch(session, PAGE, job.id)
     return job
 

@@ -23,4 +23,4 @@ def ask_for(session: Session) -> Job | None:
     told = ADD_STARTER.model_dump()
     under_way = jobs.listing(session, kinds=["add_model"], states=[State.QUEUED, State.RUNNING])
     same = next((one for one in under_way if one.spec == told), None)
-    return same or jobs.submit(session, kind="add_model", name=STARTER, spec=told, lane=KINDS["add_model"].lane)  # type: ignore[arg-type]
+    return same or jobs.submit(session, kind="add_model", name=STARTER, spec=told, lane=KINDS["add_model"].lane)

@@ -57,7 +57,7 @@ def submit(session: Session, spec: JobSpec, *, key: str | None = None) -> Job:
     lane = KINDS["train"].lane
     return jobs.submit(
         session, kind="train", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane, options=options
-    )  # type: ignore[arg-type]
+    )
 
 
 def _copied(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def take_in(ui: Ui, upload: Upload) -> Job:
     spec = validate(ImportSpec, data)
     with ui.store.write() as session:
         lane = KINDS["import"].lane
-        job = jobs.submit(session, kind="import", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane)  # type: ignore[arg-type]
+        job = jobs.submit(session, kind="import", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane)
         watch(session, PAGE, job.id)
     return job
 

@@ -71,7 +71,7 @@ def add(
         staged = staging.stage(sh.home, file)
         spec = validate(ImportSpec, {"staged": staged, **told})
         with sh.store.write() as session:
-            job = jobs.submit(session, kind="import", name=spec.name, spec=spec.model_dump(), lane=KINDS["import"].lane)  # type: ignore[arg-type]
+            job = jobs.submit(session, kind="import", name=spec.name, spec=spec.model_dump(), lane=KINDS["import"].lane)
         over = waiting.until_over(sh, job.id)
         waiting.refuse(sh, over)
         version = _imported(sh, over)
