@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine.runtime.files import publish, write_json
+from engine.files import publish, write_json
 from engine.specs.problem import ProblemError, problem
 from engine.specs.starter import HUB_ID, PACKAGE
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.files import publish
 from engine.models import hub, starter
 from engine.models import template as templates
 from engine.models.copying import copy_model
 from engine.models.inspect import inspect
 from engine.runtime.child import Context, Stopped, run
-from engine.runtime.files import publish
 from engine.specs.base import validate
 from engine.specs.home import Home
 from engine.specs.other import AddModelSpec
