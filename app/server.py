@@ -20,7 +20,6 @@ from engine.specs.home import Home
 from storage import settings
 from storage.database import Store, open_store
 
-EXIT_USAGE = 64
 HOST_NAMES = "host_names"
 """The setting that lists further host names under which the studio is reached."""
 GRACE_S = 2
@@ -29,10 +28,9 @@ GRACE_S = 2
 class ServeError(Exception):
     """The web server cannot start. `code` and `values` name the sentence `serve.<code>`."""
 
-    def __init__(self, code: str, values: Mapping[str, object], exit_code: int = EXIT_USAGE) -> None:
+    def __init__(self, code: str, values: Mapping[str, object]) -> None:
         self.code = code
         self.values = dict(values)
-        self.exit_code = exit_code
         super().__init__(f"{code}: {self.values}")
 
 
