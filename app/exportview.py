@@ -8,19 +8,13 @@ from typing import Any
 from app import downloads, measure
 from app.language import Text
 from app.render import Html, bar, button_link, card, chip, code, empty, facts, join, link, note, table, tag
+from app.tones import TONES
 from app.ui import Ui
 from engine.exporters.limits import LIMITS
 from engine.specs.problem import Problem
 from storage.jobs import Job
 from storage.states import State
 
-TONES = {
-    State.QUEUED: "waiting",
-    State.RUNNING: "accent",
-    State.SUCCEEDED: "good",
-    State.FAILED: "bad",
-    State.CANCELLED: "plain",
-}
 REFUSED = "export_not_verified"
 
 

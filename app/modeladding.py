@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import starter
+from app import removal, starter
 from app.ui import Ui
 from app.watching import watch
 from engine.specs.base import validate
@@ -81,6 +80,5 @@ def remove(ui: Ui, name: str) -> None:
             raise Conflict("model_is_starter", {"name": name})
         gone = models.remove(session, name)
         shared = any(one.path == gone.path for one in models.listing(session))
-    root, folder = ui.home.models.resolve(), Path(gone.path).resolve()
-    if not shared and folder != root and folder.is_relative_to(root):
-        shutil.rmtree(folder, ignore_errors=True)
+    if not shared:
+        removal.delete_folder(Path(gone.path), below=ui.home.models)
