@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app import secret
+
 COOKIE = "atelier_session"
 SESSION_S = 14 * 24 * 3600
 SCRYPT = {"n": 2**14, "r": 8, "p": 1, "maxmem": 64 * 2**20}
@@ -53,13 +55,7 @@ def _b64(data: bytes) -> str:
 
 def write_password(path: Path, password: str) -> None:
     """Keep the hash of a password in a file that only its owner can read."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(hash_password(password) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    secret.write(path, hash_password(password))
 
 
 def stored_password(environment: Mapping[str, str], file: Path | None) -> str | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from app import asking, datacard, rows
+from app import asking, datacard, removal, rows
 from app.form import named
 from app.render import Html, card, empty, note, problems, tag
 from app.ui import Ui
@@ -162,11 +161,8 @@ def delete(ui: Ui, name: str) -> None:
     """
     with ui.store.write() as session:
         gone = datasets.delete(session, name)
-    root = ui.home.datasets.resolve()
     for version in gone:
-        folder = Path(version.path).resolve().parent
-        if folder != root and folder.is_relative_to(root):
-            shutil.rmtree(folder, ignore_errors=True)
+        removal.delete_folder(Path(version.path).resolve().parent, below=ui.home.datasets)
 
 
 def moved(address: str) -> Html:

@@ -49,7 +49,7 @@ def submit(session: Session, data: Mapping[str, Any]) -> Job:
     name = jobs.get(session, target.job_id).name
     options = SubmitOptions(parent_id=target.job_id)
     lane = KINDS["export"].lane
-    return jobs.submit(session, kind="export", name=name, spec=spec.model_dump(), lane=lane, options=options)  # type: ignore[arg-type]
+    return jobs.submit(session, kind="export", name=name, spec=spec.model_dump(), lane=lane, options=options)
 
 
 def choices_for(target: Target) -> tuple[list[str], list[str]]:

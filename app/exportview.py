@@ -8,19 +8,13 @@ from typing import Any
 from app import downloads, measure
 from app.language import Text
 from app.render import Html, bar, button_link, card, chip, code, empty, facts, join, link, note, table, tag
+from app.tones import TONES
 from app.ui import Ui
 from engine.exporters.limits import LIMITS
 from engine.specs.problem import Problem
 from storage.jobs import Job
 from storage.states import State
 
-TONES = {
-    State.QUEUED: "waiting",
-    State.RUNNING: "accent",
-    State.SUCCEEDED: "good",
-    State.FAILED: "bad",
-    State.CANCELLED: "plain",
-}
 REFUSED = "export_not_verified"
 
 
@@ -142,8 +136,7 @@ def figures(checks: Mapping[str, Any], t: Text) -> Html:
     agreement = f"{100 * checks['agreement']:.2f} %"
     least = t("export.at_least", value=f"{100 * checks['min_agreement']:g}")
     most = t("export.at_most", value=f"{checks['max_kl']:g}")
-    source = checks.get("tokens_from") or checks.get("rows_from") or []
-    names = ", ".join(t.either(f"export.from.{one}") for one in ([source] if isinstance(source, str) else source))
+    names = ", ".join(t(f"export.from.{one}") for one in checks["tokens_from"])
     items = [
         (t("export.agreement"), agreement, least),
         (t("export.kl"), measure.number(checks["kl"]), most),

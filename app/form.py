@@ -149,7 +149,7 @@ def component(setting: Setting, t: Text, **options: Any) -> Component:
 
 def _choice(setting: Setting, t: Text, named: dict[str, Any]) -> Component:
     choices = [(choice_name(setting.path, value, t), value) for value in setting.choices]
-    return gr.Dropdown(choices=choices, filterable=False, **named)  # type: ignore[arg-type]
+    return gr.Dropdown(choices=choices, filterable=False, **named)
 
 
 def _number(setting: Setting, t: Text, named: dict[str, Any]) -> Component:

@@ -8,19 +8,12 @@ from typing import Any
 from app import datacard
 from app.measure import number
 from app.render import Html, bar, card, chip, join, tag
+from app.tones import TONES
 from app.ui import Ui
 from engine.specs.problem import Problem
 from storage.datasets import Version
 from storage.jobs import Job
 from storage.states import State
-
-TONES = {
-    State.SUCCEEDED: "good",
-    State.FAILED: "bad",
-    State.RUNNING: "accent",
-    State.QUEUED: "waiting",
-    State.CANCELLED: "plain",
-}
 
 
 def html(found: Iterable[tuple[Job, Version | None]], ui: Ui) -> Html:

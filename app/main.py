@@ -18,7 +18,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import downloads, frame, live, secret
+from app import downloads, frame, live
 from app.language import COOKIE, LANGUAGES, choose
 from app.pages import PAGES
 from app.security import Guard, Policy
@@ -111,5 +111,5 @@ def _mounted(ui: Ui, policy: Policy) -> FastAPI:
 
 def _private(home: Home) -> list[Path]:
     folders = [home.datasets, home.models, home.runs, home.exports, home.logs]
-    files = ("store.db", "store.db-wal", "store.db-shm", "ui.lock", secret.PASSWORD_FILE, secret.TOKEN_FILE)
-    return [*folders, *(home.root / name for name in files)]
+    files = ("store.db", "store.db-wal", "store.db-shm", "ui.lock")
+    return [*folders, *(home.root / name for name in files), home.password_file, home.token_file]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import starter
+from app import removal, starter
 from app.ui import Ui
 from app.watching import watch
 from engine.specs.base import validate
 from engine.specs.kinds import KINDS
 from engine.specs.other import AddModelSpec
 from engine.specs.problem import ProblemError, problem
+from engine.specs.starter import STARTER
 from storage import jobs, models
 from storage.errors import Conflict
 from storage.jobs import Job
@@ -39,7 +39,7 @@ def add(ui: Ui, data: dict[str, Any]) -> Job:
         if any(one.name == spec.name for one in models.listing(session)):
             raise ProblemError([problem("spec_model_name_taken", field="name", name=spec.name)])
         lane = KINDS["add_model"].lane
-        job = jobs.submit(session, kind="add_model", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane)  # type: ignore[arg-type]
+        job = jobs.submit(session, kind="add_model", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane)
         watch(session, PAGE, job.id)
     return job
 
@@ -76,10 +76,9 @@ def remove(ui: Ui, name: str) -> None:
         Conflict, NotFound: it is the starter, in use, or gone.
     """
     with ui.store.write() as session:
-        if name == starter.NAME:
+        if name == STARTER:
             raise Conflict("model_is_starter", {"name": name})
         gone = models.remove(session, name)
         shared = any(one.path == gone.path for one in models.listing(session))
-    root, folder = ui.home.models.resolve(), Path(gone.path).resolve()
-    if not shared and folder != root and folder.is_relative_to(root):
-        shutil.rmtree(folder, ignore_errors=True)
+    if not shared:
+        removal.delete_folder(Path(gone.path), below=ui.home.models)

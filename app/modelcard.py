@@ -10,6 +10,7 @@ from app.form import label_of
 from app.language import Text
 from app.measure import number, short, size
 from app.render import Html, bar, card, chip, facts, join, key_values, link, problems, tag
+from app.tones import TONES
 from app.ui import Ui
 from engine.specs.problem import Problem
 from storage.jobs import Job
@@ -17,13 +18,6 @@ from storage.models import Model
 from storage.states import State
 
 MEBIBYTE = 2**20
-TONES = {
-    State.SUCCEEDED: "good",
-    State.FAILED: "bad",
-    State.RUNNING: "accent",
-    State.QUEUED: "waiting",
-    State.CANCELLED: "plain",
-}
 SHOWN_FACTS = ("architecture", "num_layers", "hidden_size", "context_length", "vocab_size", "dtype", "end_of_turn")
 
 

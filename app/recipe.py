@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from engine.specs.job import JobSpec
 
-
-def as_yaml(spec: JobSpec) -> str:
+def as_yaml(spec: Mapping[str, Any]) -> str:
     """Return the whole spec; what is empty is left out, since empty is what it would be."""
-    return str(
-        yaml.safe_dump(_without_empty(spec.model_dump(mode="json")), sort_keys=False, allow_unicode=True, width=100)
-    )
+    return str(yaml.safe_dump(_without_empty(spec), sort_keys=False, allow_unicode=True, width=100))
 
 
-def _without_empty(data: dict[str, Any]) -> dict[str, Any]:
+def _without_empty(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        key: _without_empty(value) if isinstance(value, dict) else value
-        for key, value in data.items()
+        key: _without_empty(value) if isinstance(value, Mapping) else value
+        for key, value in spec.items()
         if value is not None
     }

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app import starter, submission, uploads
 from app.ui import Ui
 from engine.specs.problem import ProblemError, problem
+from engine.specs.starter import STARTER
 from storage import datasets, jobs
 from storage.errors import NotFound
 from storage.jobs import Job
@@ -27,7 +28,7 @@ PATIENCE_S = 180.0
 SPEC: dict[str, Any] = {
     "name": NAME,
     "seed": 7,
-    "model": {"id": starter.NAME, "quantization": "none"},
+    "model": {"id": STARTER, "quantization": "none"},
     "data": {"dataset": DATASET, "eval_fraction": 0.05, "max_length": 256},
     "objective": {"kind": "sft"},
     "tuner": {"kind": "lora", "rank": 16},

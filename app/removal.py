@@ -1,4 +1,4 @@
-"""Deleting a job: its rows, then its files, found by its id alone."""
+"""Deleting a job: its rows, then its files, found by its id alone. Other folders go only from below one of ours."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ def delete_job(store: Store, home: Home, job_id: int) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def delete_folder(folder: Path, *, below: Path) -> None:
+    """Delete a folder that lies below another one once links are resolved; any other is left alone."""
+    folder, root = folder.resolve(), below.resolve()
+    if folder != root and folder.is_relative_to(root):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _bytes(path: Path) -> int:

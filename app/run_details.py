@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
 from sqlalchemy.orm import Session
 
 from app.joblog import sentence, tail
 from app.language import Text
 from app.measure import number, size, when
+from app.recipe import as_yaml
 from app.render import Html, button_link, card, chip, code, empty, events, log, table, tag
 from app.ui import Ui
 from storage import checkpoints, jobs
@@ -78,8 +78,7 @@ def _said(title: str, text: str, expected: str, name: str) -> Html:
 def settings(t: Text, job: Job, others: Sequence[Job]) -> Html:
     """Return the run's spec as YAML, and above it what is different in the overlaid runs."""
     copied = tag("button", t("runs.copy"), type="button", cls="at-button at-small", data_copy="#at-yaml code")
-    text = yaml.safe_dump(_without_empty(job.spec), sort_keys=False, allow_unicode=True)
-    whole = card(tag("div", code(text), id="at-yaml"), title=t("runs.spec"), aside=copied)
+    whole = card(tag("div", code(as_yaml(job.spec)), id="at-yaml"), title=t("runs.spec"), aside=copied)
     return tag("div", *(_difference(t, job, other) for other in others), whole, cls="at-stack")
 
 
@@ -111,11 +110,3 @@ def _flat(spec: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
 
 def _shown(value: Any) -> str:
     return "–" if value is None else str(value)
-
-
-def _without_empty(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_empty(value) if isinstance(value, Mapping) else value
-        for key, value in spec.items()
-        if value is not None
-    }

@@ -6,9 +6,7 @@ import os
 import re
 from pathlib import Path
 
-PASSWORD_SETTING = "password_file"  # noqa: S105  the setting that names the file; the server reads it
-PASSWORD_FILE = "password"  # noqa: S105  a file's name
-TOKEN_FILE = "hub_token"  # noqa: S105  a file's name; the worker reads it for the downloader alone
+PASSWORD_SETTING = "password_file"  # noqa: S105  the name of the setting that names the file
 TOKEN = re.compile(r"[\x21-\x7e]{8,400}")
 
 

@@ -13,16 +13,13 @@ from typing import IO
 
 import uvicorn
 
-from app import auth
+from app import auth, secret
 from app.main import build_app
 from app.security import Policy
 from engine.specs.home import Home
 from storage import settings
 from storage.database import Store, open_store
 
-EXIT_USAGE = 64
-PASSWORD_FILE = "password_file"  # noqa: S105 - the name of a setting
-"""The setting that names the password file."""
 HOST_NAMES = "host_names"
 """The setting that lists further host names under which the studio is reached."""
 GRACE_S = 2
@@ -31,10 +28,9 @@ GRACE_S = 2
 class ServeError(Exception):
     """The web server cannot start. `code` and `values` name the sentence `serve.<code>`."""
 
-    def __init__(self, code: str, values: Mapping[str, object], exit_code: int = EXIT_USAGE) -> None:
+    def __init__(self, code: str, values: Mapping[str, object]) -> None:
         self.code = code
         self.values = dict(values)
-        self.exit_code = exit_code
         super().__init__(f"{code}: {self.values}")
 
 
@@ -68,7 +64,7 @@ def serve(home: Home, host: str, port: int, *, ready: Callable[[str], None] | No
 def make_policy(store: Store, host: str, environment: Mapping[str, str]) -> Policy:
     """Read who may come in. Raises ServeError where a host is opened to others without a password."""
     with store.read() as session:
-        named = settings.get(session, PASSWORD_FILE)
+        named = settings.get(session, secret.PASSWORD_SETTING)
         names = settings.get(session, HOST_NAMES, [])
     try:
         password = auth.stored_password(environment, Path(named) if named else None)

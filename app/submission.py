@@ -13,6 +13,7 @@ from engine.objectives import OBJECTIVES
 from engine.specs.job import JobSpec, parse
 from engine.specs.kinds import KINDS
 from engine.specs.problem import Problem, ProblemError, problem
+from engine.specs.starter import STARTER
 from engine.tuners import TUNERS
 from storage import checkpoints, datasets, jobs, models, targets
 from storage.datasets import Version
@@ -60,7 +61,7 @@ def submit(session: Session, spec: JobSpec, *, key: str | None = None) -> Job:
     lane = KINDS["train"].lane
     return jobs.submit(
         session, kind="train", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane, options=options
-    )  # type: ignore[arg-type]
+    )
 
 
 def _copied(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def _facts(wanted: Mapping[str, Any], version: Version | None, device: str) -> d
 def _model(session: Session, wanted: Mapping[str, Any]) -> Model | None:
     """The model; None where it is not there, which a later check says."""
     section = wanted["model"]
-    name = section.get("id", "starter") if isinstance(section, dict) else None
+    name = section.get("id", STARTER) if isinstance(section, dict) else None
     try:
         return models.get(session, name) if isinstance(name, str) else None
     except NotFound:

@@ -74,7 +74,7 @@ def _chooser(path: str, t: Text) -> gr.Dropdown:
 
 def _radio(path: str, choices: list[tuple[str, str]], t: Text) -> gr.Radio:
     label, info = t(f"field.{path}.label"), t(f"field.{path}.help")
-    return gr.Radio(choices=choices, value=None, label=label, info=info, elem_id=form.element_id(path))  # type: ignore[arg-type]
+    return gr.Radio(choices=choices, value=None, label=label, info=info, elem_id=form.element_id(path))
 
 
 def _sections(members: list[Setting], t: Text) -> Iterator[tuple[str, list[Setting]]]:

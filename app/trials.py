@@ -40,7 +40,7 @@ def measure(session: Session, spec: JobSpec) -> Job:
     lane = KINDS["trial"].lane
     return jobs.submit(
         session, kind="trial", name=spec.name, spec=trial.model_dump(mode="json"), lane=lane, options=options
-    )  # type: ignore[arg-type]
+    )
 
 
 def cancel_all(session: Session) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from app import staging
+from app import removal, staging
 from app.ui import Ui
 from app.watching import watch
 from engine.specs.base import validate
@@ -47,17 +46,14 @@ def take_in(ui: Ui, upload: Upload) -> Job:
     spec = validate(ImportSpec, data)
     with ui.store.write() as session:
         lane = KINDS["import"].lane
-        job = jobs.submit(session, kind="import", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane)  # type: ignore[arg-type]
+        job = jobs.submit(session, kind="import", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane)
         watch(session, PAGE, job.id)
     return job
 
 
 def forget_original(ui: Ui, path: Path) -> None:
     """Delete the browser's upload once there is a copy of our own: Gradio keeps each in a folder of its own."""
-    root = ui.home.staging.resolve()
-    folder = path.resolve().parent
-    if folder != root and folder.is_relative_to(root):
-        shutil.rmtree(folder, ignore_errors=True)
+    removal.delete_folder(path.resolve().parent, below=ui.home.staging)
 
 
 def add_samples(ui: Ui) -> list[Job]:

@@ -157,13 +157,9 @@ def expired(session: Session, *, grace_s: float) -> list[Job]:
     return to_values(Job, session.execute(SELECT_JOB.where(job.c.state == State.RUNNING, late).order_by(job.c.id)))
 
 
-def rescue(
-    session: Session, job_id: int, token: int, *, requeue: bool, grace_s: float | None, run_after_s: float | None = None
-) -> Job:
-    """Takes a job from a lost holder; without a grace the caller has proved its death. Fenced when it moved on."""
-    gone = [job.c.id == job_id, job.c.token == token]
-    if grace_s is not None:
-        gone.append(job.c.lease_until < now() - grace_s)
+def rescue(session: Session, job_id: int, token: int, *, requeue: bool, run_after_s: float | None = None) -> Job:
+    """Takes a job from a holder that the caller has proved lost. Fenced when it moved on."""
+    gone = (job.c.id == job_id, job.c.token == token)
     lost = Settlement(REQUEUE if requeue else State.FAILED, reason="lost", run_after_s=run_after_s)
     rescued = _end(session, *gone, settlement=lost, outcome="lost")
     if rescued is None:

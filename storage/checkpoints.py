@@ -101,13 +101,6 @@ def best(session: Session, job_id: int) -> Checkpoint | None:
     return None if row is None else to_value(Checkpoint, row)
 
 
-def set_eval_loss(session: Session, claim: Claim, step: int, value: float) -> None:
-    """Notes the evaluation loss of a checkpoint that was saved before it was known."""
-    guard(session, claim)
-    where = (checkpoint.c.job_id == claim.job_id, checkpoint.c.step == step)
-    session.execute(update(checkpoint).where(*where).values(eval_loss=value))
-
-
 def pin(session: Session, job_id: int, step: int) -> None:
     """Keeps a checkpoint from being removed for newer ones; NotFound where there is none."""
     where = (checkpoint.c.job_id == job_id, checkpoint.c.step == step)
@@ -130,9 +123,3 @@ def remove(session: Session, checkpoint_id: int) -> None:
     gone = session.execute(delete(checkpoint).where(checkpoint.c.id == checkpoint_id).returning(checkpoint.c.job_id))
     if gone.scalar() is None:
         raise NotFound("checkpoint", checkpoint_id)
-
-
-def total_bytes(session: Session, job_id: int) -> int:
-    """What the checkpoints of a job take on disk."""
-    size = session.execute(select(func.sum(checkpoint.c.bytes)).where(checkpoint.c.job_id == job_id)).scalar()
-    return int(size or 0)

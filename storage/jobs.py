@@ -63,7 +63,6 @@ __all__ = [
     "get",
     "hold",
     "listing",
-    "note",
     "pause",
     "progress",
     "queue_position",
@@ -121,21 +120,14 @@ def get(session: Session, job_id: int) -> Job:
 
 
 def listing(
-    session: Session,
-    *,
-    kinds: Sequence[str] | None = None,
-    states: Sequence[State] | None = None,
-    limit: int = 200,
-    before_id: int | None = None,
+    session: Session, *, kinds: Sequence[str] | None = None, states: Sequence[State] | None = None, limit: int = 200
 ) -> list[Job]:
-    """Jobs, newest first; `before_id` turns the page."""
+    """Jobs, newest first."""
     statement = SELECT_JOB.order_by(job.c.id.desc()).limit(limit)
     if kinds is not None:
         statement = statement.where(job.c.kind.in_(kinds))
     if states is not None:
         statement = statement.where(job.c.state.in_(states))
-    if before_id is not None:
-        statement = statement.where(job.c.id < before_id)
     return to_values(Job, session.execute(statement))
 
 
@@ -153,12 +145,6 @@ def queue_position(session: Session, job_id: int) -> int | None:
     ahead = or_(job.c.priority > waiting.priority, (job.c.priority == waiting.priority) & (job.c.id < job_id))
     queued = (job.c.state == State.QUEUED) & job.c.held.is_(False) & (job.c.lane == waiting.lane)
     return 1 + (session.execute(select(func.count()).where(queued, ahead)).scalar() or 0)
-
-
-def note(session: Session, job_id: int, kind: str, data: dict[str, Any]) -> None:
-    """Records something that a person did with a job; it needs no claim."""
-    known = get(session, job_id)
-    record(session, job_id, token=known.token, kind=kind, data=data)
 
 
 def events(session: Session, job_id: int, *, after_id: int = 0, limit: int = 500) -> list[Event]:

@@ -62,12 +62,6 @@ def append(session: Session, claim: Claim, points: Sequence[Point]) -> None:
     session.execute(statement, [{**common, "name": p.name, "step": p.step, "value": _finite(p.value)} for p in points])
 
 
-def names(session: Session, job_id: int) -> list[str]:
-    """The curves that a job has."""
-    statement = select(metric.c.name).where(metric.c.job_id == job_id).distinct().order_by(metric.c.name)
-    return list(session.execute(statement).scalars())
-
-
 def latest(session: Session, job_id: int) -> dict[str, tuple[int, float | None]]:
     """The last point of each curve."""
     last = select(metric.c.name, func.max(metric.c.step).label("step")).where(metric.c.job_id == job_id)
@@ -96,20 +90,11 @@ def newer(session: Session, job_id: int, *, after: int, names: Sequence[str] | N
     return Newer(_grouped(session.execute(statement.order_by(metric.c.step))), *here)
 
 
-def series(
-    session: Session,
-    job_id: int,
-    *,
-    names: Sequence[str] | None = None,
-    after_step: int | None = None,
-    limit: int = 2000,
-) -> Series:
+def series(session: Session, job_id: int, *, names: Sequence[str] | None = None, limit: int = 2000) -> Series:
     """The curves, each with at most about `limit` points: a longer one keeps the extremes and gaps of its stretches."""
     where = [_of(job_id)]
     if names is not None:
         where.append(metric.c.name.in_(names))
-    if after_step is not None:
-        where.append(metric.c.step > after_step)
     extents = session.execute(
         select(metric.c.name, func.count().label("number"), func.min(metric.c.step), func.max(metric.c.step))
         .where(*where)

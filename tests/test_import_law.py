@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets"}
-CATALOGUE = ("specs", "formats", "objectives", "tuners", "exporters", "launchers", "advice")
+CATALOGUE = ("specs", "formats", "objectives", "tuners", "exporters", "advice")
 STORAGE_MAY = {"sqlalchemy", "alembic", "storage", "_typeshed"}  # the last for type checkers alone
 
 
@@ -37,7 +37,9 @@ def imports_of(path: Path, *, top_level_only: bool) -> set[str]:
 
 
 def sources(*parts: str) -> list[Path]:
-    return sorted((ROOT.joinpath(*parts)).rglob("*.py"))
+    found = sorted((ROOT.joinpath(*parts)).rglob("*.py"))
+    assert found, f"no sources in {'/'.join(parts)}: a rule about them would always hold"
+    return found
 
 
 def roots(names: set[str]) -> set[str]:
@@ -66,6 +68,12 @@ def test_the_catalogue_imports_heavy_libraries_only_inside_functions_and_never_t
 def test_data_and_models_do_not_know_the_store(part):
     for path in sources("engine", part):
         assert "storage" not in roots(imports_of(path, top_level_only=False)), path
+
+
+def test_only_the_processes_import_the_processes():
+    for path in set(sources("engine")) - set(sources("engine", "runtime")):
+        names = imports_of(path, top_level_only=False)
+        assert not any(name.startswith("engine.runtime") for name in names), path
 
 
 @pytest.mark.parametrize("part", ["objectives", "tuners", "exporters", "formats"])

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from app import starter
 from app.commands import models, processes
 from app.commands.shell import AsJson, Shell, refuse, say, shell
 from app.commands.speech import speech
 from app.refusal import problem_of
 from engine.specs.problem import ProblemError, problem
+from engine.specs.starter import STARTER
 from storage import messages, targets
 from storage.messages import Message
 from storage.targets import BASE, Target
@@ -82,7 +82,7 @@ def chat(
     json: AsJson = False,
 ) -> None:
     with shell(json) as sh:
-        if target == f"{BASE}{starter.NAME}":
+        if target == f"{BASE}{STARTER}":
             models.ensure_starter(sh)
         with sh.store.read() as session:
             found = targets.resolve(session, target)

@@ -44,7 +44,7 @@ def inspect(file: FileArgument, format: Format = None, map: Map = None, json: As
             code, said = processes.inspect(sh.home, sh.home.staging / name, options=options)
         finally:
             (sh.home.staging / name).unlink(missing_ok=True)
-        found = [_problem(one) for one in said.get("problems", [])]
+        found = [Problem.from_dict(one) for one in said.get("problems", [])]
         if code != 0 and "format" not in said:
             raise ProblemError(found or [problem("internal_inspect_ended", exit_code=code)])
         sh.answer(_inspection(sh, said, found), _inspected(sh, said, found))
@@ -71,12 +71,12 @@ def add(
         staged = staging.stage(sh.home, file)
         spec = validate(ImportSpec, {"staged": staged, **told})
         with sh.store.write() as session:
-            job = jobs.submit(session, kind="import", name=spec.name, spec=spec.model_dump(), lane=KINDS["import"].lane)  # type: ignore[arg-type]
+            job = jobs.submit(session, kind="import", name=spec.name, spec=spec.model_dump(), lane=KINDS["import"].lane)
         over = waiting.until_over(sh, job.id)
         waiting.refuse(sh, over)
         version = _imported(sh, over)
         for one in version.problems[:10]:
-            say(describe(sh.t, _problem(one)))
+            say(describe(sh.t, Problem.from_dict(one)))
         sh.answer(_version(version), [sh.t("cli.data.added", **_facts(version))])
 
 
@@ -131,17 +131,13 @@ def _mapping(pairs: Sequence[str] | None) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs or [])
 
 
-def _problem(said: dict[str, Any]) -> Problem:
-    return Problem.from_dict(said)
-
-
 def _inspection(sh: Shell, said: dict[str, Any], found: Sequence[Problem]) -> dict[str, Any]:
     warnings = [_warning(sh, one) for one in said.get("warnings", [])]
     return {**said, "problems": [document(sh.t, one) for one in found], "warnings": warnings}
 
 
 def _warning(sh: Shell, one: Any) -> Any:
-    return document(sh.t, _problem(one)) if isinstance(one, dict) and "code" in one else one
+    return document(sh.t, Problem.from_dict(one)) if isinstance(one, dict) and "code" in one else one
 
 
 def _inspected(sh: Shell, said: dict[str, Any], found: Sequence[Problem]) -> Iterable[str]:
@@ -152,7 +148,9 @@ def _inspected(sh: Shell, said: dict[str, Any], found: Sequence[Problem]) -> Ite
         yield f"  {role} ← {column}"
     yield from (describe(sh.t, one) for one in found)
     yield from (
-        describe(sh.t, _problem(one)) for one in said.get("warnings", []) if isinstance(one, dict) and "code" in one
+        describe(sh.t, Problem.from_dict(one))
+        for one in said.get("warnings", [])
+        if isinstance(one, dict) and "code" in one
     )
 
 
@@ -179,7 +177,7 @@ def _version(one: Version) -> dict[str, Any]:
 
 
 def _more(sh: Shell, one: Version) -> dict[str, Any]:
-    found = [document(sh.t, _problem(item)) for item in one.problems]
+    found = [document(sh.t, Problem.from_dict(item)) for item in one.problems]
     warnings = [_warning(sh, item) for item in one.warnings]
     return {
         "mapping": one.mapping,
@@ -196,27 +194,19 @@ def _facts(one: Version) -> dict[str, Any]:
 
 def _shown(sh: Shell, one: Version) -> Iterable[str]:
     yield sh.t("cli.data.shown", **_facts(one), format=one.format, size=measure.size(one.bytes))
-    yield from (describe(sh.t, _problem(item)) for item in one.problems)
+    yield from (describe(sh.t, Problem.from_dict(item)) for item in one.problems)
     plain = [[key, value] for key, value in one.statistics.items() if isinstance(value, str | int | float)]
     yield from columns(plain) if plain else ()
 
 
 def _row(version: Version, row: int) -> dict[str, Any]:
     """Read one row of the stored file."""
-    import pyarrow.parquet as parquet
+    from app import rows  # the other commands do without its library
 
-    path = Path(version.path)
-    with parquet.ParquetFile(path / "rows.parquet" if path.is_dir() else path) as file:
-        if row >= file.metadata.num_rows:
-            raise NotFound("row", row)
-        before = 0
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            if row < before + count:
-                found: dict[str, Any] = file.read_row_group(group).slice(row - before, 1).to_pylist()[0]
-                return found
-            before += count
-    raise NotFound("row", row)
+    found = rows.read(Path(version.path), row, 1)
+    if not found:
+        raise NotFound("row", row)
+    return found[0]
 
 
 def _turns(content: dict[str, Any]) -> Iterable[str]:
@@ -240,7 +230,7 @@ def _tokens(sh: Shell, version: Version, row: int, model: str) -> dict[str, Any]
             if found.state == "answered":
                 return _view(found.answer or {}, row)
             if found.state == "failed":
-                raise ProblemError([_problem(one) for one in found.problems])
+                raise ProblemError([Problem.from_dict(one) for one in found.problems])
             if not lives():
                 break
             time.sleep(0.02)

@@ -87,7 +87,7 @@ def _where(source: str) -> dict[str, Any]:
 def _run(sh: Shell, spec: AddModelSpec) -> Model:
     with sh.store.write() as session:
         lane = KINDS["add_model"].lane
-        job = jobs.submit(session, kind="add_model", name=spec.name, spec=spec.model_dump(), lane=lane)  # type: ignore[arg-type]
+        job = jobs.submit(session, kind="add_model", name=spec.name, spec=spec.model_dump(), lane=lane)
     waiting.refuse(sh, waiting.until_over(sh, job.id))
     with sh.store.read() as session:
         return models.get(session, spec.name)

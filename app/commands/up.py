@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands import processes
+from app.commands import exits, processes
 from app.commands.shell import Shell, describe, put, say, shell
 from app.commands.speech import speech
 from engine.specs.problem import ProblemError
@@ -96,7 +96,7 @@ def _serve(sh: Shell, host: str, port: int) -> None:
         serve(sh.home, host, port, ready=ready)
     except ServeError as error:
         sh.tell(f"serve.{error.code}", **error.values)
-        raise typer.Exit(error.exit_code) from error
+        raise typer.Exit(exits.Code.USAGE) from error
     except (KeyboardInterrupt, Ended):
         pass
     finally:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import modeladding, modelcard, starter, watching
+from app import modeladding, modelcard, watching
 from app.dataview import moved
 from app.form import label_of, named
 from app.frame import on_load, selection
@@ -17,6 +17,7 @@ from app.refusal import refusal
 from app.render import Html, empty, heading, note, problems
 from app.ui import Ui
 from engine.specs.problem import ProblemError
+from engine.specs.starter import STARTER
 from storage import models
 from storage.errors import StoreError
 from storage.states import FINAL
@@ -150,10 +151,10 @@ def show(ui: Ui, parts: Parts, name: str | None) -> Updates:
         if name
         else empty(t("models.empty_title"), t("models.empty"))
     )
-    removable = one is not None and one.name != starter.NAME
+    removable = one is not None and one.name != STARTER
     return {
         parts.list: modelcard.listing(known, one.name if one else None, t),
-        parts.starter: gr.update(visible=not is_open and all(model.name != starter.NAME for model in known)),
+        parts.starter: gr.update(visible=not is_open and all(model.name != STARTER for model in known)),
         parts.arrivals: modelcard.arrivals(jobs, ui),
         parts.cancel: gr.update(visible=is_open),
         parts.seen: gr.update(visible=bool(jobs) and not is_open),

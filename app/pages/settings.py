@@ -64,9 +64,9 @@ def save_password(ui: Ui, current: str, new: str, again: str) -> tuple[Any, ...]
     if trouble is None and new != again:
         trouble = "settings.password.differs"
     if trouble is None:
-        auth.write_password(_password_file(ui), new)
+        auth.write_password(ui.home.password_file, new)
         with ui.store.write() as session:
-            settings.put(session, secret.PASSWORD_SETTING, str(_password_file(ui)))
+            settings.put(session, secret.PASSWORD_SETTING, str(ui.home.password_file))
     return _password(ui, trouble or "settings.password.saved", bad=trouble is not None)
 
 
@@ -76,7 +76,7 @@ def remove_password(ui: Ui, current: str) -> tuple[Any, ...]:
     if trouble is None:
         with ui.store.write() as session:
             settings.put(session, secret.PASSWORD_SETTING, None)
-        _password_file(ui).unlink(missing_ok=True)
+        ui.home.password_file.unlink(missing_ok=True)
     return _password(ui, trouble or "settings.password.removed", bad=trouble is not None)
 
 
@@ -84,13 +84,13 @@ def save_token(ui: Ui, token: str) -> tuple[Any, ...]:
     """Keep the hub token in a file that only its owner can read."""
     if not secret.TOKEN.fullmatch(token.strip()):
         return _token(ui, "settings.token.odd", bad=True)
-    secret.write(ui.home.root / secret.TOKEN_FILE, token.strip())
+    secret.write(ui.home.token_file, token.strip())
     return _token(ui, "settings.token.saved")
 
 
 def remove_token(ui: Ui) -> tuple[Any, ...]:
     """Forget the hub token."""
-    (ui.home.root / secret.TOKEN_FILE).unlink(missing_ok=True)
+    ui.home.token_file.unlink(missing_ok=True)
     return _token(ui, "settings.token.removed")
 
 
@@ -136,10 +136,6 @@ def _look(ui: Ui) -> Html:
     return card(key_values(rows), title=t("settings.look"))
 
 
-def _password_file(ui: Ui) -> Path:
-    return ui.home.root / secret.PASSWORD_FILE
-
-
 def _hash(ui: Ui) -> str | None:
     """The hash that is set in the home; what the environment sets is not ours to change."""
     with ui.store.read() as session:
@@ -163,7 +159,7 @@ def _password(ui: Ui, said: str | None = None, *, bad: bool = False) -> tuple[An
 
 
 def _token(ui: Ui, said: str | None = None, *, bad: bool = False) -> tuple[Any, ...]:
-    is_set = (ui.home.root / secret.TOKEN_FILE).is_file()
+    is_set = ui.home.token_file.is_file()
     return _state(ui, "settings.token", "settings.token.help", is_set, (said, bad)), "", gr.update(visible=is_set)
 
 

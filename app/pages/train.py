@@ -201,7 +201,8 @@ def show_yaml(ui: Ui) -> Html:
         return _refused(ui, error)
     copy = tag("button", ui.t("train.copy"), type="button", cls="at-button at-small", data_copy="#run-yaml code")
     hint = tag("span", ui.t("train.yaml_hint"), cls="at-soft at-small")
-    return tag("div", tag("div", hint, copy, cls="at-code-head"), tag("div", code(recipe.as_yaml(spec)), id="run-yaml"))
+    text = recipe.as_yaml(spec.model_dump(mode="json"))
+    return tag("div", tag("div", hint, copy, cls="at-code-head"), tag("div", code(text), id="run-yaml"))
 
 
 def start(ui: Ui) -> Html:

@@ -15,7 +15,3 @@ class Advice:
     code: str
     values: Mapping[str, Any] = field(default_factory=dict)
     source: str = "practice"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
-        return {"value": self.value, "code": self.code, "values": dict(self.values), "source": self.source}

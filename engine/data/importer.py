@@ -14,7 +14,7 @@ from engine.data.files import RowOrProblem, Source, open_rows
 from engine.data.rows import Row, RowWriter
 from engine.data.shape import shape_of
 from engine.data.statistics import Statistics
-from engine.runtime.files import publish
+from engine.files import publish
 from engine.specs.problem import Problem, ProblemError, problem
 
 SAMPLE_ROWS = 200

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.data.tokens import Prepared, lengths
-from engine.runtime.parts import cadence
+from engine.specs.cadence import cadence
 from engine.specs.job import JobSpec
 from engine.specs.problem import Problem, problem
 from engine.tuners import TUNERS

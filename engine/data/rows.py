@@ -81,11 +81,6 @@ def iterate_rows(path: Path) -> Iterator[Row]:
             yield from batch.to_pylist()
 
 
-def count_rows(path: Path) -> int:
-    """How many rows a stored version has."""
-    return int(pq.read_metadata(path).num_rows)
-
-
 def read_rows(path: Path, start: int, count: int) -> list[Row]:
     """Rows `start` to `start + count` of a stored version, without reading the others.
 

@@ -21,8 +21,8 @@ from engine.data.render import Renderer
 from engine.data.rendered import TokenRow
 from engine.data.rows import Row, iterate_rows
 from engine.data.split import split
+from engine.files import sync_file, write_json
 from engine.objectives import OBJECTIVES
-from engine.runtime.files import sync_file, write_json
 from engine.specs.job import JobSpec
 from engine.specs.problem import Problem, ProblemError, problem
 

@@ -109,9 +109,7 @@ def _config_problems(folder: Path) -> list[Problem]:
         except ProblemError as error:
             found.extend(error.problems)
             continue
-        if key := next(
-            (key for key in _keys(config) if key in ("auto_map", "custom_pipelines", "custom_generate")), None
-        ):
+        if key := next((key for key in _keys(config) if key in CODE_KEYS), None):
             found.append(problem("model_custom_code", file=name, key=key))
         if name == "config.json":
             found.extend(_type_problems(config))

@@ -121,7 +121,7 @@ def _stopping(asked: Callable[[], bool]) -> Any:
     import torch
     from transformers import StoppingCriteria
 
-    class Asked(StoppingCriteria):  # type: ignore[misc]
+    class Asked(StoppingCriteria):
         def __call__(self, input_ids: Any, scores: Any, **_named: Any) -> Any:
             del scores
             return torch.full((input_ids.shape[0],), asked(), dtype=torch.bool, device=input_ids.device)

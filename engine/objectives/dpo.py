@@ -36,7 +36,7 @@ class DpoObjective:
     def trainer(self, parts: Any) -> Any:
         from trl import DPOConfig, DPOTrainer
 
-        class PretokenisedDpoTrainer(DPOTrainer):  # type: ignore[misc]
+        class PretokenisedDpoTrainer(DPOTrainer):
             """The rows arrive as tokens: what the token view shows is what is trained."""
 
             def _prepare_dataset(self, dataset: Any, *arguments: Any, **named: Any) -> Any:

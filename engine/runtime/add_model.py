@@ -13,20 +13,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.files import publish
 from engine.models import hub, starter
 from engine.models import template as templates
 from engine.models.copying import copy_model
 from engine.models.inspect import inspect
 from engine.runtime.child import Context, Stopped, run
-from engine.runtime.files import publish
 from engine.specs.base import validate
+from engine.specs.home import Home
 from engine.specs.other import AddModelSpec
 from engine.specs.problem import ProblemError, problem
+from engine.specs.starter import HUB_ID
 from storage import models
 from storage.errors import Conflict
 from storage.models import Model, NewModel
 
-TOKEN_FILE = "hub_token"  # noqa: S105  the name of a file, not a secret
 TELL_EVERY_S = 0.25
 MEBIBYTE = 2**20
 
@@ -69,9 +70,7 @@ def _from_hub(context: Context, spec: AddModelSpec, staged: Path) -> tuple[Path,
     fetched = context.home.staging / f"hub-{_folder_name(spec)}"
     context.phase("model_downloading")
     tell = _progress(context)
-    commit = hub.download(
-        spec.location, fetched, revision=spec.revision, token=read_token(context.home.root), progress=tell
-    )
+    commit = hub.download(spec.location, fetched, revision=spec.revision, token=read_token(context.home), progress=tell)
     shutil.rmtree(fetched / ".cache", ignore_errors=True)
     context.phase("model_checking")
     try:
@@ -91,7 +90,7 @@ def _from_starter(context: Context, spec: AddModelSpec, staged: Path) -> tuple[P
     context.phase("model_converting")
     folder = starter.default_folder()
     starter.convert(folder)
-    return folder, {**inspect(folder), "hub_id": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+    return folder, {**inspect(folder), "hub_id": HUB_ID}
 
 
 SOURCES: dict[str, Callable[[Context, AddModelSpec, Path], tuple[Path, dict[str, Any]]]] = {
@@ -149,15 +148,15 @@ def known_keys(model_type: str) -> frozenset[str]:
     )
 
 
-def read_token(root: Path) -> str | None:
+def read_token(home: Home) -> str | None:
     """The hub token of the Settings page, in a file that only its owner may read."""
-    path = root / TOKEN_FILE
+    path = home.token_file
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return None
     if stat.S_IMODE(mode) & 0o077:
-        raise ProblemError([problem("hub_token_readable_by_others", file=TOKEN_FILE)])
+        raise ProblemError([problem("hub_token_readable_by_others", file=path.name)])
     return path.read_text(encoding="utf-8").strip() or None
 
 

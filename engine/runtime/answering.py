@@ -30,7 +30,6 @@ class Growing:
     news: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
     stop: threading.Event = field(default_factory=threading.Event)
-    lost: bool = False
     error: BaseException | None = None
     _prompt_seen: bool = False
 

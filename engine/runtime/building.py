@@ -13,9 +13,10 @@ from engine.models.loading import load_tokenizer
 from engine.objectives import OBJECTIVES
 from engine.runtime.child import Context
 from engine.runtime.device import Device
-from engine.runtime.parts import Cadence, TrainerParts, arguments, cadence
+from engine.runtime.parts import TrainerParts, arguments
 from engine.runtime.staging import Save, staged
 from engine.runtime.start import Start, load_reference
+from engine.specs.cadence import Cadence, cadence
 from engine.specs.job import JobSpec
 from engine.specs.problem import ProblemError, problem
 from storage import datasets

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.runtime.files import folder_bytes, publish, write_json
+from engine.files import folder_bytes, publish, write_json
 
 MANIFEST = "manifest.json"
 _SPACE_FACTOR = 1.2  # free space wanted before a save, as a multiple of the last one's size

@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.advice import defaults
-from engine.advice.diagnosis import diagnose
 from engine.data.plan import plan
 from engine.data.render import Renderer
-from engine.data.rows import count_rows, read_rows
+from engine.data.rows import read_rows
 from engine.data.tokens import prepare, view
 from engine.models.loading import load_tokenizer
 from engine.objectives import OBJECTIVES
@@ -18,6 +16,7 @@ from engine.specs.base import Spec, validate
 from engine.specs.home import Home
 from engine.specs.job import parse
 from engine.specs.problem import ProblemError, problem
+from engine.specs.starter import STARTER
 from storage import datasets, models, targets
 from storage.database import Store
 from storage.datasets import Version
@@ -25,8 +24,6 @@ from storage.errors import Conflict, NotFound
 from storage.models import Model
 
 MAX_RENDERERS = 8
-MAX_ROWS = 100
-FIRST_MODEL = "starter"
 
 Payload = Mapping[str, Any]
 
@@ -46,7 +43,7 @@ class Desk:
         """Import the library and load the starter's tokenizer, so that the first person does not wait."""
         with self._store.read() as session:
             listed = models.listing(session)
-        first = sorted(listed, key=lambda model: model.name != FIRST_MODEL)[:1]
+        first = sorted(listed, key=lambda model: model.name != STARTER)[:1]
         if not first:
             import transformers  # noqa: F401 - its import is most of the first answer's time
 
@@ -81,13 +78,6 @@ class Desk:
         objective = _objective(payload.get("objective"), version.row_kind)
         return {"row": row, **view(found[0], renderer, objective, payload.get("max_length"))}
 
-    def rows(self, payload: Payload) -> dict[str, Any]:
-        """`version_id start count` → canonical rows and how many there are."""
-        version = self._version(int(payload["version_id"]))
-        start, count = max(0, int(payload.get("start", 0))), min(MAX_ROWS, int(payload.get("count", 20)))
-        path = Path(version.path)
-        return {"rows": read_rows(path, start, count), "start": start, "num_rows": count_rows(path)}
-
     def plan(self, payload: Payload) -> dict[str, Any]:
         """`spec` → the numbers of the run card."""
         spec = parse(dict(payload["spec"]))
@@ -104,14 +94,6 @@ class Desk:
         prepared = prepare(Path(version.path), renderer, spec, self._home.datasets / "tokens")
         facts = {**model.facts, "parameters": model.parameters, "marks_turn_end": renderer.marks_turn_end}
         return plan(spec, prepared, facts)
-
-    def advise(self, payload: Payload) -> dict[str, Any]:
-        """`facts` → field path → advice."""
-        return {path: advice.as_dict() for path, advice in defaults.defaults(payload["facts"]).items()}
-
-    def diagnose(self, payload: Payload) -> dict[str, Any]:
-        """`series phase` → findings about the curves."""
-        return {"findings": [one.as_dict() for one in diagnose(payload["series"], str(payload["phase"]))]}
 
     def _version(self, version_id: int) -> Version:
         with self._store.read() as session:
@@ -167,9 +149,6 @@ def _start(session: Any, target: str | None) -> str | None:
 
 QUESTIONS: dict[str, Callable[[Desk, Payload], dict[str, Any]]] = {
     "tokens": Desk.tokens,
-    "rows": Desk.rows,
     "plan": Desk.plan,
-    "advise": Desk.advise,
-    "diagnose": Desk.diagnose,
 }
 SLOW = frozenset({"plan"})

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.files import publish
 from engine.models.agreement import Agreement, compare, log_probabilities, tokens_wanted
 from engine.models.loading import load_tokenizer, use_threads
 from engine.models.serving import Served
@@ -22,7 +23,6 @@ from engine.runtime.checkpoints import sha256_of
 from engine.runtime.child import Context, Refused, Stopped, run
 from engine.runtime.export_card import card_of
 from engine.runtime.export_order import Order, find, source_of, written_in
-from engine.runtime.files import publish
 from engine.runtime.held_out import Answers
 from engine.specs.base import validate
 from engine.specs.other import ExportSpec

@@ -60,5 +60,5 @@ def _is_overdue(job: Job) -> bool:
 
 def _take_back(store: Store, job: Job) -> None:
     with contextlib.suppress(Fenced), store.write() as session:
-        jobs.rescue(session, job.id, job.token, requeue=True, grace_s=None, run_after_s=0.0)
+        jobs.rescue(session, job.id, job.token, requeue=True, run_after_s=0.0)
         log.warning("rescued job=%d token=%d owner=%s", job.id, job.token, job.owner)

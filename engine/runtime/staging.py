@@ -20,7 +20,7 @@ def staged(save: Save) -> Callable[[type], type]:
     """Wrap a trainer class: each save goes through `save`, and adapters stay in float32."""
 
     def wrap(base: type) -> type:
-        class Staged(base):  # type: ignore[misc]
+        class Staged(base):
             """The library's trainer with our checkpoints."""
 
             def __init__(self, *positional: Any, **named: Any) -> None:

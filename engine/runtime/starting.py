@@ -11,7 +11,7 @@ from engine.models import starter
 from engine.models.inspect import inspect
 from engine.specs.home import Home
 from engine.specs.kinds import KINDS
-from engine.specs.other import AddModelSpec
+from engine.specs.starter import ADD_STARTER, HUB_ID, STARTER
 from storage import jobs, models
 from storage.database import Store
 from storage.errors import NotFound
@@ -20,7 +20,6 @@ from storage.states import State
 
 log = logging.getLogger(__name__)
 
-NAME = "starter"
 UPLOADS_KEPT_S = 86400.0
 
 
@@ -29,30 +28,30 @@ def list_starter(store: Store) -> None:
     folder = starter.default_folder()
     with store.read() as session:
         try:
-            if Path(models.get(session, NAME).path).is_dir():
+            if Path(models.get(session, STARTER).path).is_dir():
                 return
         except NotFound:
             pass
     if not starter.is_converted(folder):
-        spec = AddModelSpec(source="starter", location=starter.PACKAGE, name=NAME)
+        told = ADD_STARTER.model_dump()
         with store.write() as session:
             under_way = jobs.listing(session, kinds=["add_model"], states=[State.QUEUED, State.RUNNING])
-            if all(one.spec != spec.model_dump() for one in under_way):
+            if all(one.spec != told for one in under_way):
                 lane = KINDS["add_model"].lane
-                jobs.submit(session, kind="add_model", name=NAME, spec=spec.model_dump(), lane=lane)
+                jobs.submit(session, kind="add_model", name=STARTER, spec=told, lane=lane)
         return
     facts = inspect(folder)
     with store.write() as session:
-        if any(one.name == NAME for one in models.listing(session)):
-            models.remove(session, NAME)  # its folder is gone: the environment was made anew elsewhere
+        if any(one.name == STARTER for one in models.listing(session)):
+            models.remove(session, STARTER)  # its folder is gone: the environment was made anew elsewhere
         new = NewModel(
-            name=NAME,
+            name=STARTER,
             path=str(folder),
             source="starter",
             bytes=int(facts["bytes"]),
             licence=facts["licence"],
             parameters=facts["parameters"],
-            facts={**facts, "hub_id": "HuggingFaceTB/SmolLM2-135M-Instruct"},
+            facts={**facts, "hub_id": HUB_ID},
         )
         models.add(session, new)
     log.info("listed the starter model from %s", folder)

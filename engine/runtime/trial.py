@@ -76,7 +76,7 @@ def _clock() -> Any:
     """The callback that times the steps; the library is imported only in the child."""
     from transformers import TrainerCallback
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):
         def __init__(self) -> None:
             self.seconds: list[float] = []
             self._began = 0.0

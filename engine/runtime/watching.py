@@ -30,7 +30,7 @@ class Wish:
     kind: str
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class Watch(TrainerCallback):
     """Reports each step and ends the run at a step's end when it is asked to."""
 
     def __init__(self, reporter: Reporter, *, claim: Any, device: str, total: int) -> None:

@@ -45,6 +45,16 @@ class Home:
     def staging(self) -> Path:
         return self.root / "staging"
 
+    @property
+    def password_file(self) -> Path:
+        """The hash of the password that the Settings page set."""
+        return self.root / "password"
+
+    @property
+    def token_file(self) -> Path:
+        """The hub token that the Settings page was given; the worker reads it for the downloader alone."""
+        return self.root / "hub_token"
+
     def log(self, job_id: int) -> Path:
         """The captured output of a job's processes."""
         return self.logs / f"job-{job_id}.log"

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from engine.specs import base
 from engine.specs.base import setting
 
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+
 
 class LoraTuner:
     kind = "lora"
@@ -36,18 +38,16 @@ class LoraTuner:
     def prepare(self, model: Any, spec: Spec) -> Any:
         from peft import LoraConfig, get_peft_model
 
-        attention = ["q_proj", "k_proj", "v_proj", "o_proj"]
         config = LoraConfig(
             r=spec.rank,
             lora_alpha=spec.alpha,
             lora_dropout=spec.dropout,
-            target_modules="all-linear" if spec.targets == "all-linear" else attention,
+            target_modules="all-linear" if spec.targets == "all-linear" else list(ATTENTION),
             task_type="CAUSAL_LM",
         )
         return get_peft_model(model, config)
 
     def trainable(self, spec: Spec, facts: dict[str, Any]) -> int:
         shapes = facts["linear_shapes"]
-        names = ("q_proj", "k_proj", "v_proj", "o_proj")
-        chosen = [s for s in shapes if spec.targets == "all-linear" or s["name"].rsplit(".", 1)[-1] in names]
+        chosen = [s for s in shapes if spec.targets == "all-linear" or s["name"].rsplit(".", 1)[-1] in ATTENTION]
         return sum(spec.rank * (int(shape["in"]) + int(shape["out"])) for shape in chosen)

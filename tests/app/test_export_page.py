@@ -16,7 +16,7 @@ from storage.states import State
 
 CHECKS = {
     "passed": True, "agreement": 0.9967, "kl": 0.0011, "min_agreement": 0.98, "max_kl": 0.02, "num_tokens": 612,
-    "num_rows": 26, "tokens_from": ["test"], "same_tokens": True, "format": "float16",
+    "num_rows": 26, "tokens_from": {"held_out": 612}, "same_tokens": True, "format": "float16",
     "tried": [{"format": "bfloat16", "agreement": 0.9723, "kl": 0.0152}, {"format": "float16", "agreement": 0.9967, "kl": 0.0011}],
 }  # fmt: skip
 
@@ -178,6 +178,7 @@ def test_a_finished_export_shows_its_check_files_folder_and_lines(ui, tuned):
     number = begin(ui, f"{tuned.id}@10")
     settle(ui, State.SUCCEEDED, reason="done", result=published(ui, number))
     shown = detail(ui, number)
+    assert ui.t("export.from.held_out") in shown
     assert "99.67 %" in shown and "612" in shown and "98 %" in shown and "0.02" in shown
     assert f"/files/export/{number}/model.safetensors" in shown and str(ui.home.exports / str(number)) in shown
     assert "AutoModelForCausalLM" in shown and "data-copy" in shown

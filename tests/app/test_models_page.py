@@ -8,10 +8,11 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import modeladding, starter
+from app import modeladding
 from app.pages import models as page_of
 from app.ui import Ui
 from engine.specs.other import AddModelSpec
+from engine.specs.starter import ADD_STARTER
 from storage import jobs, models
 from storage.states import State
 
@@ -62,7 +63,7 @@ def test_an_empty_page_offers_the_starter(page: Page) -> None:
     assert shown["starter"]["visible"] is True
     assert page.ui.t("models.empty_title") in shown["detail"]
     modeladding.add_starter(page.ui)
-    assert AddModelSpec(**adding(page.ui)[0].spec) == starter.SPEC
+    assert AddModelSpec(**adding(page.ui)[0].spec) == ADD_STARTER
     assert page.show()["starter"]["visible"] is False
 
 

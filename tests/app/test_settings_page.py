@@ -8,7 +8,6 @@ import pytest
 
 from app import auth, secret, server
 from app.pages import settings as page
-from engine.runtime.add_model import TOKEN_FILE
 from storage import settings
 
 CANARY = "hf_canary_0123456789"
@@ -22,11 +21,6 @@ def everything_that_is_shown(ui):
 def all_bytes(ui):
     ui.store.checkpoint()
     return b"".join(path.read_bytes() for path in ui.home.root.glob("store.db*"))
-
-
-def test_the_server_and_the_worker_read_what_the_page_writes():
-    assert secret.PASSWORD_SETTING == server.PASSWORD_FILE
-    assert secret.TOKEN_FILE == TOKEN_FILE
 
 
 def test_a_password_is_kept_as_a_hash_in_a_private_file(ui):

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -55,7 +56,7 @@ def policy(home):
 def test_a_host_that_others_reach_needs_a_password(policy, host):
     with pytest.raises(ServeError) as refused:
         policy(host)
-    assert (refused.value.code, refused.value.exit_code) == ("no_password", 64)
+    assert refused.value.code == "no_password"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.9.9.9"])
@@ -145,9 +146,11 @@ def test_every_refusal_has_its_sentence():
 
 @pytest.mark.timeout(120)
 def test_the_server_answers_survives_sigkill_and_ends_on_sigterm(tmp_path):
+    root = tmp_path / "home"
+
     def start() -> tuple[subprocess.Popen[str], str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", SERVE, str(root)], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         return process, process.stdout.readline().strip()  # type: ignore[union-attr]
 
@@ -164,4 +167,4 @@ def test_the_server_answers_survives_sigkill_and_ends_on_sigterm(tmp_path):
     finally:
         process.kill()
         process.wait()
-    assert (tmp_path.stat().st_mode & 0o077) == 0 or (tmp_path / "staging").stat().st_mode & 0o077 == 0
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (root, root / "staging")] == [0o700, 0o700]

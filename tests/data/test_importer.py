@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.data.importer import Wishes, inspect, store_rows
-from engine.data.rows import count_rows, iterate_rows, read_rows
+from engine.data.rows import iterate_rows, read_rows
 from engine.specs.problem import ProblemError
 
 OPEN = Wishes()
@@ -185,10 +185,9 @@ def test_a_broken_end_of_a_file_leaves_nothing_behind(tmp_path, datasets):
 
 def test_pages_of_rows_are_read_across_row_groups(write, datasets):
     stored = store_rows(write(*(pair(i) for i in range(2500))), datasets)
-    assert count_rows(stored.path) == 2500
     page = read_rows(stored.path, 998, 1004)
     assert [row["messages"][0]["content"] for row in page] == [f"question {i}" for i in range(998, 2002)]
-    assert read_rows(stored.path, 2500, 5) == []
+    assert len(read_rows(stored.path, 2498, 50)) == 2 and read_rows(stored.path, 2500, 5) == []
 
 
 def test_progress_is_told_while_a_file_is_read(write):

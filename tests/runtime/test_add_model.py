@@ -157,7 +157,7 @@ def fake_download(folder, monkeypatch):
 
 
 def test_a_hub_model_is_pinned_to_its_commit_and_the_token_is_not_stored(studio, fake_download):
-    token = studio.home.root / add_model.TOKEN_FILE
+    token = studio.home.token_file
     token.touch(mode=0o600)
     token.write_text("hf_canary12345678\n")
     add_model.main(context_for(studio, source="hub", location="org/name"))
@@ -207,14 +207,14 @@ def test_a_stale_attempt_adds_nothing(studio, folder):
 
 
 def test_a_token_file_that_others_can_read_is_refused(studio):
-    path = studio.home.root / add_model.TOKEN_FILE
-    assert add_model.read_token(studio.home.root) is None
+    path = studio.home.token_file
+    assert add_model.read_token(studio.home) is None
     path.write_text("hf_x\n")
     path.chmod(0o644)
     with pytest.raises(ProblemError, match="hub_token_readable_by_others"):
-        add_model.read_token(studio.home.root)
+        add_model.read_token(studio.home)
     path.chmod(0o600)
-    assert add_model.read_token(studio.home.root) == "hf_x"
+    assert add_model.read_token(studio.home) == "hf_x"
 
 
 def test_the_process_exits_with_the_code_of_the_fault(studio, folder):

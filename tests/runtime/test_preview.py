@@ -123,12 +123,6 @@ def test_what_cannot_be_answered_says_why(desk, version, kind, payload, code):
     assert caught.value.problems[0].code == code
 
 
-def test_rows_are_given_in_pages(desk, version):
-    page = desk.answer("rows", {"version_id": version.id, "start": 298, "count": 50})
-    assert len(page["rows"]) == 2 and page["num_rows"] == 300
-    assert page["rows"][0]["messages"][-1]["role"] == "assistant"
-
-
 def test_the_plan_counts_rows_steps_and_weights(desk, version):
     plan = desk.answer("plan", {"spec": spec()})
     assert (plan["train_rows"], plan["eval_rows"], plan["test_rows"]) == (216, 24, 60)
@@ -164,15 +158,6 @@ def test_a_batch_larger_than_the_dataset_is_a_warning(desk, version):
     plan = desk.answer("plan", {"spec": spec(training={"batch_size": 512})})
     assert plan["steps_per_epoch"] == 1
     assert "rows_below_batch" in {item["code"] for item in plan["warnings"]}
-
-
-def test_advice_and_diagnoses_are_answered_too(desk):
-    advice = desk.answer("advise", {"facts": {"objective": "sft", "tuner": "lora", "num_rows": 10}})
-    assert advice["training.learning_rate"]["code"] == "rate_sft_lora"
-    assert (
-        desk.answer("diagnose", {"series": {"loss": [[1, None]]}, "phase": "running"})["findings"][0]["code"]
-        == "not_finite"
-    )
 
 
 def test_an_unknown_question_is_refused(desk):

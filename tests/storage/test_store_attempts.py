@@ -29,8 +29,7 @@ STALE_WRITES: dict[str, Call] = {
     "event": lambda s, c: jobs.event(s, c, "ghost", {}),
     "settle": lambda s, c: jobs.settle(s, c, Settlement(State.SUCCEEDED)),
     "metrics": lambda s, c: metrics.append(s, c, [metrics.Point("loss", 1, 9.0)]),
-    "eval loss": lambda s, c: checkpoints.set_eval_loss(s, c, 1, 0.1),
-    "rescue": lambda s, c: jobs.rescue(s, c.job_id, c.token, requeue=True, grace_s=None),
+    "rescue": lambda s, c: jobs.rescue(s, c.job_id, c.token, requeue=True),
 }
 
 
@@ -207,37 +206,26 @@ def test_a_job_is_expired_once_its_lease_and_the_grace_are_over(running: Claim, 
     assert read(jobs.expired, grace_s=60) == []
 
 
-def test_a_rescue_spares_a_holder_whose_lease_runs(running: Claim, write: Call, read: Call, age: Call) -> None:
-    with pytest.raises(Fenced):
-        write(jobs.rescue, running.job_id, running.token, requeue=True, grace_s=0)
-    age(running.job_id, 300)
-    write(jobs.renew, running, lease_s=60)
-    with pytest.raises(Fenced):
-        write(jobs.rescue, running.job_id, running.token, requeue=True, grace_s=0)
-    assert read(jobs.get, running.job_id).state == State.RUNNING
-
-
-def test_a_rescued_job_runs_again_after_its_delay(running: Claim, write: Call, read: Call, age: Call) -> None:
-    age(running.job_id, 300)
-    job = write(jobs.rescue, running.job_id, running.token, requeue=True, grace_s=60, run_after_s=30)
+def test_a_rescued_job_runs_again_after_its_delay(running: Claim, write: Call, read: Call) -> None:
+    job = write(jobs.rescue, running.job_id, running.token, requeue=True, run_after_s=30)
     assert (job.state, job.reason, job.deaths, job.token) == (State.QUEUED, "lost", 1, running.token)
     assert job.run_after > job.created_at
     assert read(jobs.attempts, job.id)[0].outcome == "lost"
 
 
 def test_a_rescue_without_requeue_fails_the_job(running: Claim, write: Call) -> None:
-    job = write(jobs.rescue, running.job_id, running.token, requeue=False, grace_s=None)
+    job = write(jobs.rescue, running.job_id, running.token, requeue=False)
     assert (job.state, job.reason) == (State.FAILED, "lost")
 
 
 def test_a_rescue_respects_the_budget_and_the_wish_to_cancel(submit: Call, claim: Call, write: Call) -> None:
     submit(max_attempts=1)
     spent = claim()
-    assert write(jobs.rescue, spent.job_id, spent.token, requeue=True, grace_s=None).state == State.FAILED
+    assert write(jobs.rescue, spent.job_id, spent.token, requeue=True).state == State.FAILED
     submit()
     unwanted = claim()
     write(jobs.cancel, unwanted.job_id)
-    assert write(jobs.rescue, unwanted.job_id, unwanted.token, requeue=True, grace_s=None).state == State.CANCELLED
+    assert write(jobs.rescue, unwanted.job_id, unwanted.token, requeue=True).state == State.CANCELLED
 
 
 def test_moves_that_the_table_of_states_lacks_are_refused(running: Claim, write: Call) -> None:

@@ -23,7 +23,6 @@ def test_checkpoints_are_listed_by_step(running: Claim, write: Call, read: Call,
     assert [one.step for one in listed] == [10, 20]
     assert (listed[0].base_key, listed[0].token, listed[0].is_adapter) == (ON_NF4, running.token, True)
     assert read(checkpoints.get, running.job_id, 10) == listed[0]
-    assert read(checkpoints.total_bytes, running.job_id) == 20
     assert read(jobs.events, running.job_id)[-1].data == {"step": 10, "bytes": 10}
 
 
@@ -42,7 +41,7 @@ def test_the_best_has_the_least_loss_and_else_is_the_last(
         write(checkpoints.add, running, new_checkpoint(step))
     assert read(checkpoints.best, running.job_id).step == 40
     for step, loss in ((10, 0.7), (20, 0.5), (30, 0.5)):
-        write(checkpoints.set_eval_loss, running, step, loss)
+        write(checkpoints.add, running, new_checkpoint(step, eval_loss=loss))
     assert read(checkpoints.best, running.job_id).step == 30
 
 
@@ -53,7 +52,7 @@ def test_a_removed_checkpoint_is_not_found(running: Claim, write: Call, read: Ca
         read(checkpoints.get, running.job_id, 10)
     with pytest.raises(NotFound):
         write(checkpoints.remove, made.id)
-    assert read(checkpoints.total_bytes, running.job_id) == 0
+    assert read(checkpoints.listing, running.job_id) == []
 
 
 def test_a_checkpoint_can_be_pinned(running: Claim, write: Call, read: Call, new_checkpoint: Call) -> None:

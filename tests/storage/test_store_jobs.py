@@ -40,15 +40,12 @@ def test_an_unknown_job_is_not_found(read: Call, write: Call) -> None:
         read(jobs.get, 77)
     with pytest.raises(NotFound):
         write(jobs.cancel, 77)
-    with pytest.raises(NotFound):
-        write(jobs.note, 77, "opened", {})
 
 
-def test_the_listing_is_newest_first_and_turns_pages(submit: Call, read: Call, claim: Call) -> None:
+def test_the_listing_is_newest_first(submit: Call, read: Call, claim: Call) -> None:
     ids = [submit(f"run {number}").id for number in range(5)]
     claim()
     assert [job.id for job in read(jobs.listing, limit=2)] == ids[:2:-1]
-    assert [job.id for job in read(jobs.listing, before_id=ids[2])] == [ids[1], ids[0]]
     assert [job.id for job in read(jobs.listing, states=[State.RUNNING])] == [ids[0]]
     assert read(jobs.listing, kinds=["export"]) == []
     assert len(read(jobs.listing, kinds=["train", "export"])) == 5
@@ -68,12 +65,6 @@ def test_the_queue_position_counts_those_ahead_in_the_same_lane(submit: Call, re
     claim(("gpu",))
     assert read(jobs.queue_position, high.id) is None
     assert read(jobs.queue_position, low.id) == 1
-
-
-def test_a_person_can_add_a_note_without_a_claim(running: Claim, read: Call, write: Call) -> None:
-    write(jobs.note, running.job_id, "exported", {"to": "folder"})
-    last = read(jobs.events, running.job_id)[-1]
-    assert (last.kind, last.data, last.token) == ("exported", {"to": "folder"}, running.token)
 
 
 def test_events_can_be_read_from_where_one_stopped(running: Claim, read: Call, write: Call) -> None:
@@ -163,7 +154,7 @@ def test_stop_and_keep_lets_a_paused_job_run_once_more_to_save(running: Claim, w
 
 def test_the_wish_to_keep_survives_a_lost_attempt(running: Claim, write: Call, claim: Call) -> None:
     write(jobs.stop_and_keep, running.job_id)
-    write(jobs.rescue, running.job_id, running.token, requeue=True, grace_s=None)
+    write(jobs.rescue, running.job_id, running.token, requeue=True)
     assert write(jobs.renew, claim(), lease_s=60).stop
 
 
@@ -215,8 +206,9 @@ def test_deleting_a_job_takes_its_curves_checkpoints_events_and_attempts(
     write(jobs.delete, running.job_id)
     with pytest.raises(NotFound):
         read(jobs.get, running.job_id)
-    for left in (jobs.events, jobs.attempts, checkpoints.listing, metrics.names):
+    for left in (jobs.events, jobs.attempts, checkpoints.listing):
         assert read(left, running.job_id) == []
+    assert read(metrics.series, running.job_id) == {}
 
 
 def test_a_job_that_a_waiting_one_builds_on_cannot_be_deleted(running: Claim, submit: Call, write: Call) -> None:

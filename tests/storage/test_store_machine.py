@@ -113,7 +113,7 @@ class Walk(RuleBasedStateMachine):
     def rescue(self, number: int) -> None:
         claim, holds = self.a_claim(number)
         call = lambda session, claim: jobs.rescue(  # noqa: E731 - one call in the shape of the others
-            session, claim.job_id, claim.token, requeue=True, grace_s=None
+            session, claim.job_id, claim.token, requeue=True
         )
         if self.attempt(claim, holds, call):
             del self.holders[claim.job_id]

@@ -25,8 +25,6 @@ def test_points_come_back_by_curve_in_order_of_steps(running: Claim, write: Call
     write(metrics.append, running, [Point("loss", 2, 0.5), Point("lr", 1, 1e-4), Point("loss", 1, 0.75)])
     assert read(metrics.series, running.job_id) == {"loss": [(1, 0.75), (2, 0.5)], "lr": [(1, 1e-4)]}
     assert read(metrics.series, running.job_id, names=["lr"]) == {"lr": [(1, 1e-4)]}
-    assert read(metrics.series, running.job_id, after_step=1) == {"loss": [(2, 0.5)]}
-    assert read(metrics.names, running.job_id) == ["loss", "lr"]
     assert read(metrics.latest, running.job_id) == {"loss": (2, 0.5), "lr": (1, 1e-4)}
 
 

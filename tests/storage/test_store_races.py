@@ -102,7 +102,7 @@ def test_a_rescue_that_races_the_end_has_one_winner(submit: Call, claim: Call, w
         held: Claim = (submit(), claim())[1]
         results = _race(
             lambda held=held: write(jobs.settle, held, Settlement(State.SUCCEEDED)),
-            lambda held=held: write(jobs.rescue, held.job_id, held.token, requeue=False, grace_s=None),
+            lambda held=held: write(jobs.rescue, held.job_id, held.token, requeue=False),
         )
         assert [isinstance(result, Fenced) for result in results].count(True) == 1
         assert [event.kind for event in read(jobs.events, held.job_id)].count("settled") == 1
