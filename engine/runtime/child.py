@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.files import write_json
 from engine.runtime.failures import is_disk_full, is_out_of_memory
-from engine.runtime.files import write_json
 from engine.runtime.outcome import Exit, exit_of
 from engine.specs.home import Home
 from engine.specs.problem import ProblemError

@@ -1,3 +1,0 @@
-"""What `child.py` takes from `engine.files`."""
-
-from engine.files import write_json as write_json
