@@ -126,9 +126,9 @@ def user_of(session: Session, job_id: int) -> int | None:
 
 
 def remove(session: Session, checkpoint_id: int) -> None:
-    """Takes a checkpoint off the list, before its folder is deleted; NotFound where there is none."""
-    gone = session.execute(delete(checkpoint).where(checkpoint.c.id == checkpoint_id).returning(checkpoint.c.job_id))
-    if gone.scalar() is None:
+    """Takes a checkpoint off the list, before its folder is deleted; NotFound where there is none, or it is pinned."""
+    where = (checkpoint.c.id == checkpoint_id, checkpoint.c.pinned.is_(False))
+    if session.execute(delete(checkpoint).where(*where).returning(checkpoint.c.id)).scalar() is None:
         raise NotFound("checkpoint", checkpoint_id)
 
 

@@ -135,6 +135,22 @@ def test_start_queues_an_export_and_a_double_click_makes_one(ui, tuned):
     assert begin(ui, f"{tuned.id}@10", base="original") != job.id
 
 
+def test_the_checkpoint_of_an_export_is_kept_while_its_run_goes_on(ui, runs):
+    from engine.runtime.child import Context
+    from engine.runtime.trainer import Run
+    from engine.specs.job import parse
+
+    job = runs.submit("tone", training__keep_checkpoints=1)
+    claim = runs.claim()
+    for step in (10, 20, 30):
+        runs.save(claim, step, step / 100)
+    begin(ui, f"{job.id}@20")
+    Run(Context(ui.home, ui.store, job, claim), parse(job.spec))._prune()
+    with ui.store.read() as session:
+        kept = [one.step for one in checkpoints.listing(session, job.id)]
+    assert kept == [10, 20, 30], "the best, the exported and the newest"
+
+
 @pytest.mark.parametrize(
     "given",
     [
