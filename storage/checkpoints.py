@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import delete, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from storage.claims import Claim, guard, job
@@ -114,6 +114,13 @@ def pin(session: Session, job_id: int, step: int) -> None:
     pinned = session.execute(update(checkpoint).where(*where).values(pinned=True).returning(checkpoint.c.id))
     if pinned.scalar() is None:
         raise NotFound("checkpoint", f"{job_id}@{step}")
+
+
+def move_base(session: Session, before: str, after: str) -> None:
+    """Tells the checkpoints that stand on a base that its folder lies elsewhere now."""
+    key = literal(f"{after}|") + checkpoint.c.quantization + "|" + checkpoint.c.dtype
+    moved = update(checkpoint).where(checkpoint.c.base_path == before).values(base_path=after, base_key=key)
+    session.execute(moved)
 
 
 def user_of(session: Session, job_id: int) -> int | None:

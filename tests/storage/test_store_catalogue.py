@@ -124,3 +124,10 @@ def test_any_json_can_be_a_setting(value: object, write: Call, read: Call) -> No
     write(settings.put, "key", 1)
     write(settings.put, "key", value)
     assert read(settings.get, "key", "default") == value
+
+
+def test_a_model_that_lies_elsewhere_now_keeps_its_row(model: Model, read: Call, write: Call) -> None:
+    moved = write(models.move, NewModel("starter", "/home/models/ab", "package", 200))
+    assert (moved.id, moved.path) == (model.id, "/home/models/ab") and read(models.listing) == [moved]
+    with pytest.raises(Conflict):
+        write(models.move, NewModel("starter", "/elsewhere", "folder", 1))
