@@ -13,12 +13,10 @@ from engine.objectives import OBJECTIVES
 from engine.runtime.child import Context
 from engine.runtime.device import Device
 from engine.runtime.parts import Cadence, TrainerParts, arguments, cadence
+from engine.runtime.run_data import version_of
 from engine.runtime.staging import Save, staged
 from engine.runtime.start import Start, load_reference
 from engine.specs.job import JobSpec
-from engine.specs.problem import ProblemError, problem
-from storage import datasets
-from storage.errors import StoreError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +48,12 @@ def prepare(context: Context, spec: JobSpec, begin: Start) -> Rows:
     """Turn the dataset version into token rows, stored once and read by every attempt.
 
     Raises:
-        ProblemError: the dataset is gone or holds nothing that can be trained.
+        ProblemError: the dataset is gone, is another one now, or holds nothing that can be trained.
     """
     from datasets import Dataset
 
-    try:
-        with context.store.read() as session:
-            version = datasets.get(session, spec.data.dataset, spec.data.version)
-    except StoreError as error:
-        raise ProblemError([problem("data_not_there", field="data.dataset", given=spec.data.dataset)]) from error
+    with context.store.read() as session:
+        version = version_of(session, spec)
     tokenizer = load_tokenizer(begin.base)
     renderer = Renderer(tokenizer)
     found = prepare_tokens(Path(version.path), renderer, spec, context.home.datasets / "tokens")

@@ -9,10 +9,10 @@ from engine.exporters import EXPORTERS
 from engine.exporters.limits import LIMITS, Limits
 from engine.exporters.protocol import Exporter
 from engine.models.sources import Source
-from engine.runtime import held_out
 from engine.runtime.answering import check_checkpoint
 from engine.runtime.checkpoints import MANIFEST
 from engine.runtime.device import cpu_has_bf16
+from engine.runtime.run_data import version_of
 from engine.specs.job import JobSpec, parse
 from engine.specs.other import ExportSpec
 from engine.specs.problem import ProblemError, problem
@@ -68,7 +68,7 @@ def find(store: Store, spec: ExportSpec) -> Order:
             job_id, step = target.job_id or 0, target.step or 0
             checkpoint = checkpoints.get(session, job_id, step)
             run_spec = parse(jobs.get(session, job_id).spec)
-            version = held_out.version_of(session, run_spec)
+            version = version_of(session, run_spec)
             base = next((one for one in models.listing(session) if one.path == checkpoint.base_path), None)
             stands_on_run = base is None and target.adapter_path is not None
             if base is None:  # a fully trained checkpoint is its own base: the model that the run started from

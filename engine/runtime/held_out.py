@@ -6,14 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from engine.data.render import Renderer
 from engine.data.split import split
 from engine.models.agreement import MIN_TOKENS, Row
 from engine.specs.job import JobSpec
 from engine.specs.problem import ProblemError, problem
-from storage import datasets
 from storage.datasets import Version
 
 
@@ -24,11 +21,6 @@ class Answers:
     rows: Sequence[Row]
     messages: Sequence[list[dict[str, Any]]]
     sources: dict[str, int]
-
-
-def version_of(session: Session, spec: JobSpec) -> Version:
-    """The dataset version that a run learned from."""
-    return datasets.get(session, spec.data.dataset, spec.data.version)
 
 
 def answers(version: Version, spec: JobSpec, renderer: Renderer, *, wanted: int) -> Answers:
