@@ -22,7 +22,8 @@ def card_of(order: Order, checks: Mapping[str, Any], lines: Sequence[str]) -> st
         "Compared with the chat": _comparison(order, checks),
     }
     licence = order.base.licence if order.base else None
-    return render(Card(order.run_spec.name, order.base_name, licence, lines, sections))
+    lineage = order.base.facts.get("derived_from") if order.base else None
+    return render(Card(order.run_spec.name, order.base_name, licence, lines, lineage, sections))
 
 
 def _data(order: Order) -> dict[str, Any]:

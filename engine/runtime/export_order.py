@@ -38,10 +38,18 @@ class Order:
 
     @property
     def base_name(self) -> str:
-        """What the base is called elsewhere: its hub id, else its name here."""
+        """What the base is: its hub id, the package that it was taken out of, else its name here."""
         if self.base is None:
             return "base"
-        return str(self.base.facts.get("hub_id") or self.base.name)
+        facts = self.base.facts
+        if "derived_from" in facts:
+            return f"{facts['package']} {facts['package_version']} (derived from {facts['derived_from']}, quantised)"
+        return str(self.base_id or self.base.name)
+
+    @property
+    def base_id(self) -> str | None:
+        """The hub id of the very weights that were trained on."""
+        return self.base.facts.get("hub_id") if self.base else None
 
     @property
     def limits(self) -> Limits:
@@ -100,6 +108,8 @@ def source_of(order: Order, device: str) -> Source:
     return Source(
         base_path=Path(target.base_path),
         base_name=order.base_name,
+        base_id=order.base_id,
+        revision=order.base.facts.get("revision") if order.base else None,
         quantization=target.quantization,
         dtype=target.dtype,
         adapter_path=Path(target.adapter_path) if target.adapter_path else None,
