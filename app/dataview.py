@@ -165,6 +165,13 @@ def delete(ui: Ui, name: str) -> None:
         removal.delete_folder(Path(version.path).resolve().parent, below=ui.home.datasets)
 
 
+def sure_text(ui: Ui, name: str) -> str:
+    """Return what a person confirms before a dataset is deleted: also how many runs then lose it."""
+    with ui.store.read() as session:
+        num_runs = datasets.num_runs(session, name)
+    return ui.t("data.sure_runs", n=num_runs) if num_runs else ui.t("data.sure")
+
+
 def moved(address: str) -> Html:
     """Return the mark by which the browser's address follows."""
     return tag("span", data_address=address)

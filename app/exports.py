@@ -13,7 +13,7 @@ from engine.specs.base import validate
 from engine.specs.kinds import KINDS
 from engine.specs.other import ExportSpec
 from engine.specs.problem import ProblemError, problem
-from storage import jobs, targets
+from storage import checkpoints, jobs, targets
 from storage.jobs import Job, SubmitOptions
 from storage.states import State
 from storage.targets import Target
@@ -39,13 +39,17 @@ def prepare(session: Session, data: Mapping[str, Any]) -> tuple[ExportSpec, Targ
 
 
 def submit(session: Session, data: Mapping[str, Any]) -> Job:
-    """Queue an export; while the very same one waits or runs, that one is returned: a double click makes one."""
+    """Queue an export; while the very same one waits or runs, that one is returned: a double click makes one.
+
+    The checkpoint is kept from then on: a run that goes on training does not remove it for newer ones.
+    """
     spec, target = prepare(session, data)
     under_way = jobs.listing(session, kinds=["export"], states=[State.QUEUED, State.RUNNING])
     same = next((one for one in under_way if one.spec == spec.model_dump()), None)
     if same is not None:
         return same
-    assert target.job_id is not None
+    assert target.job_id is not None and target.step is not None
+    checkpoints.pin(session, target.job_id, target.step)
     name = jobs.get(session, target.job_id).name
     options = SubmitOptions(parent_id=target.job_id)
     lane = KINDS["export"].lane

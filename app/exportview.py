@@ -110,7 +110,7 @@ def _done(ui: Ui, job: Job) -> list[Any]:
     path = tag("span", result.get("path", ""), id=f"at-path-{job.id}", cls="at-path")
     copy_path = tag("button", t("export.copy"), type="button", cls="at-button at-small", data_copy=f"#at-path-{job.id}")
     return [
-        [tag("p", t("export.passed"), cls="at-soft"), figures(checks, t)],
+        [tag("p", t("export.passed"), cls="at-soft"), figures(checks, t), _caution(checks, t)],
         card(_files(job, result.get("files", []), t), title=t("export.files"), aside=measure.size(_total(result))),
         card(tag("div", path, copy_path, cls="at-copy-line"), title=t("export.folder")),
         card(tag("div", code(lines), id=name), title=t("export.lines"), aside=copy),
@@ -123,7 +123,11 @@ def _failed(ui: Ui, job: Job) -> list[Any]:
     checks = (job.result or {}).get("checks") or (job.values if job.reason == REFUSED else {})
     if checks.get("agreement") is not None:
         remedy = t(f"export.refused.fix.{job.spec.get('base', 'trained')}")
-        return [[tag("p", t("export.refused")), figures(checks, t)], note(t("export.remedy"), remedy), _delete(job, t)]
+        return [
+            [tag("p", t("export.refused")), figures(checks, t), _caution(checks, t)],
+            note(t("export.remedy"), remedy),
+            _delete(job, t),
+        ]
     found = [Problem.from_dict(one) for one in job.values.get("problems", [])]
     said = [t.problem(one) for one in found] or [
         (ui.reason(job.reason, job.values), t.either(f"reason.{job.reason}.fix", "export.retry"))
@@ -136,7 +140,10 @@ def figures(checks: Mapping[str, Any], t: Text) -> Html:
     agreement = f"{100 * checks['agreement']:.2f} %"
     least = t("export.at_least", value=f"{100 * checks['min_agreement']:g}")
     most = t("export.at_most", value=f"{checks['max_kl']:g}")
-    names = ", ".join(t(f"export.from.{one}") for one in checks["tokens_from"])
+    source = checks["tokens_from"]
+    names = ", ".join(t(f"export.from.{one}") for one in source)
+    if len(source) > 1:
+        names = ", ".join(f"{t(f'export.from.{one}')} {measure.number(n)}" for one, n in source.items())
     items = [
         (t("export.agreement"), agreement, least),
         (t("export.kl"), measure.number(checks["kl"]), most),
@@ -154,6 +161,12 @@ def figures(checks: Mapping[str, Any], t: Text) -> Html:
         ]
         items.append((t("export.format"), checks["format"], " ".join(before)))
     return facts(items)
+
+
+def _caution(checks: Mapping[str, Any], t: Text) -> Html:
+    """Return what has to be said of figures that rest on little."""
+    few = checks.get("caution")
+    return note(t("export.caution"), t.problem(Problem.from_dict(few))[0], tone="waiting") if few else Html("")
 
 
 def _files(job: Job, files: Sequence[Mapping[str, Any]], t: Text) -> Html:

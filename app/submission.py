@@ -32,7 +32,7 @@ def prepare(session: Session, data: Mapping[str, Any], *, device: str = "cpu") -
     wanted = _copied(data)
     version = _version(session, wanted)
     if version is not None:
-        wanted["data"]["version"] = version.version
+        wanted["data"] |= {"version": version.version, "sha256": wanted["data"].get("sha256") or version.sha256}
     start = _start(session, wanted)
     model = _model(session, wanted)
     if model is not None and wanted["model"].get("revision") is None:
@@ -138,6 +138,8 @@ def _check(session: Session, spec: JobSpec, version: Version, start: Target | No
         found.append(
             problem("data_rows_do_not_fit", field="objective.kind", needed=objective.row_kind, given=version.row_kind)
         )
+    if spec.data.sha256 != version.sha256:
+        found.append(problem("data_other_rows", field="data.sha256", dataset=version.name, version=version.version))
     try:
         there = models.get(session, spec.model.id).facts.get("revision")
         if spec.model.revision is not None and spec.model.revision != there:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import delete, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from storage.claims import Claim, guard, job
@@ -109,6 +109,13 @@ def pin(session: Session, job_id: int, step: int) -> None:
         raise NotFound("checkpoint", f"{job_id}@{step}")
 
 
+def move_base(session: Session, before: str, after: str) -> None:
+    """Tells the checkpoints that stand on a base that its folder lies elsewhere now."""
+    key = literal(f"{after}|") + checkpoint.c.quantization + "|" + checkpoint.c.dtype
+    moved = update(checkpoint).where(checkpoint.c.base_path == before).values(base_path=after, base_key=key)
+    session.execute(moved)
+
+
 def user_of(session: Session, job_id: int) -> int | None:
     """Another job with a checkpoint whose base is one of this job's, or lies in it."""
     own, other = checkpoint.alias(), checkpoint.alias()
@@ -119,7 +126,7 @@ def user_of(session: Session, job_id: int) -> int | None:
 
 
 def remove(session: Session, checkpoint_id: int) -> None:
-    """Takes a checkpoint off the list, before its folder is deleted; NotFound where there is none."""
-    gone = session.execute(delete(checkpoint).where(checkpoint.c.id == checkpoint_id).returning(checkpoint.c.job_id))
-    if gone.scalar() is None:
+    """Takes a checkpoint off the list, before its folder is deleted; NotFound where there is none, or it is pinned."""
+    where = (checkpoint.c.id == checkpoint_id, checkpoint.c.pinned.is_(False))
+    if session.execute(delete(checkpoint).where(*where).returning(checkpoint.c.id)).scalar() is None:
         raise NotFound("checkpoint", checkpoint_id)

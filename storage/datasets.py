@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from storage.clock import now
 from storage.errors import Conflict, NotFound
 from storage.rows import select_values, table_of, to_value, to_values, upsert
 from storage.tables import DatasetRow, VersionRow
-from storage.usage import user_of
+from storage.usage import num_ended, user_of
 
 dataset = table_of(DatasetRow)
 version_table = table_of(VersionRow)
@@ -122,6 +123,19 @@ def get(session: Session, name: str, version: int | None = None) -> Version:
     return to_value(Version, row)
 
 
+def of_content(session: Session, name: str, version: int | None, sha256: str) -> Version:
+    """The version with these rows: by its name and number, else under whatever name they are there now.
+
+    Conflict where that name and number have come to mean other rows, NotFound where there is nothing.
+    """
+    there = session.execute(SELECT_VERSION.where(version_table.c.sha256 == sha256).order_by(version_table.c.id.desc()))
+    found = to_values(Version, there)
+    if found:
+        return next((one for one in found if (one.name, one.version) == (name, version)), found[0])
+    get(session, name, version)
+    raise Conflict("data_other_rows", {"name": name, "version": version})
+
+
 def by_id(session: Session, version_id: int) -> Version:
     """One version by its own id."""
     row = session.execute(SELECT_VERSION.where(version_table.c.id == version_id)).one_or_none()
@@ -152,14 +166,27 @@ def rename(session: Session, name: str, new_name: str) -> Dataset:
 def delete(session: Session, name: str) -> list[Version]:
     """Removes a dataset; returns the versions whose files no other dataset needs, for the caller to delete."""
     found = find(session, name)
-    _must_not_be_in_use(session, name)
-    gone = versions(session, name)
+    gone = _only_in(session, name)
+    _must_not_be_in_use(session, name, gone)
     session.execute(delete_from(dataset).where(dataset.c.id == found.id))
-    kept = set(session.execute(select(version_table.c.sha256)).scalars())
-    return [version for version in gone if version.sha256 not in kept]
+    return gone
 
 
-def _must_not_be_in_use(session: Session, name: str) -> None:
-    user = user_of(session, section="data", key="dataset", name=name)
+def num_runs(session: Session, name: str) -> int:
+    """How many runs that have ended learned from what only this dataset has: they need it for an export or a retry."""
+    return num_ended(session, dataset=name, contents=[one.sha256 for one in _only_in(session, name)])
+
+
+def _only_in(session: Session, name: str) -> list[Version]:
+    """The versions whose rows no other dataset has."""
+    elsewhere = select(version_table.c.sha256).join_from(version_table, dataset).where(dataset.c.name != name)
+    kept = set(session.execute(elsewhere).scalars())
+    return [version for version in versions(session, name) if version.sha256 not in kept]
+
+
+def _must_not_be_in_use(session: Session, name: str, needed: Sequence[Version] = ()) -> None:
+    users = [user_of(session, section="data", key="dataset", name=name)]
+    users += [user_of(session, section="data", key="sha256", name=one.sha256) for one in needed]
+    user = next((one for one in users if one is not None), None)
     if user is not None:
         raise Conflict("dataset_in_use", {"name": name, "by": user})

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
+from storage import checkpoints
 from storage.clock import now
 from storage.errors import Conflict, NotFound
 from storage.rows import columns, select_values, table_of, to_value, to_values, upsert
@@ -61,6 +62,15 @@ def add(session: Session, new: NewModel) -> Model:
     if row is None:
         raise Conflict("model_name_taken", {"name": new.name})
     return to_value(Model, row)
+
+
+def move(session: Session, new: NewModel) -> Model:
+    """Adds a model, or brings the one of its name and source to another folder; what was trained on it moves along."""
+    known = session.execute(SELECT_MODEL.where(model.c.name == new.name, model.c.source == new.source)).one_or_none()
+    if known is not None and known.path != new.path:
+        session.execute(update(model).where(model.c.id == known.id).values(path=new.path))
+        checkpoints.move_base(session, known.path, new.path)
+    return add(session, new)
 
 
 def get(session: Session, name: str) -> Model:

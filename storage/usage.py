@@ -1,8 +1,10 @@
-"""Whether a job that is not finished needs a dataset or a model, by the name in its spec."""
+"""Which jobs need a dataset or a model, by what their specs name."""
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from collections.abc import Sequence
+
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from storage.job_values import job
@@ -14,3 +16,12 @@ def user_of(session: Session, *, section: str, key: str, name: str) -> int | Non
     named = job.c.spec[(section, key)].as_string() == name
     statement = select(job.c.id).where(job.c.state.not_in(FINAL), named).order_by(job.c.id).limit(1)
     return session.execute(statement).scalar()
+
+
+def num_ended(session: Session, *, dataset: str, contents: Sequence[str]) -> int:
+    """How many runs that have ended learned from one of these contents; older specs know the dataset's name alone."""
+    known = job.c.spec[("data", "sha256")].as_string()
+    by_name = known.is_(None) & (job.c.spec[("data", "dataset")].as_string() == dataset)
+    ended = (job.c.kind == "train", job.c.state.in_(FINAL))
+    statement = select(func.count()).select_from(job).where(*ended, or_(known.in_(contents), by_name))
+    return session.execute(statement).scalar_one()

@@ -12,9 +12,9 @@ import typer
 
 from app import exports, measure
 from app.commands import waiting
-from app.commands.shell import AsJson, columns, shell
+from app.commands.shell import AsJson, columns, document, shell
 from app.commands.speech import speech
-from engine.specs.problem import ProblemError, problem
+from engine.specs.problem import Problem, ProblemError, problem
 from storage import targets
 
 t = speech()
@@ -37,11 +37,12 @@ def export(
             sh.answer({"id": job.id, "state": str(job.state)}, [str(job.id)])
             return
         job = waiting.until_over(sh, job.id)
-        answered = job.state == "failed" and bool(job.result)
-        if answered and job.result:
-            sh.answer({"id": job.id, "state": str(job.state), "reason": job.reason, **job.result}, _figures(job.result))
+        result = _worded(job.result or {})
+        answered = job.state == "failed" and bool(result)
+        if answered:
+            sh.answer({"id": job.id, "state": str(job.state), "reason": job.reason, **result}, _figures(result))
         waiting.refuse(sh, job, answered=answered)
-        said = dict(job.result or {})
+        said = dict(result)
         if out is not None:
             said["path"] = str(copied(Path(said["path"]), out))
         said["files"] = said.get("files", [])
@@ -83,6 +84,14 @@ def _check_out(out: Path | None) -> None:
         raise ProblemError([problem("export_not_copied", folder=str(target), detail=t("cli.no_permission"))])
 
 
+def _worded(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result whose caution is a sentence, as the commands print problems."""
+    few = (result.get("checks") or {}).get("caution")
+    if not few:
+        return result
+    return {**result, "checks": {**result["checks"], "caution": document(t, Problem.from_dict(few))}}
+
+
 def _figures(said: dict[str, Any]) -> list[str]:
     checks = said.get("checks") or {}
     if "agreement" not in checks:
@@ -92,4 +101,5 @@ def _figures(said: dict[str, Any]) -> list[str]:
         "kl": measure.number(checks["kl"]),
         "num_tokens": checks["num_tokens"],
     }
-    return [t("cli.export.figures", **shown)]
+    caution = checks.get("caution")
+    return [t("cli.export.figures", **shown), *([caution["what"]] if caution else [])]

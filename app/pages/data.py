@@ -164,7 +164,7 @@ def show(ui: Ui, parts: Parts, wanted: Wanted, pending: int | None = None) -> Up
         parts.pending: still,
         parts.drawn: (one.name, one.id),
         parts.manage: gr.update(visible=True),
-        parts.sure: False,
+        parts.sure: gr.update(value=False, label=dataview.sure_text(ui, one.name)),
         parts.delete: gr.update(interactive=False),
         parts.timer: gr.update(active=found[parts.timer]["active"] or still is not None),
     }

@@ -21,6 +21,8 @@ class Card:
     base_name: str
     licence: str | None
     lines: Sequence[str]
+    lineage: str | None = None
+    """The hub id of what the base comes from, where that is not its name."""
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -28,7 +30,7 @@ def render(card: Card) -> str:
     """The card as Markdown with the front matter that hubs read."""
     front: dict[str, Any] = {
         "library_name": "transformers",
-        "base_model": _name(card.base_name),
+        "base_model": _name(card.lineage or card.base_name),
         "tags": ["atelier", "fine-tuned"],
     }
     if card.licence:

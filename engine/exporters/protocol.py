@@ -4,7 +4,7 @@ One file a form, one line in `__init__`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -15,6 +15,21 @@ class Parts(Protocol):
     @property
     def base_name(self) -> str:
         """What the base is called elsewhere; never a path."""
+        ...
+
+    @property
+    def base_id(self) -> str | None:
+        """The hub id of the very weights that were trained on; None where nobody gets them from the hub."""
+        ...
+
+    @property
+    def revision(self) -> str | None:
+        """Their commit on the hub."""
+        ...
+
+    @property
+    def quantizer(self) -> Mapping[str, Any]:
+        """Arguments of `BitsAndBytesConfig` with which the chat loads the base; none where it is not quantised."""
         ...
 
     @property

@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from engine.files import publish
+from engine.models.inspect import inspect
 from engine.models.template import FILE as TEMPLATE
 from engine.models.weights import INDEX, open_regular, read_json, weight_files
 
@@ -37,6 +39,28 @@ DANGEROUS = re.compile(
 BLOCK = 4 * 2**20
 
 
+def keep_model(
+    source: Path,
+    staged: Path,
+    *,
+    known: Collection[str] | None = None,
+    keep_files: bool = False,
+    copied: Callable[[int], None] = lambda _count: None,
+) -> Path:
+    """Put the copy of a model under its digest beside `staged`, the new folder in which it is made; return it.
+
+    Raises:
+        ProblemError, OSError: as of `copy_model`.
+    """
+    staged.mkdir(mode=0o700)
+    digest = copy_model(source, staged, known=known, keep_files=keep_files, copied=copied)
+    inspect(staged)  # what was copied is what was checked, also if the source changed meanwhile
+    final = staged.with_name(digest[:32])
+    if not final.exists():
+        publish(staged, final)
+    return final
+
+
 def copy_model(
     source: Path,
     into: Path,
@@ -48,7 +72,7 @@ def copy_model(
     """Copy the allowed files of `source` into the empty folder `into`; return the SHA-256 over names and contents.
 
     `known` are the keys that the model type's configuration has; others are left out. With `keep_files` the source is
-    ours and on the same disk: its weights are linked, not written twice. `copied` is told bytes as they are written.
+    ours: on the same disk its files are linked, not written twice. `copied` is told bytes as they are written.
 
     Raises:
         ProblemError: a file is a link, a pipe or not there.
@@ -87,11 +111,18 @@ def _clean(value: Any) -> Any:
 def _copy(path: Path, to: Path, *, link: bool, copied: Callable[[int], None]) -> str:
     digest = hashlib.sha256()
     with os.fdopen(open_regular(path), "rb") as read:
-        if link:
-            os.link(path, to, follow_symlinks=False)
-        with (Path(os.devnull) if link else to).open("wb") as write:
+        linked = link and _link(path, to)
+        with (Path(os.devnull) if linked else to).open("wb") as write:
             while block := read.read(BLOCK):
                 digest.update(block)
                 write.write(block)
                 copied(len(block))
     return digest.hexdigest()
+
+
+def _link(path: Path, to: Path) -> bool:
+    try:
+        os.link(path, to, follow_symlinks=False)
+    except OSError:  # another disk, another owner, or a file system without links
+        return False
+    return True

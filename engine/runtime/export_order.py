@@ -9,10 +9,10 @@ from engine.exporters import EXPORTERS
 from engine.exporters.limits import LIMITS, Limits
 from engine.exporters.protocol import Exporter
 from engine.models.sources import Source
-from engine.runtime import held_out
 from engine.runtime.answering import check_checkpoint
 from engine.runtime.checkpoints import MANIFEST
 from engine.runtime.device import cpu_has_bf16
+from engine.runtime.run_data import version_of
 from engine.specs.job import JobSpec, parse
 from engine.specs.other import ExportSpec
 from engine.specs.problem import ProblemError, problem
@@ -38,10 +38,18 @@ class Order:
 
     @property
     def base_name(self) -> str:
-        """What the base is called elsewhere: its hub id, else its name here."""
+        """What the base is: its hub id, the package that it was taken out of, else its name here."""
         if self.base is None:
             return "base"
-        return str(self.base.facts.get("hub_id") or self.base.name)
+        facts = self.base.facts
+        if "derived_from" in facts:
+            return f"{facts['package']} {facts['package_version']} (derived from {facts['derived_from']}, quantised)"
+        return str(self.base_id or self.base.name)
+
+    @property
+    def base_id(self) -> str | None:
+        """The hub id of the very weights that were trained on."""
+        return self.base.facts.get("hub_id") if self.base else None
 
     @property
     def limits(self) -> Limits:
@@ -68,7 +76,7 @@ def find(store: Store, spec: ExportSpec) -> Order:
             job_id, step = target.job_id or 0, target.step or 0
             checkpoint = checkpoints.get(session, job_id, step)
             run_spec = parse(jobs.get(session, job_id).spec)
-            version = held_out.version_of(session, run_spec)
+            version = version_of(session, run_spec)
             base = next((one for one in models.listing(session) if one.path == checkpoint.base_path), None)
             stands_on_run = base is None and target.adapter_path is not None
             if base is None:  # a fully trained checkpoint is its own base: the model that the run started from
@@ -100,6 +108,8 @@ def source_of(order: Order, device: str) -> Source:
     return Source(
         base_path=Path(target.base_path),
         base_name=order.base_name,
+        base_id=order.base_id,
+        revision=order.base.facts.get("revision") if order.base else None,
         quantization=target.quantization,
         dtype=target.dtype,
         adapter_path=Path(target.adapter_path) if target.adapter_path else None,

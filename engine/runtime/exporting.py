@@ -104,6 +104,7 @@ def _chat_says(order: Order, source: Source) -> tuple[Answers, Any, list[int]]:
 def _judge(order: Order, answers: Answers, agreement: Agreement, staged: Path) -> dict[str, Any]:
     limits = order.limits
     same_tokens = _same_tokens(order, answers, staged)
+    caution = held_out.caution(answers.sources)
     close = agreement.top1 >= limits.min_agreement and agreement.kl <= limits.max_kl
     return {
         "passed": close and same_tokens,
@@ -114,6 +115,7 @@ def _judge(order: Order, answers: Answers, agreement: Agreement, staged: Path) -
         "num_tokens": agreement.num_tokens,
         "num_rows": len(answers.rows),
         "tokens_from": answers.sources,
+        "caution": caution.as_dict() if caution else None,
         "same_tokens": same_tokens,
     }
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from sqlalchemy.orm import Session
 
 from engine.data.render import Renderer
 from engine.data.split import split
 from engine.models.agreement import MIN_TOKENS, Row
 from engine.specs.job import JobSpec
-from engine.specs.problem import ProblemError, problem
-from storage import datasets
+from engine.specs.problem import Problem, ProblemError, problem
 from storage.datasets import Version
+
+ORIGINS = ("held_out", "evaluation", "training")
+LEAST_TOKENS = 50
+"""Fewer answer tokens tell nothing: one token that differs is then more than the limits allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +27,11 @@ class Answers:
     sources: dict[str, int]
 
 
-def version_of(session: Session, spec: JobSpec) -> Version:
-    """The dataset version that a run learned from."""
-    return datasets.get(session, spec.data.dataset, spec.data.version)
-
-
 def answers(version: Version, spec: JobSpec, renderer: Renderer, *, wanted: int) -> Answers:
     """Rows with `wanted` answer tokens. Further origins are used only while there are too few.
 
     Raises:
-        ProblemError: no row has an answer that fits.
+        ProblemError: no row has an answer that fits, or all of them together are too few to compare on.
     """
     taken: list[tuple[list[dict[str, Any]], list[Row]]] = []
     sources: dict[str, int] = {}
@@ -49,7 +45,19 @@ def answers(version: Version, spec: JobSpec, renderer: Renderer, *, wanted: int)
             sources[name] = sources.get(name, 0) + sum(row.num_answer_tokens for row in found)
     if not taken:
         raise ProblemError([problem("data_no_answers", field="target", dataset=version.name)])
+    if sum(sources.values()) < LEAST_TOKENS:
+        tokens = sum(sources.values())
+        few = problem("data_too_few_answers", field="target", dataset=version.name, tokens=tokens, least=LEAST_TOKENS)
+        raise ProblemError([few])
     return Answers([row for _, some in taken for row in some], [messages for messages, _ in taken], sources)
+
+
+def caution(sources: Mapping[str, int]) -> Problem | None:
+    """What has to be said of figures that rest on few tokens, or on rows that were trained on."""
+    counts: dict[str, Any] = {name: sources.get(name, 0) for name in ORIGINS}
+    if counts["held_out"] + counts["evaluation"] >= MIN_TOKENS:
+        return None
+    return problem("export_few_tokens", total=sum(counts.values()), least=MIN_TOKENS, **counts)
 
 
 def rows_of(messages: list[dict[str, Any]], max_length: int, renderer: Renderer) -> list[Row]:
@@ -67,7 +75,7 @@ def _in_order(version: Version, spec: JobSpec) -> Iterator[tuple[str, list[dict[
 
     stored = pq.read_table(version.path).to_pylist()
     train, evaluation, test = split(stored, spec.data.eval_fraction, spec.seed)
-    for name, places in (("held_out", test), ("evaluation", evaluation), ("training", train)):
+    for name, places in zip(ORIGINS, (test, evaluation, train), strict=True):
         for place in places:
             row = stored[place]
             yield name, [dict(one) for one in row.get("messages") or [*row["prompt"], *row["chosen"]]]

@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 from engine.models import starter
-from engine.models.inspect import inspect
 from engine.specs.home import Home
 from engine.specs.kinds import KINDS
-from engine.specs.starter import ADD_STARTER, HUB_ID, STARTER
+from engine.specs.problem import ProblemError
+from engine.specs.starter import ADD_STARTER, PACKAGE, STARTER
 from storage import jobs, models
 from storage.database import Store
-from storage.errors import NotFound
+from storage.errors import StoreError
 from storage.models import NewModel
 from storage.states import State
 
@@ -23,38 +23,53 @@ log = logging.getLogger(__name__)
 UPLOADS_KEPT_S = 86400.0
 
 
-def list_starter(store: Store) -> None:
-    """List the starter model; if it is not converted yet, queue that."""
-    folder = starter.default_folder()
-    with store.read() as session:
-        try:
-            if Path(models.get(session, STARTER).path).is_dir():
-                return
-        except NotFound:
-            pass
-    if not starter.is_converted(folder):
-        told = ADD_STARTER.model_dump()
-        with store.write() as session:
-            under_way = jobs.listing(session, kinds=["add_model"], states=[State.QUEUED, State.RUNNING])
-            if all(one.spec != told for one in under_way):
-                lane = KINDS["add_model"].lane
-                jobs.submit(session, kind="add_model", name=STARTER, spec=told, lane=lane)
-        return
-    facts = inspect(folder)
+def list_starter(home: Home, store: Store) -> None:
+    """List the starter model from the home's own copy; if it is not converted yet, queue that."""
+    try:
+        with store.read() as session:
+            listed = next((one for one in models.listing(session) if one.name == STARTER), None)
+        folder = Path(listed.path) if listed else None
+        if folder is not None and folder.is_relative_to(home.models) and folder.is_dir():
+            return
+        places = (folder, starter.default_folder())
+        source = next((place for place in places if place is not None and starter.is_converted(place)), None)
+        if source is None:
+            _ask_for_it(store)
+        else:
+            _bring_in(home, store, source)
+    except (StoreError, ProblemError, OSError) as error:
+        log.warning("starter model not listed: %s", error)  # all the rest works without it
+
+
+def _ask_for_it(store: Store) -> None:
+    told = ADD_STARTER.model_dump()
     with store.write() as session:
-        if any(one.name == STARTER for one in models.listing(session)):
-            models.remove(session, STARTER)  # its folder is gone: the environment was made anew elsewhere
-        new = NewModel(
-            name=STARTER,
-            path=str(folder),
-            source="starter",
-            bytes=int(facts["bytes"]),
-            licence=facts["licence"],
-            parameters=facts["parameters"],
-            facts={**facts, "hub_id": HUB_ID},
-        )
-        models.add(session, new)
-    log.info("listed the starter model from %s", folder)
+        under_way = jobs.listing(session, kinds=["add_model"], states=[State.QUEUED, State.RUNNING])
+        if all(one.spec != told for one in under_way):
+            lane = KINDS["add_model"].lane
+            jobs.submit(session, kind="add_model", name=STARTER, spec=told, lane=lane)
+
+
+def _bring_in(home: Home, store: Store, source: Path) -> None:
+    """Copy the starter into the home: what is trained on it must not end with the environment."""
+    staged = home.models / ".tmp-starter"
+    shutil.rmtree(staged, ignore_errors=True)
+    try:
+        folder, facts = starter.keep(source, staged)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    new = NewModel(
+        name=STARTER,
+        path=str(folder),
+        source="starter",
+        bytes=int(facts["bytes"]),
+        licence=facts["licence"],
+        parameters=facts["parameters"],
+        facts={**facts, "location": PACKAGE},
+    )
+    with store.write() as session:
+        models.move(session, new)
+    log.info("listed the starter model from %s", source)
 
 
 def sweep_leftovers(home: Home) -> None:

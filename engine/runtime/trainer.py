@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 import traceback
@@ -17,7 +18,7 @@ from engine.specs.job import JobSpec, parse
 from storage import checkpoints as checkpoint_rows
 from storage import jobs
 from storage.checkpoints import NewCheckpoint
-from storage.errors import Fenced
+from storage.errors import Fenced, NotFound
 
 
 def main(context: Context) -> dict[str, Any]:
@@ -135,9 +136,10 @@ class Run:
         for row in rows[: -self.spec.training.keep_checkpoints]:
             if row.pinned or (best is not None and row.id == best.id):
                 continue
-            with self.context.store.write() as session:
-                checkpoint_rows.remove(session, row.id)
-            shutil.rmtree(row.path, ignore_errors=True)
+            with contextlib.suppress(NotFound):  # pinned since it was read
+                with self.context.store.write() as session:
+                    checkpoint_rows.remove(session, row.id)
+                shutil.rmtree(row.path, ignore_errors=True)
 
     def _end(self, trainer: Any, watch: Any, reporter: Any, prepared: Any, device: Any) -> dict[str, Any]:
         from engine.runtime.device import peak_memory_bytes

@@ -189,7 +189,7 @@ def main() -> None:
         raise SystemExit("another worker already serves this home")
     store = open_store(home.store_url)
     sweep_leftovers(home)
-    list_starter(store)
+    list_starter(home, store)
     worker = Worker(home, store, Settings.from_environment())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.ending.set())

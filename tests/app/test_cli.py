@@ -424,6 +424,17 @@ def test_an_out_folder_that_is_not_empty_is_refused_before_anything_is_queued(at
     assert json.loads(atelier("jobs", "--json")[1])["items"] == []
 
 
+def test_an_export_that_rests_on_few_tokens_says_so_in_words():
+    from app.commands.export import _figures, _worded
+
+    values = {"held_out": 120, "evaluation": 0, "training": 400, "total": 520, "least": 500}
+    caution = {"code": "export_few_tokens", "field": None, "line": None, "values": values}
+    said = _worded({"checks": {"agreement": 1.0, "kl": 0.0, "num_tokens": 520, "caution": caution}})
+    assert said["checks"]["caution"]["code"] == "export_few_tokens"
+    assert "120 of held-out rows" in said["checks"]["caution"]["what"] == _figures(said)[-1]
+    assert len(_figures({"checks": {"agreement": 1.0, "kl": 0.0, "num_tokens": 900, "caution": None}})) == 1
+
+
 def test_exports_of_the_form_and_target_are_checked(atelier):
     assert atelier("export", "99")[0] == 64
     assert validate(ExportSpec, {"target": "3@4"}).form == "merged"

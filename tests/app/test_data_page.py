@@ -328,6 +328,16 @@ def test_a_dataset_in_use_is_not_deleted_and_the_page_says_why(page: Page, shelf
     assert job.state == State.QUEUED
 
 
+def test_deleting_says_how_many_runs_learned_from_it(page: Page, shelf: Any, runs: Any) -> None:
+    shelf.dataset()
+    assert page.show()["sure"]["label"] == page.ui.t("data.sure")
+    job = runs.submit()
+    with page.ui.store.write() as session:
+        jobs.cancel(session, job.id)
+
+    assert page.show()["sure"]["label"] == page.ui.t("data.sure_runs", n=1)
+
+
 def test_files_outside_the_home_are_never_deleted(ui: Ui, shelf: Any, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

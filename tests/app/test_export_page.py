@@ -135,6 +135,22 @@ def test_start_queues_an_export_and_a_double_click_makes_one(ui, tuned):
     assert begin(ui, f"{tuned.id}@10", base="original") != job.id
 
 
+def test_the_checkpoint_of_an_export_is_kept_while_its_run_goes_on(ui, runs):
+    from engine.runtime.child import Context
+    from engine.runtime.trainer import Run
+    from engine.specs.job import parse
+
+    job = runs.submit("tone", training__keep_checkpoints=1)
+    claim = runs.claim()
+    for step in (10, 20, 30):
+        runs.save(claim, step, step / 100)
+    begin(ui, f"{job.id}@20")
+    Run(Context(ui.home, ui.store, job, claim), parse(job.spec))._prune()
+    with ui.store.read() as session:
+        kept = [one.step for one in checkpoints.listing(session, job.id)]
+    assert kept == [10, 20, 30], "the best, the exported and the newest"
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -182,6 +198,28 @@ def test_a_finished_export_shows_its_check_files_folder_and_lines(ui, tuned):
     assert "99.67 %" in shown and "612" in shown and "98 %" in shown and "0.02" in shown
     assert f"/files/export/{number}/model.safetensors" in shown and str(ui.home.exports / str(number)) in shown
     assert "AutoModelForCausalLM" in shown and "data-copy" in shown
+    assert ui.t("export.caution") not in shown
+
+
+def test_an_export_that_rests_on_few_tokens_says_so_with_the_counts(ui, tuned):
+    number = begin(ui, f"{tuned.id}@10")
+    counts = {"held_out": 120, "evaluation": 30, "training": 380}
+    caution = {
+        "code": "export_few_tokens",
+        "field": None,
+        "line": None,
+        "values": {**counts, "total": 530, "least": 500},
+    }
+    result = published(ui, number)
+    settle(
+        ui,
+        State.SUCCEEDED,
+        reason="done",
+        result={**result, "checks": {**CHECKS, "tokens_from": counts, "caution": caution}},
+    )
+    shown = detail(ui, number)
+    assert "120 of held-out rows, 30 of evaluation rows, 380 of training rows" in shown
+    assert ui.t("export.caution") in shown and "training rows 380" in shown
 
 
 def test_a_refused_export_shows_its_figures_and_the_remedy_and_no_files(ui, tuned):

@@ -16,7 +16,7 @@ from app.trainform import TrainForm
 from app.ui import Ui
 from engine.specs.job import parse
 from engine.specs.problem import ProblemError
-from storage import checkpoints, jobs, models, requests
+from storage import checkpoints, datasets, jobs, models, requests
 from storage.models import NewModel
 from storage.states import State
 
@@ -180,6 +180,17 @@ def test_a_run_names_the_revision_of_its_model_and_refuses_another(page: Page) -
         with pytest.raises(ProblemError) as refused:
             submission.prepare(session, data)
     assert [one.code for one in refused.value.problems] == ["model_other_revision"]
+
+
+def test_a_run_is_submitted_with_the_content_of_its_rows(ui: Ui, page: Page) -> None:
+    data = {"data": {"dataset": "tickets"}}
+    with ui.store.read() as session:
+        spec = submission.prepare(session, data)
+        assert spec.data.sha256 == datasets.get(session, "tickets").sha256
+        submission.prepare(session, spec.model_dump(mode="json"))
+        with pytest.raises(ProblemError, match="data_other_rows"):
+            submission.prepare(session, {"data": {**data["data"], "sha256": "0" * 64}})
+    assert not any("sha256" in path for path in page.form.fields), "nobody has to fill it in"
 
 
 def test_a_run_that_starts_from_another_names_its_checkpoint_and_keeps_it(page: Page, runs: Any) -> None:

