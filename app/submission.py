@@ -138,8 +138,8 @@ def _check(session: Session, spec: JobSpec, version: Version, start: Target | No
             problem("data_rows_do_not_fit", field="objective.kind", needed=objective.row_kind, given=version.row_kind)
         )
     if spec.data.sha256 != version.sha256:
-        named = {"dataset": version.name, "version": version.version}
-        found.append(problem("data_other_rows", field="data.sha256", **named))
+        named = problem("data_other_rows", field="data.sha256", dataset=version.name, version=version.version)
+        found.append(named)
     try:
         there = models.get(session, spec.model.id).facts.get("revision")
         if spec.model.revision is not None and spec.model.revision != there:

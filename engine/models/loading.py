@@ -87,7 +87,7 @@ def dtype_of(name: str) -> Any:
 
 def quantizer_settings(quantization: str, dtype: str) -> dict[str, Any]:
     """The arguments of transformers' `BitsAndBytesConfig` for a base in this form; none where it is not quantised."""
-    return {
+    settings: dict[str, dict[str, Any]] = {
         "none": {},
         "int8": {"load_in_8bit": True},
         "nf4": {
@@ -96,7 +96,8 @@ def quantizer_settings(quantization: str, dtype: str) -> dict[str, Any]:
             "bnb_4bit_use_double_quant": True,
             "bnb_4bit_compute_dtype": dtype,  # bfloat16 on a CPU without it: 10 times slower backward
         },
-    }[quantization]
+    }
+    return settings[quantization]
 
 
 def _quantizer(quantization: str, dtype: str) -> Any:

@@ -46,14 +46,14 @@ def answers(version: Version, spec: JobSpec, renderer: Renderer, *, wanted: int)
     if not taken:
         raise ProblemError([problem("data_no_answers", field="target", dataset=version.name)])
     if sum(sources.values()) < LEAST_TOKENS:
-        values = {"dataset": version.name, "tokens": sum(sources.values()), "least": LEAST_TOKENS}
+        values: dict[str, Any] = {"dataset": version.name, "tokens": sum(sources.values()), "least": LEAST_TOKENS}
         raise ProblemError([problem("data_too_few_answers", field="target", **values)])
     return Answers([row for _, some in taken for row in some], [messages for messages, _ in taken], sources)
 
 
 def caution(sources: Mapping[str, int]) -> Problem | None:
     """What has to be said of figures that rest on few tokens, or on rows that were trained on."""
-    counts = {name: sources.get(name, 0) for name in ORIGINS}
+    counts: dict[str, Any] = {name: sources.get(name, 0) for name in ORIGINS}
     if counts["held_out"] + counts["evaluation"] >= MIN_TOKENS:
         return None
     return problem("export_few_tokens", total=sum(counts.values()), least=MIN_TOKENS, **counts)

@@ -25,5 +25,5 @@ def version_of(session: Session, spec: JobSpec) -> Version:
     except NotFound as error:
         raise ProblemError([problem("data_not_there", field="data.dataset", given=data.dataset)]) from error
     except Conflict as error:
-        named = {"dataset": data.dataset, "version": data.version}
-        raise ProblemError([problem("data_other_rows", field="data.dataset", **named)]) from error
+        found = problem("data_other_rows", field="data.dataset", dataset=data.dataset, version=data.version)
+        raise ProblemError([found]) from error
