@@ -103,8 +103,9 @@ def fail_taken(session: Session, problems: list[Any]) -> None:
 
 
 def sweep(session: Session, *, older_than_s: float) -> None:
-    """Forgets requests and answers that nobody waits for any more."""
-    session.execute(delete(request).where(request.c.created_at < now() - older_than_s))
+    """Forgets requests and answers that nobody waits for any more; what is worked on stays."""
+    old = (request.c.created_at < now() - older_than_s, request.c.state != "taken")
+    session.execute(delete(request).where(*old))
 
 
 def _close(session: Session, request_id: int, values: dict[str, Any]) -> None:

@@ -92,6 +92,9 @@ def test_old_requests_are_forgotten(store: Store, write: Call, read: Call) -> No
     assert read(requests.get, new).id == new
     with pytest.raises(NotFound):
         read(requests.get, old)
+    write(requests.take)
+    write(requests.sweep, older_than_s=-1)
+    assert read(requests.get, new).state == "taken"
 
 
 def test_a_worker_is_live_while_it_is_seen(store: Store, write: Call, read: Call) -> None:
