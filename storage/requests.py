@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,9 @@ from storage.tables import RequestRow
 request = table_of(RequestRow)
 
 
-WAITING = select(func.count()).where(request.c.state == "asked")
+WAITING = select(func.count()).where(
+    request.c.state == "asked", request.c.kind.not_in(bindparam("without", expanding=True))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +48,34 @@ def ask(session: Session, kind: str, payload: dict[str, Any]) -> int:
     return number
 
 
-def waiting(session: Session) -> int:
-    """How many requests nobody has taken."""
-    return session.execute(WAITING).scalar_one()
+def waiting(session: Session, *, without: Collection[str] = ()) -> int:
+    """How many requests nobody has taken, those of some kinds left out."""
+    return session.execute(WAITING, {"without": list(without)}).scalar_one()
 
 
-def take(session: Session) -> Request | None:
-    """Takes the oldest request; None when there is none."""
-    oldest = select(request.c.id).where(request.c.state == "asked").order_by(request.c.id).limit(1)
+def take(session: Session, *, without: Collection[str] = ()) -> Request | None:
+    """Takes the oldest request that is not of these kinds; None when there is none. Who takes it begins at once."""
+    open_ = (request.c.state == "asked", request.c.kind.not_in(without))
+    oldest = select(request.c.id).where(*open_).order_by(request.c.id).limit(1)
     chosen = (request.c.id == oldest.with_for_update(skip_locked=True).scalar_subquery(), request.c.state == "asked")
     statement = update(request).where(*chosen).values(state="taken", taken_at=now())
     row = session.execute(statement.returning(*columns(request, Request))).one_or_none()
     return None if row is None else to_value(Request, row)
+
+
+def renew(session: Session, request_id: int) -> None:
+    """Says that a request is still worked on; Fenced where it was given up."""
+    open_ = (request.c.id == request_id, request.c.state == "taken")
+    statement = update(request).where(*open_).values(taken_at=now()).returning(request.c.id)
+    if session.execute(statement).scalar() is None:
+        raise Fenced("request", request_id, request_id)
+
+
+def fail_overdue(session: Session, problems: list[Any], *, older_than_s: float) -> list[int]:
+    """Fails the requests that were taken or renewed longer ago; returns them."""
+    late = (request.c.state == "taken", request.c.taken_at < now() - older_than_s)
+    failed = {"state": "failed", "problems": problems, "answered_at": now()}
+    return list(session.execute(update(request).where(*late).values(failed).returning(request.c.id)).scalars())
 
 
 def answer(session: Session, request_id: int, answer: dict[str, Any]) -> None:
@@ -84,8 +103,9 @@ def fail_taken(session: Session, problems: list[Any]) -> None:
 
 
 def sweep(session: Session, *, older_than_s: float) -> None:
-    """Forgets requests and answers that nobody waits for any more."""
-    session.execute(delete(request).where(request.c.created_at < now() - older_than_s))
+    """Forgets requests and answers that nobody waits for any more; what is worked on stays."""
+    old = (request.c.created_at < now() - older_than_s, request.c.state != "taken")
+    session.execute(delete(request).where(*old))
 
 
 def _close(session: Session, request_id: int, values: dict[str, Any]) -> None:

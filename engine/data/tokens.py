@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,17 @@ class Prepared:
     counts: dict[str, Any]
 
 
-def prepare(version_path: Path, renderer: Renderer, spec: JobSpec, cache_folder: Path) -> Prepared:
+def prepare(
+    version_path: Path,
+    renderer: Renderer,
+    spec: JobSpec,
+    cache_folder: Path,
+    *,
+    seen: Callable[[], None] = lambda: None,
+) -> Prepared:
     """Turn a dataset version into the token rows of a run, or find them made before.
 
+    `seen` is called before each row is read, divided or rendered.
     A version's folder is named by the hash of its rows; that name stands for its content here.
 
     Raises:
@@ -58,7 +66,7 @@ def prepare(version_path: Path, renderer: Renderer, spec: JobSpec, cache_folder:
         with tempfile.TemporaryDirectory(prefix=".making-", dir=cache_folder) as making:
             made = Path(making) / "made"
             made.mkdir(mode=0o700)
-            _make(made, version_path, renderer, spec)
+            _make(made, version_path, renderer, spec, seen)
             _publish(made, folder)
         _forget_oldest(cache_folder)
     with contextlib.suppress(OSError):
@@ -113,18 +121,20 @@ def _check_kind(row: Row, objective: Any) -> None:
         raise ProblemError([problem("data_rows_do_not_fit", field="objective.kind", needed=needed, given=given)])
 
 
-def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec) -> None:
-    rows = list(iterate_rows(version_path))
+def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec, seen: Callable[[], None]) -> None:
+    rows = list(_told(iterate_rows(version_path), seen))
     if rows:
         _check_kind(rows[0], spec.objective)
-    parts = split(rows, spec.data.eval_fraction, spec.seed)
+    parts = split(_told(rows, seen), spec.data.eval_fraction, spec.seed)
     counting = _Counting()
-    train = _write(folder / "train.parquet", (rows[i] for i in parts.train), renderer, spec, counting)
+    train = _write(folder / "train.parquet", _told((rows[i] for i in parts.train), seen), renderer, spec, counting)
     if not train.sequences:
         values = {"rows": len(parts.train), "max_length": spec.data.max_length}
         said = problem("data_no_trained_tokens", field="data.max_length", **values)
         raise ProblemError([said, *counting.examples.values()])
-    evaluation = _write(folder / "eval.parquet", (rows[i] for i in parts.eval), renderer, spec, _Counting())
+    evaluation = _write(
+        folder / "eval.parquet", _told((rows[i] for i in parts.eval), seen), renderer, spec, _Counting()
+    )
     counts = {
         **counting.as_dict(),
         "train_rows": train.rows,
@@ -135,6 +145,12 @@ def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec) -
     }
     known = {"counts": counts, "test_indices": parts.test, "eval_indices": parts.eval}
     write_json(folder / "prepared.json", known)
+
+
+def _told(rows: Iterable[Row], seen: Callable[[], None]) -> Iterator[Row]:
+    for row in rows:
+        seen()
+        yield row
 
 
 @dataclass(slots=True)

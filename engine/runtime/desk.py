@@ -53,17 +53,15 @@ class Desk:
         for rendered in self._renderer(first[0]).conversation(messages):
             rendered.view()
 
-    def is_slow(self, kind: str) -> bool:
-        """Whether an answer may take seconds."""
-        return kind in SLOW
-
-    def answer(self, kind: str, payload: Payload) -> dict[str, Any]:
-        """Answer a question.
+    def answer(self, kind: str, payload: Payload, *, seen: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Answer a question; `seen` is called before each row of a slow one.
 
         Raises:
             ProblemError: there is no answer, and why.
             Unknown: there is no such kind of question.
         """
+        if kind in SLOW:
+            return SLOW[kind](self, payload, seen)
         if kind not in QUESTIONS:
             raise Unknown(kind)
         return QUESTIONS[kind](self, payload)
@@ -79,7 +77,7 @@ class Desk:
         objective = _objective(payload.get("objective"), version.row_kind)
         return {"row": row, **view(found[0], renderer, objective, payload.get("max_length"))}
 
-    def plan(self, payload: Payload) -> dict[str, Any]:
+    def plan(self, payload: Payload, seen: Callable[[], None]) -> dict[str, Any]:
         """`spec` → the numbers of the run card."""
         spec = parse(dict(payload["spec"]))
         with self._store.read() as session:
@@ -87,7 +85,7 @@ class Desk:
             start = _start(session, spec.model.start_from)
         model = self._model(spec.model.id)
         renderer = self._renderer(model) if start is None else self._renderer_of(start)
-        prepared = prepare(Path(version.path), renderer, spec, self._home.datasets / "tokens")
+        prepared = prepare(Path(version.path), renderer, spec, self._home.datasets / "tokens", seen=seen)
         facts = {**model.facts, "parameters": model.parameters, "marks_turn_end": renderer.marks_turn_end}
         return plan(spec, prepared, facts)
 
@@ -145,6 +143,6 @@ def _start(session: Any, target: str | None) -> str | None:
 
 QUESTIONS: dict[str, Callable[[Desk, Payload], dict[str, Any]]] = {
     "tokens": Desk.tokens,
-    "plan": Desk.plan,
 }
-SLOW = frozenset({"plan"})
+SLOW: dict[str, Callable[[Desk, Payload, Callable[[], None]], dict[str, Any]]] = {"plan": Desk.plan}
+"""The questions whose answer may take long."""

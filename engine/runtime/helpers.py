@@ -9,12 +9,16 @@ from engine.runtime import process
 from engine.runtime.machine import host, is_alive
 from engine.runtime.process import Child
 from engine.specs.home import Home
+from engine.specs.problem import problem
 from storage import answers, processes, requests
 from storage.database import Store
 
 log = logging.getLogger(__name__)
 
 RESTART_AFTER_S = 5.0
+STANDS_STILL_S = 120.0
+"""A chat template that a long row drives round in circles never comes back: its child is ended after this long."""
+LOOK_EVERY_S = 2.0
 
 
 class Helpers:
@@ -24,6 +28,7 @@ class Helpers:
         self._home, self._store = home, store
         self._preview: Child | None = None
         self._preview_ended_at = -RESTART_AFTER_S
+        self._preview_began_at = self._preview_looked_at = 0.0
         self._chats: dict[int, Child] = {}
         self._write_off_the_dead()
 
@@ -55,6 +60,7 @@ class Helpers:
         self._bury_chats()
 
     def _keep_preview(self) -> None:
+        self._end_preview_that_stands_still()
         if self._preview is not None and self._preview.ended() is not None:
             log.warning("preview child ended code=%s", self._preview.process.returncode)
             self._preview, self._preview_ended_at = None, time.monotonic()
@@ -62,6 +68,19 @@ class Helpers:
                 requests.fail_taken(session, [{"code": "preview_died", "field": None, "line": None, "values": {}}])
         if self._preview is None and time.monotonic() - self._preview_ended_at >= RESTART_AFTER_S:
             self._preview = process.spawn("engine.runtime.preview", [], log=self._home.logs / "preview.log")
+            self._preview_began_at = time.monotonic()
+
+    def _end_preview_that_stands_still(self) -> None:
+        now = time.monotonic()
+        if now - self._preview_looked_at < LOOK_EVERY_S:
+            return
+        self._preview_looked_at = now
+        said = problem("preview_stood_still", seconds=round(STANDS_STILL_S)).as_dict()
+        with self._store.write() as session:
+            given_up = requests.fail_overdue(session, [said], older_than_s=STANDS_STILL_S)
+        if given_up and self._preview is not None and now - self._preview_began_at > STANDS_STILL_S:
+            log.warning("preview child stands still requests=%s", given_up)
+            self._preview.kill()
 
     def _start_chat(self, base_key: str) -> None:
         with self._store.write() as session:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.runtime.desk import Desk
+from engine.runtime.desk import SLOW, Desk
 from engine.specs.home import Home
 from engine.specs.problem import ProblemError, problem
 from storage import requests
@@ -27,16 +27,22 @@ log = logging.getLogger(__name__)
 BUSY_POLL_S = 0.01
 IDLE_POLL_S = 0.1
 BUSY_FOR_S = 20.0
+RENEW_EVERY_S = 5.0
 SWEEP_EVERY_S = 60.0
 KEEP_S = 3600.0
 
 
 class Preview:
-    """Takes requests one by one; those that may take seconds go to a second thread, so that the others stay quick."""
+    """Takes requests one by one; those that may take seconds go to a second thread, so that the others stay quick.
+
+    What is taken is worked on at once, and renewed as its rows go by: the worker ends a child that stands still.
+    """
 
     def __init__(self, store: Store, desk: Desk) -> None:
         self._store, self._desk = store, desk
         self._slow: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._slow_is_free = threading.Event()
+        self._slow_is_free.set()
         self._swept_at = time.monotonic()
         self._slow_worker = threading.Thread(target=self._work_slowly, name="slow", daemon=True)
         self._slow_worker.start()
@@ -53,14 +59,16 @@ class Preview:
 
     def answer_one(self) -> bool:
         """Take the oldest request and answer it, or hand it on; whether there was one."""
+        without = () if self._slow_is_free.is_set() else tuple(SLOW)
         with self._store.read() as session:
-            if not requests.waiting(session):
+            if not requests.waiting(session, without=without):
                 return False
         with self._store.write() as session:
-            request = requests.take(session)
+            request = requests.take(session, without=without)
         if request is None:
             return False
-        if self._desk.is_slow(request.kind):
+        if request.kind in SLOW:
+            self._slow_is_free.clear()
             self._slow.put(request)
         else:
             self._answer(request)
@@ -69,10 +77,13 @@ class Preview:
     def _work_slowly(self) -> None:
         while True:
             self._answer(self._slow.get())
+            self._slow_is_free.set()
 
     def _answer(self, request: Request) -> None:
         try:
-            answer = self._desk.answer(request.kind, request.payload)
+            answer = self._desk.answer(request.kind, request.payload, seen=self._renewal(request))
+        except Fenced:
+            log.info("request=%d was given up meanwhile", request.id)
         except ProblemError as error:
             self._close(requests.fail, request, [item.as_dict() for item in error.problems])
         except Exception as error:
@@ -81,6 +92,18 @@ class Preview:
             self._close(requests.fail, request, [said.as_dict()])
         else:
             self._close(requests.answer, request, answer)
+
+    def _renewal(self, request: Request) -> Callable[[], None]:
+        told_at = time.monotonic()
+
+        def seen() -> None:
+            nonlocal told_at
+            if time.monotonic() - told_at > RENEW_EVERY_S:
+                told_at = time.monotonic()
+                with self._store.write() as session:
+                    requests.renew(session, request.id)
+
+        return seen
 
     def _close(self, close: Callable[..., None], request: Request, said: Any) -> None:
         try:

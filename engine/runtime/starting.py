@@ -73,10 +73,10 @@ def _bring_in(home: Home, store: Store, source: Path) -> None:
 
 
 def sweep_leftovers(home: Home) -> None:
-    """Remove what killed exports and additions left half-made, and uploads that nobody imported within a day."""
+    """Remove what killed processes left half-made, and uploads that nobody imported within a day."""
     for folder in (home.exports, home.models):
         for leftover in folder.glob(".tmp-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-    for path in home.staging.iterdir():
+    for path in [*home.staging.iterdir(), *(home.datasets / "tokens").glob(".making-*")]:
         if time.time() - path.stat().st_mtime > UPLOADS_KEPT_S:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

@@ -131,11 +131,18 @@ def open_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient
 
 
 @pytest.fixture(scope="session")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    """The application with a password; nobody is logged in."""
+def guarded_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """The application with a password, made once."""
     policy = Policy(password=auth.hash_password(PASSWORD), names=frozenset({"studio.example"}))
     with client_of(tmp_path_factory.mktemp("guarded"), policy) as client:
         yield client
+
+
+@pytest.fixture
+def guarded(guarded_client: TestClient) -> TestClient:
+    """The application with a password; nobody is logged in, whatever an earlier test did."""
+    guarded_client.cookies.clear()
+    return guarded_client
 
 
 class Shelf:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from engine.data.importer import store_rows
 from engine.models.inspect import inspect
-from engine.runtime.desk import Desk, Unknown
+from engine.runtime import helpers
+from engine.runtime import preview as preview_module
+from engine.runtime.desk import SLOW, Desk, Unknown
 from engine.runtime.preview import Preview
 from engine.specs.home import Home
 from engine.specs.problem import ProblemError
 from storage import datasets, models, requests
 from storage.database import open_store
 from storage.datasets import NewVersion
+from storage.errors import Fenced
 from storage.models import NewModel
 
 ROOT = Path(__file__).parents[2]
@@ -188,6 +194,84 @@ def test_a_fault_of_the_program_fails_the_request_and_not_the_child(store, desk,
     found = wait(store, broken, 1)
     assert found.state == "failed" and found.problems[0]["code"] == "preview_failed"
     assert not preview.answer_one()
+
+
+def test_a_slow_question_waits_untaken_while_another_is_worked_on(store, desk, version, monkeypatch):
+    go = threading.Event()
+    monkeypatch.setitem(SLOW, "plan", lambda *_: {"ready": go.wait(30)})
+    preview = Preview(store, desk)
+    first, second = ask(store, "plan", {}), ask(store, "plan", {})
+    quick = ask(store, "tokens", {"version_id": version.id, "row": 0, "model": "starter"})
+    assert preview.answer_one() and preview.answer_one() and not preview.answer_one()
+    assert wait(store, quick, 5).state == "answered"
+    with store.read() as session:
+        assert [requests.get(session, one).state for one in (first, second)] == ["taken", "asked"]
+    go.set()
+    wait(store, first, 5)
+    deadline = time.monotonic() + 5
+    while not preview.answer_one():
+        assert time.monotonic() < deadline
+    assert wait(store, second, 5).state == "answered"
+
+
+def test_a_plan_is_renewed_with_each_row_and_ends_when_it_was_given_up(store, desk, version, monkeypatch):
+    monkeypatch.setattr(preview_module, "RENEW_EVERY_S", -1.0)
+    monkeypatch.setattr(requests, "renew", given_up := Mock(side_effect=Fenced("request", 1, 1)))
+    preview = Preview(store, desk)
+    plan = ask(store, "plan", {"spec": {**spec(), "seed": 4321}})
+    assert preview.answer_one()
+    deadline = time.monotonic() + 30
+    while not given_up.called:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with store.read() as session:
+        assert requests.get(session, plan).state == "taken", "the worker has closed it, not this child"
+        assert given_up.call_args.args[1] == plan
+    with store.write() as session:
+        requests.fail_taken(session, [])
+
+
+def test_a_template_that_a_row_drives_in_circles_is_ended_and_the_child_started_anew(
+    home, store, version, starter, tmp_path, monkeypatch
+):
+    loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    folder = tmp_path / "looping"
+    shutil.copytree(starter, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").write_text(
+        "{% if 'ticket' in messages[0].content %}" + loops + "{% endif %}" + template
+    )
+    with store.write() as session:
+        models.add(session, NewModel("looping", str(folder), "folder", 1))
+    monkeypatch.setattr(helpers, "STANDS_STILL_S", 3.0)
+    monkeypatch.setattr(helpers, "LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(helpers, "RESTART_AFTER_S", 0.1)
+    monkeypatch.setenv("ATELIER_HOME", str(home.root))
+    standing = helpers.Helpers(home, store)
+    try:
+        standing.tick()
+        quick = {"version_id": version.id, "row": 1, "model": "starter"}
+        assert answered(standing, store, ask(store, "tokens", quick)).state == "answered"
+        first = standing._preview
+        stuck = answered(standing, store, ask(store, "tokens", {**quick, "model": "looping"}))
+        assert stuck.state == "failed" and stuck.problems[0]["code"] == "preview_stood_still"
+        assert answered(standing, store, ask(store, "tokens", quick)).state == "answered"
+        assert standing._preview is not first and first.ended() is not None
+    finally:
+        standing.close()
+
+
+def answered(standing, store, request_id):
+    """Look after the child until there is an answer."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        standing.tick()
+        with store.read() as session:
+            found = requests.get(session, request_id)
+        if found.state in ("answered", "failed"):
+            return found
+        time.sleep(0.05)
+    raise AssertionError("no answer")
 
 
 @pytest.mark.alone

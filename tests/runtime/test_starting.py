@@ -11,7 +11,7 @@ import pytest
 
 from engine.models import starter as starter_module
 from engine.models.loading import load_tokenizer
-from engine.runtime.starting import list_starter
+from engine.runtime.starting import list_starter, sweep_leftovers
 from storage import jobs, models, targets
 from storage.models import NewModel
 
@@ -91,3 +91,14 @@ def test_a_starter_that_is_not_converted_yet_is_asked_for_once(studio, converted
     with studio.store.read() as session:
         (job,) = jobs.listing(session, kinds=["add_model"])
     assert job.spec["source"] == "starter" and listed(studio) == []
+
+
+def test_what_killed_processes_left_behind_is_removed(studio):
+    making = studio.home.datasets / "tokens" / ".making-ab"
+    making.mkdir(parents=True)
+    (studio.home.models / ".tmp-starter").mkdir()
+    sweep_leftovers(studio.home)
+    assert making.is_dir(), "somebody may be making it"
+    os.utime(making, (1.0, 1.0))
+    sweep_leftovers(studio.home)
+    assert not making.exists() and not any(studio.home.models.iterdir())

@@ -62,6 +62,28 @@ def test_what_a_dead_child_took_is_failed_and_the_rest_waits(write: Call, read: 
     assert read(requests.get, second).state == "asked"
 
 
+def test_kinds_can_be_left_for_later(write: Call, read: Call) -> None:
+    slow, quick = write(requests.ask, "plan", {}), write(requests.ask, "tokens", {})
+    assert read(requests.waiting, without=("plan",)) == 1
+    assert write(requests.take, without=("plan",)).id == quick
+    assert write(requests.take, without=("plan",)) is None
+    assert write(requests.take).id == slow
+
+
+def test_a_request_that_nobody_renewed_is_given_up(store: Store, write: Call, read: Call) -> None:
+    stuck, moving, waiting = (write(requests.ask, "tokens", {}) for _ in range(3))
+    for _ in range(2):
+        write(requests.take)
+    with store.write() as session:
+        session.execute(update(request).values(taken_at=request.c.taken_at - 300))
+    write(requests.renew, moving)
+    assert write(requests.fail_overdue, [{"code": "stood_still"}], older_than_s=120) == [stuck]
+    assert read(requests.get, stuck).problems == [{"code": "stood_still"}]
+    assert [read(requests.get, one).state for one in (moving, waiting)] == ["taken", "asked"]
+    with pytest.raises(Fenced):
+        write(requests.renew, stuck)
+
+
 def test_old_requests_are_forgotten(store: Store, write: Call, read: Call) -> None:
     old, new = (write(requests.ask, "tokens", {}) for _ in range(2))
     with store.write() as session:
@@ -70,6 +92,9 @@ def test_old_requests_are_forgotten(store: Store, write: Call, read: Call) -> No
     assert read(requests.get, new).id == new
     with pytest.raises(NotFound):
         read(requests.get, old)
+    write(requests.take)
+    write(requests.sweep, older_than_s=-1)
+    assert read(requests.get, new).state == "taken"
 
 
 def test_a_worker_is_live_while_it_is_seen(store: Store, write: Call, read: Call) -> None:
