@@ -27,6 +27,8 @@ from storage.workers import Worker
 
 START_S = 60.0
 STOP_S = 90.0
+TAKEN = 64
+"""What a worker ends with where another one has the home."""
 SECRETS = ("ATELIER_PASSWORD",)
 Module = Literal["worker", "preview", "chat", "importing"]
 
@@ -61,8 +63,8 @@ def is_running(pid: int, started_at: float | None) -> bool:
         return False
 
 
-def start_worker(home: Home, store: Store, *, until_job: int | None = None) -> subprocess.Popen[bytes]:
-    """Start a worker in a session of its own and wait until it is listed.
+def start_worker(home: Home, store: Store, *, until_job: int | None = None) -> subprocess.Popen[bytes] | None:
+    """Start a worker in a session of its own and wait until it is listed; None where another one has the home.
 
     Raises:
         ProblemError: it ended at once, or was not heard of; both name its log.
@@ -76,6 +78,8 @@ def start_worker(home: Home, store: Store, *, until_job: int | None = None) -> s
         code = started.poll()
         if code == 0 and until_job is not None:
             return started
+        if code == TAKEN:
+            return None
         if code is not None:
             raise ProblemError([problem("internal_worker_ended", exit_code=code, log=str(path))])
         with store.read() as session:
@@ -87,16 +91,23 @@ def start_worker(home: Home, store: Store, *, until_job: int | None = None) -> s
 
 
 @contextlib.contextmanager
-def worker(home: Home, store: Store, *, until_job: int) -> Iterator[None]:
-    """Have a worker for a job: the one that lives, or one of our own that ends with the job, or with us."""
-    if live_worker(store) is not None:
-        yield
-        return
-    own = start_worker(home, store, until_job=until_job)
+def worker(home: Home, store: Store, *, until_job: int) -> Iterator[Callable[[], None]]:
+    """Have a worker for a job: the one that lives, or one of our own that ends with the job, or with us.
+
+    Yields what is to be called now and then while the job is waited for: it starts one where none lives any more.
+    """
+    own: list[subprocess.Popen[bytes]] = []
+
+    def tend() -> None:
+        if live_worker(store) is None and (started := start_worker(home, store, until_job=until_job)) is not None:
+            own.append(started)
+
     try:
-        yield
+        tend()
+        yield tend
     finally:
-        stop(own)
+        for one in own:
+            stop(one)
 
 
 @contextlib.contextmanager

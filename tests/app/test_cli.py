@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -16,11 +17,13 @@ from pathlib import Path
 import psutil
 import pytest
 import typer
+from sqlalchemy.exc import OperationalError
 
 from app import cli, staging, submission
 from app.commands import exits, processes, speech, train, waiting
 from app.commands.export import copied
 from app.commands.shell import Shell
+from app.commands.up import Keeper
 from engine.specs.base import validate
 from engine.specs.home import Home
 from engine.specs.other import ExportSpec
@@ -466,6 +469,31 @@ def test_waiting_ends_when_the_job_is_held(store, home, monkeypatch):
     assert waiting.code_of(shell, over) == 75
 
 
+def test_a_waiting_command_starts_a_worker_where_the_one_it_relied_on_goes_away(store, home, monkeypatch):
+    job, started = submit(store), []
+    lived = iter([psutil.Process()])
+
+    def start(_home, _store, *, until_job):
+        started.append(until_job)
+        if len(started) == 1:
+            return None  # someone else has just taken the home, and goes away as well
+        with store.write() as session:
+            jobs.cancel(session, until_job)
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+    monkeypatch.setattr(processes, "live_worker", lambda _: next(lived, None))
+    monkeypatch.setattr(processes, "start_worker", start)
+    monkeypatch.setattr(waiting, "TEND_S", 0.0)
+    over = waiting.until_over(Shell(home, store, speech.speech(), False), job.id)
+    assert (over.state, started) == (State.CANCELLED, [job.id, job.id])
+
+
+def test_a_worker_that_finds_the_home_taken_is_no_fault(store, home):
+    with (home.root / "worker.lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert processes.start_worker(home, store) is None
+
+
 def test_an_own_worker_adds_the_starter_and_ends_with_the_command(atelier, home, store, starter):
     code, out, _ = atelier("model", "list", "--json")
     (item,) = json.loads(out)["items"]
@@ -561,6 +589,26 @@ def test_up_starts_a_worker_survives_a_kill_attaches_and_ends_what_it_started(ho
     assert fourth.wait(90) == 0
     fourth.communicate()
     assert not processes.is_running(own.pid, own.pid_start)
+
+
+def test_the_keeper_outlives_a_store_that_is_locked_and_says_so_once(store, home, monkeypatch, capsys):
+    troubles = [OperationalError("UPDATE …", {}, Exception("database is locked")), OSError(28, "No space left")]
+    looks = iter([troubles[0], troubles[0], troubles[1]])
+
+    def live(_store):
+        if (trouble := next(looks, None)) is not None:
+            raise trouble
+        return psutil.Process()
+
+    monkeypatch.setattr(processes, "live_worker", live)
+    monkeypatch.setattr("app.commands.up.LOOK_S", 0.01)
+    keeper, said = Keeper(Shell(home, store, speech.speech(), False)), []
+    keeper.start()
+    until(lambda: said.append(capsys.readouterr().err) or str(os.getpid()) in "".join(said))
+    keeper.end()
+    keeper.join(5)
+    lines = "".join(said).splitlines()
+    assert len(lines) == 3 and "database is locked" in lines[0] and "No space left" in lines[1]
 
 
 def test_a_second_worker_on_the_same_home_is_refused(atelier, store):
