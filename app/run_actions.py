@@ -39,7 +39,8 @@ def _shown(page: Page, selected: str, overlaid: list[str], seen: Seen) -> Update
 
 
 def _refused(ui: Ui, error: StoreError) -> Html:
-    return note("", ui.t.either(f"store.{error.code}", "store.refused", code=error.code, **error.values), tone="bad")
+    keys = (f"store.{error.code}.{error.values.get('kind')}", f"store.{error.code}", "store.refused")
+    return note("", ui.t.either(*keys, **{"code": error.code, **error.values}), tone="bad")
 
 
 def begin_rename(page: Page, selected: str) -> Updates:
