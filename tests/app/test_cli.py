@@ -19,7 +19,7 @@ import pytest
 import typer
 from sqlalchemy.exc import OperationalError
 
-from app import cli, staging, submission
+from app import cli, devices, staging, submission
 from app.commands import exits, processes, speech, train, waiting
 from app.commands.export import copied
 from app.commands.shell import Shell
@@ -318,6 +318,22 @@ def test_train_prints_the_id_alone_and_fills_in_what_is_missing(atelier, store, 
     assert document["spec"]["training"]["epochs"] == 1
     assert document["spec"]["training"]["learning_rate"] > 0
     assert document["spec"]["name"] == "mine"
+
+
+@pytest.mark.parametrize(("worker", "batch"), [(None, 8), ("cpu", 4), ("cuda", 8)])
+def test_a_run_gets_the_defaults_of_the_worker_or_of_this_machine(
+    atelier, store, spec, tmp_path, monkeypatch, worker, batch
+):
+    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
+    monkeypatch.setattr(devices, "DRIVER", tmp_path / "gpus")
+    add_starter(store)
+    add_tickets(store)
+    if worker is not None:
+        with store.write() as session:
+            workers.add(session, workers.NewWorker("elsewhere", 1, 1.0, "b", [{"kind": worker}]))
+    _, out, _ = atelier("train", spec, "--set", "name=mine")
+    document = json.loads(atelier("job", out.strip(), "--json")[1])
+    assert document["spec"]["training"]["batch_size"] == batch
 
 
 def test_train_names_every_wrong_setting_at_once(atelier, store, spec):
