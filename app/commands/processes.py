@@ -20,6 +20,7 @@ from typing import IO, Any, Literal
 import psutil
 
 from engine.specs.home import Home
+from engine.specs.inherited import inherited
 from engine.specs.problem import ProblemError, problem
 from storage import workers
 from storage.database import Store
@@ -29,7 +30,6 @@ START_S = 60.0
 STOP_S = 90.0
 TAKEN = 64
 """What a worker ends with where another one has the home."""
-SECRETS = ("ATELIER_PASSWORD",)
 Module = Literal["worker", "preview", "chat", "importing"]
 
 
@@ -39,11 +39,10 @@ def argv(module: Module, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return what children inherit: without our secrets, and able to import what we import."""
-    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    """Return what children inherit: no secrets, and able to import what we import."""
     root = str(Path(__file__).resolve().parents[2])
-    others = [part for part in kept.get("PYTHONPATH", "").split(os.pathsep) if part and part != root]
-    return {**kept, "PYTHONPATH": os.pathsep.join([root, *others]), "PYTHONSAFEPATH": "1"}
+    others = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != root]
+    return {**inherited(os.environ), "PYTHONPATH": os.pathsep.join([root, *others]), "PYTHONSAFEPATH": "1"}
 
 
 def live_worker(store: Store) -> Worker | None:

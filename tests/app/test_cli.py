@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import io
 import json
@@ -154,7 +155,7 @@ def test_a_store_of_another_version_is_named(atelier, home):
     ("code", "expected"),
     [
         ("spec_too_small", 64), ("usage_set", 64), ("home_unusable", 64), ("job_not_found", 64),
-        ("data_not_there", 65), ("dataset_not_found", 65), ("row_broken", 65), ("file_is_link", 65),
+        ("data_not_there", 65), ("dataset_not_found", 65), ("row_broken", 65), ("file_no_room", 73), ("export_no_room", 73), ("file_is_link", 65),
         ("model_not_there", 66), ("hub_unreachable", 66), ("checkpoint_not_found", 66), ("no_checkpoint", 66),
         ("internal_worker_ended", 70), ("store_unreadable", 70), ("fenced", 76),
     ],
@@ -436,6 +437,36 @@ def test_an_export_is_copied_whole_into_a_new_or_empty_folder(tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["empty", "exports", "new"]
 
 
+def test_a_full_disk_under_an_export_is_told_from_other_troubles_and_leaves_nothing(tmp_path, monkeypatch):
+    (tmp_path / "3").mkdir()
+    (tmp_path / "3" / "model.safetensors").write_text("w")
+    (tmp_path / "out").mkdir()
+
+    def fails(number):
+        def copy(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("app.commands.export.shutil.copy2", copy)
+        with pytest.raises(ProblemError) as refused:
+            copied(tmp_path / "3", tmp_path / "out" / "new")
+        return refused.value.problems[0].code
+
+    assert (fails(errno.ENOSPC), fails(errno.EACCES)) == ("export_no_room", "export_not_copied")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_disk_that_fills_up_under_a_copy_of_a_file_is_said(home, tmp_path, monkeypatch):
+    (tmp_path / "rows.jsonl").write_text("{}")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("app.staging.shutil.copyfileobj", full)
+    with pytest.raises(ProblemError) as refused:
+        staging.stage(home, tmp_path / "rows.jsonl")
+    assert refused.value.problems[0].code == "file_no_room" and list(home.staging.iterdir()) == []
+
+
 def test_an_out_folder_that_is_not_empty_is_refused_before_anything_is_queued(atelier, tmp_path, store):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
@@ -453,10 +484,14 @@ def test_exports_of_the_form_and_target_are_checked(atelier):
 
 
 def test_secrets_are_not_handed_to_children(monkeypatch):
-    monkeypatch.setenv("ATELIER_PASSWORD", "canary")
-    monkeypatch.setenv("HF_TOKEN", "hf_canary123")
-    assert "canary" not in json.dumps(processes.environment() | {"HF_TOKEN": ""})
-    assert "canary" not in json.dumps(processes._confined())
+    secrets = ("ATELIER_PASSWORD", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD")
+    needed = ("ATELIER_HOME", "PATH", "HTTPS_PROXY", "LC_ALL", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_ENDPOINT")
+    for name in secrets:
+        monkeypatch.setenv(name, "hf_canary123")
+    for name in needed:
+        monkeypatch.setenv(name, "needed")
+    assert "canary" not in json.dumps([processes.environment(), processes._confined()])
+    assert all(processes.environment()[name] == "needed" for name in needed)
 
 
 def test_a_worker_that_is_dead_or_someone_else_is_not_live(store):
