@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import draft
+from app import devices, draft
 from app.form import Required, Values, flat, nested, settings
 from engine.advice import defaults
 from engine.objectives import OBJECTIVES
 from engine.tuners import TUNERS
-from storage import checkpoints, datasets, jobs, models, workers
+from storage import checkpoints, datasets, jobs, models
 from storage.checkpoints import Checkpoint
 from storage.datasets import Version
 from storage.jobs import Job
@@ -55,8 +55,7 @@ class World:
     @property
     def device(self) -> str:
         """The kind of device that a run would take by itself."""
-        kinds = [str(one.get("kind")) for one in self.devices]
-        return "cuda" if "cuda" in kinds else "cpu"
+        return devices.kind(self.devices)
 
     def dataset(self, name: Any) -> Version | None:
         return next((one for one in self.datasets if one.name == name), None)
@@ -106,12 +105,11 @@ class Filled:
 
 def look_around(session: Session) -> World:
     """Read what there is."""
-    live = workers.live(session)
     return World(
         datasets=tuple(datasets.listing(session)),
         models=tuple(models.listing(session)),
         starts=tuple(_starts(session)),
-        devices=tuple(device for one in live for device in one.devices),
+        devices=tuple(devices.found(session)),
     )
 
 

@@ -57,7 +57,9 @@ def _rail(ui: Ui, current: str, names: Sequence[str]) -> Html:
     skip = link(ui.t("frame.skip"), "#at-main", cls="at-skip")
     worker = tag("div", id="at-worker", role="status", aria_live="polite")
     foot = tag("div", worker, _switches(ui), cls="at-foot")
-    return safe(skip) + tag("nav", brand, *pages, aria_label=ui.t("frame.pages")) + foot
+    close = tag("button", "×", type="button", aria_label=ui.t("frame.close"))
+    fault = tag("div", tag("p"), close, id="at-fault", role="alert", hidden=True)
+    return safe(skip) + tag("nav", brand, *pages, aria_label=ui.t("frame.pages")) + foot + fault
 
 
 def _switches(ui: Ui) -> Html:

@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import downloads, frame, live
+from app.faults import Pages
 from app.language import COOKIE, LANGUAGES, choose
 from app.pages import PAGES
 from app.security import Guard, Policy
@@ -37,7 +38,7 @@ SWEEP_S = (3600, 86400)
 def build_blocks(ui: Ui) -> gr.Blocks:
     """Build all pages in one language; each is a route of its own."""
     names = tuple(PAGES)
-    root: gr.Blocks = gr.Blocks(title="Atelier", analytics_enabled=False, fill_width=True, delete_cache=SWEEP_S)
+    root: gr.Blocks = Pages(ui.t, title="Atelier", analytics_enabled=False, fill_width=True, delete_cache=SWEEP_S)
     with root, frame.page(ui, "home", names):
         PAGES["home"].build(ui)
     for name in names[1:]:

@@ -59,7 +59,7 @@ def assess(ui: Ui, request_id: int | None = None, *, within_s: float = ANSWER_WI
         world = filling.look_around(session)
         filled = filling.fill(draft.chosen(session), world)
         try:
-            spec = submission.prepare(session, filled.data, device=world.device)
+            spec = submission.prepare(session, filled.data)
         except ProblemError as error:
             return Card(filled, None, error.problems)
         trial = trials.find(session, spec)

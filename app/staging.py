@@ -15,6 +15,8 @@ from engine.specs.limits import max_file_bytes
 from engine.specs.problem import ProblemError, problem
 
 SPARE_BYTES = 500 * 10**6
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""How the system says that the disk, or a quota, is full."""
 
 
 def stage(home: Home, source: Path) -> str:
@@ -46,6 +48,9 @@ def _copy(incoming: IO[bytes], target: Path, source: Path) -> None:
             os.fsync(copy.fileno())
     except OSError as error:
         target.unlink(missing_ok=True)
+        if error.errno in FULL:
+            size = os.fstat(incoming.fileno()).st_size
+            raise ProblemError([problem("file_no_room", file=source.name, bytes=size)]) from error
         raise ProblemError([problem("file_not_copied", file=source.name, detail=error.strerror or "")]) from error
 
 

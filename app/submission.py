@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app import devices
 from engine.advice import defaults
 from engine.objectives import OBJECTIVES
 from engine.specs.job import JobSpec, parse
@@ -23,7 +24,7 @@ from storage.models import Model
 from storage.targets import Target
 
 
-def prepare(session: Session, data: Mapping[str, Any], *, device: str = "cpu") -> JobSpec:
+def prepare(session: Session, data: Mapping[str, Any]) -> JobSpec:
     """Build the spec of a run from untrusted data; settings that it does not name get their advised values.
 
     Raises:
@@ -37,7 +38,11 @@ def prepare(session: Session, data: Mapping[str, Any], *, device: str = "cpu") -
     model = _model(session, wanted)
     if model is not None and wanted["model"].get("revision") is None:
         wanted["model"]["revision"] = model.facts.get("revision")
-    facts = {**_facts(wanted, version, device), "parameters": model.parameters if model else None}
+    facts = {
+        **_facts(wanted, version),
+        "parameters": model.parameters if model else None,
+        "device": devices.kind(devices.found(session)),
+    }
     spec = parse(defaults.complete(wanted, facts))
     if version is None:
         raise ProblemError([problem("spec_missing_field", field="data.dataset", given="", allowed="", detail="")])
@@ -106,7 +111,7 @@ def _start(session: Session, wanted: Mapping[str, Any]) -> Target | None:
     return found
 
 
-def _facts(wanted: Mapping[str, Any], version: Version | None, device: str) -> dict[str, Any]:
+def _facts(wanted: Mapping[str, Any], version: Version | None) -> dict[str, Any]:
     def of(section: str, name: str, default: Any = None) -> Any:
         found = wanted[section]
         return found.get(name, default) if isinstance(found, dict) else default
@@ -116,7 +121,6 @@ def _facts(wanted: Mapping[str, Any], version: Version | None, device: str) -> d
         "tuner": of("tuner", "kind"),
         "quantization": of("model", "quantization", "none"),
         "num_rows": version.usable_rows if version else 0,
-        "device": device,
     }
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app import ids
+from app.conversation import name_of
 from app.language import Text
 from storage import checkpoints, drafts, jobs, messages, models, processes, targets
+from storage.errors import StoreError
 from storage.states import State
 from storage.targets import BASE, Target
 
@@ -25,8 +28,8 @@ MOST_CHARACTERS = 100_000
 Choices = list[tuple[str, str]]
 
 
-def choices(session: Session, t: Text) -> Choices:
-    """Return whom one can talk to: every checkpoint of the newest runs, then the bases."""
+def choices(session: Session, t: Text, *, also: Iterable[str | None] = ()) -> Choices:
+    """Return whom one can talk to: every checkpoint of the newest runs, the bases, and who is named besides."""
     runs = jobs.listing(session, kinds=["train"], limit=MOST_RUNS)
     found: Choices = []
     forms: set[tuple[str, str]] = set()
@@ -46,7 +49,30 @@ def choices(session: Session, t: Text) -> Choices:
         for path, form in sorted(forms):
             if path == model.path:
                 found.append((f"{name} · {t(f'choice.quantization.{form}')}", f"{BASE}{model.name}{FORM}{form}"))
+    return [*found, *_besides(session, t, set(filter(None, also)) - {value for _, value in found})]
+
+
+def _besides(session: Session, t: Text, named: Iterable[str]) -> Choices:
+    """Those that are there, of runs however old."""
+    found: Choices = []
+    for choice in sorted(named):
+        with contextlib.suppress(StoreError):
+            target = resolve(session, choice)
+            form = t(f"choice.quantization.{target.quantization}")
+            last = form if target.job_id is None else t("chat.run_number", id=target.job_id)
+            found.append((f"{name_of(session, target.text, t)} · {last}", choice))
     return found
+
+
+def exact(session: Session, choice: str) -> str:
+    """Return a choice as the pickers list it: JOB becomes JOB@STEP.
+
+    Raises:
+        NotFound, Conflict: it is not there, or not any more.
+    """
+    target = resolve(session, choice)
+    is_form = target.job_id is None and target.quantization != "none"
+    return f"{target.text}{FORM}{target.quantization}" if is_form else target.text
 
 
 def resolve(session: Session, choice: str) -> Target:

@@ -57,6 +57,8 @@
     if (skip) return focusMain(event);
     const copy = event.target.closest("[data-copy]");
     if (copy) return copyText(copy);
+    const fault = event.target.closest("#at-fault");
+    if (fault) fault.hidden = true;
     const anchor = event.target.closest("a[data-select]");
     const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
     if (anchor && plain && select(anchor)) event.preventDefault();
@@ -86,6 +88,23 @@
     wish.removeAttribute("data-go");
     location.assign(wish.href);
   }).observe(document.documentElement, { childList: true, subtree: true });
+
+  // --- a handler that failed: Gradio draws the error of a queued event alone, and ours are not queued ---------------
+
+  const send = window.fetch;
+  window.fetch = async (...given) => {
+    const answer = await send.apply(window, given);
+    if (answer.status === 500 && new URL(answer.url).pathname.startsWith("/gradio_api/run/")) tellFault(answer.clone());
+    return answer;
+  };
+
+  async function tellFault(answer) {
+    const said = await answer.json().catch(() => null);
+    const place = document.getElementById("at-fault");
+    if (!place || !said || !said.error) return;
+    place.firstElementChild.textContent = said.error;
+    place.hidden = false;
+  }
 
   // --- the worker ------------------------------------------------------------------------------------------------
 

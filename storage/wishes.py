@@ -16,6 +16,9 @@ from storage.job_values import ONE_JOB, Job, change, job, move, record
 from storage.rows import to_value
 from storage.states import FINAL, State
 
+KEEPING = frozenset({"train"})
+"""The kinds whose half-done work is worth something."""
+
 
 def cancel(session: Session, job_id: int) -> Job:
     """Ends a waiting job at once, asks a running one to stop; a job that is cancelled stays so."""
@@ -46,9 +49,11 @@ def pause(session: Session, job_id: int) -> Job:
 
 
 def stop_and_keep(session: Session, job_id: int) -> Job:
-    """Asks a job to save what it has and succeed; one that waits after some attempts is let run for that."""
+    """Asks a training run to save what it has and succeed; one that waits after some attempts is let run for that."""
     before = _locked(session, job_id)
     _must_not_be_final(before)
+    if before.kind not in KEEPING:
+        raise Conflict("job_not_a_run", {"id": job_id, "kind": before.kind})
     if before.attempt == 0:
         raise Conflict("job_not_started", {"id": job_id})
     if before.state == State.QUEUED:
@@ -110,17 +115,17 @@ def set_priority(session: Session, job_id: int, priority: int) -> Job:
 def delete(session: Session, job_id: int) -> None:
     """Removes a finished job with its curves, checkpoints, events and attempts; files are the caller's.
 
-    Conflict while a job that has not ended starts from it, or another one's checkpoints stand on its weights.
+    Conflict while a job that has not ended starts from it or exports it, or another's checkpoints stand on its weights.
     """
     before = _locked(session, job_id)
     if before.state not in FINAL:
         raise Conflict("job_not_finished", {"id": job_id, "state": before.state})
     children = (job.c.parent_id == job_id, job.c.state.not_in(FINAL))
-    user = session.execute(select(job.c.id).where(*children).limit(1)).scalar()
-    if user is None:
-        user = checkpoints.user_of(session, job_id)
+    user = session.execute(select(job.c.id, job.c.kind).where(*children).limit(1)).one_or_none()
     if user is not None:
-        raise Conflict("job_in_use", {"id": job_id, "by": user})
+        raise Conflict("job_in_use", {"id": job_id, "by": user.id, "kind": user.kind})
+    if (trained := checkpoints.user_of(session, job_id)) is not None:
+        raise Conflict("job_in_use", {"id": job_id, "by": trained, "kind": "train"})
     session.execute(delete_from(job).where(job.c.id == job_id))
 
 

@@ -15,6 +15,7 @@ from app import measure, starter, versions
 from app.commands import exits, processes
 from app.commands.shell import AsJson, columns, describe, document, put, refusals, say
 from app.commands.speech import speech
+from app.devices import seen
 from app.refusal import problems_of
 from engine.specs.home import Home
 from engine.specs.problem import Problem, problem
@@ -101,9 +102,7 @@ def devices(store: Store | None) -> list[dict[str, Any]]:
     """Return what a live worker computes on, else what can be seen without loading torch."""
     if store is not None and (found := processes.live_worker(store)) is not None:
         return list(found.devices)
-    with_driver = [{"kind": "cuda", "name": path.name} for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*"))]
-    cpu = {"kind": "cpu", "cores": psutil.cpu_count() or 1, "memory_bytes": psutil.virtual_memory().total}
-    return [*with_driver, cpu]
+    return seen()
 
 
 def _opened(home: Home) -> tuple[Store | None, list[Problem]]:

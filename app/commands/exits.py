@@ -33,6 +33,8 @@ FAMILIES = {
     "dataset": Code.DATA,
     "row": Code.DATA,
     "file": Code.DATA,
+    "file_no_room": Code.DISK_FULL,
+    "export_no_room": Code.DISK_FULL,
     "model": Code.MODEL,
     "hub": Code.MODEL,
     "checkpoint": Code.MODEL,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app import exports, measure
+from app import exports, measure, staging
 from app.commands import waiting
 from app.commands.shell import AsJson, columns, document, shell
 from app.commands.speech import speech
@@ -60,14 +60,27 @@ def copied(source: Path, out: Path) -> Path:
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, beside)
+        _copy(source, beside)
         if target.exists():
             target.rmdir()
         beside.rename(target)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
+        if error.errno in staging.FULL:
+            raise ProblemError([problem("export_no_room", folder=str(target), source=str(source))]) from error
         raise ProblemError([problem("export_not_copied", folder=str(target), detail=error.strerror or "")]) from error
     return target
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Like `shutil.copytree`, which keeps the number of the error to itself."""
+    target.mkdir()
+    for one in sorted(source.rglob("*")):
+        place = target / one.relative_to(source)
+        if one.is_dir():
+            place.mkdir()
+        else:
+            shutil.copy2(one, place)
 
 
 def _check_out(out: Path | None) -> None:

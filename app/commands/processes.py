@@ -20,6 +20,7 @@ from typing import IO, Any, Literal
 import psutil
 
 from engine.specs.home import Home
+from engine.specs.inherited import inherited
 from engine.specs.problem import ProblemError, problem
 from storage import workers
 from storage.database import Store
@@ -27,7 +28,8 @@ from storage.workers import Worker
 
 START_S = 60.0
 STOP_S = 90.0
-SECRETS = ("ATELIER_PASSWORD",)
+TAKEN = 64
+"""What a worker ends with where another one has the home."""
 Module = Literal["worker", "preview", "chat", "importing"]
 
 
@@ -37,11 +39,10 @@ def argv(module: Module, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return what children inherit: without our secrets, and able to import what we import."""
-    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    """Return what children inherit: no secrets, and able to import what we import."""
     root = str(Path(__file__).resolve().parents[2])
-    others = [part for part in kept.get("PYTHONPATH", "").split(os.pathsep) if part and part != root]
-    return {**kept, "PYTHONPATH": os.pathsep.join([root, *others]), "PYTHONSAFEPATH": "1"}
+    others = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part and part != root]
+    return {**inherited(os.environ), "PYTHONPATH": os.pathsep.join([root, *others]), "PYTHONSAFEPATH": "1"}
 
 
 def live_worker(store: Store) -> Worker | None:
@@ -61,8 +62,8 @@ def is_running(pid: int, started_at: float | None) -> bool:
         return False
 
 
-def start_worker(home: Home, store: Store, *, until_job: int | None = None) -> subprocess.Popen[bytes]:
-    """Start a worker in a session of its own and wait until it is listed.
+def start_worker(home: Home, store: Store, *, until_job: int | None = None) -> subprocess.Popen[bytes] | None:
+    """Start a worker in a session of its own and wait until it is listed; None where another one has the home.
 
     Raises:
         ProblemError: it ended at once, or was not heard of; both name its log.
@@ -76,6 +77,8 @@ def start_worker(home: Home, store: Store, *, until_job: int | None = None) -> s
         code = started.poll()
         if code == 0 and until_job is not None:
             return started
+        if code == TAKEN:
+            return None
         if code is not None:
             raise ProblemError([problem("internal_worker_ended", exit_code=code, log=str(path))])
         with store.read() as session:
@@ -87,16 +90,23 @@ def start_worker(home: Home, store: Store, *, until_job: int | None = None) -> s
 
 
 @contextlib.contextmanager
-def worker(home: Home, store: Store, *, until_job: int) -> Iterator[None]:
-    """Have a worker for a job: the one that lives, or one of our own that ends with the job, or with us."""
-    if live_worker(store) is not None:
-        yield
-        return
-    own = start_worker(home, store, until_job=until_job)
+def worker(home: Home, store: Store, *, until_job: int) -> Iterator[Callable[[], None]]:
+    """Have a worker for a job: the one that lives, or one of our own that ends with the job, or with us.
+
+    Yields what is to be called now and then while the job is waited for: it starts one where none lives any more.
+    """
+    own: list[subprocess.Popen[bytes]] = []
+
+    def tend() -> None:
+        if live_worker(store) is None and (started := start_worker(home, store, until_job=until_job)) is not None:
+            own.append(started)
+
     try:
-        yield
+        tend()
+        yield tend
     finally:
-        stop(own)
+        for one in own:
+            stop(one)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from app.commands.jobs import document
 from app.commands.shell import AsJson, Shell, shell
 from app.commands.speech import speech
 from engine.specs.problem import ProblemError, problem
-from storage import jobs, workers
+from storage import jobs
 
 t = speech()
 MAX_SPEC_BYTES = 10**6
@@ -32,7 +32,7 @@ def train(
         wanted = changed(read(spec), set or [])
         models.ensure_starter(sh)
         with sh.store.write() as session:
-            ready = submission.prepare(session, wanted, device=_device(sh))
+            ready = submission.prepare(session, wanted)
             job = submission.submit(session, ready)
         if wait:
             sh.tell("cli.train.queued", id=job.id)
@@ -91,14 +91,6 @@ def changed(wanted: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ProblemError([problem("usage_set", given=setting)]) from error
     return wanted
-
-
-def _device(sh: Shell) -> str:
-    """What the worker that lives computes on; the CPU where none does."""
-    with sh.store.read() as session:
-        found = workers.live(session)
-    kinds = {str(one.get("kind")) for worker in found for one in worker.devices}
-    return "cuda" if "cuda" in kinds else "cpu"
 
 
 def _lines(sh: Shell, job: jobs.Job, wait: bool) -> list[str]:

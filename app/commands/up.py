@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.commands import exits, processes
 from app.commands.shell import Shell, describe, put, say, shell
@@ -31,13 +32,12 @@ class Keeper(threading.Thread):
         self._shell = sh
         self._ending = threading.Event()
         self._lock = threading.Lock()
+        self._pid: int | None = None
+        self._trouble = ""
         self.own: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
         """Attach to the worker that lives, else start one; again whenever there is none."""
-        found = processes.live_worker(self._shell.store)
-        if found is not None:
-            self._shell.tell("cli.up.attached", pid=found.pid)
         while True:
             self._keep()
             if self._ending.wait(LOOK_S):
@@ -52,15 +52,30 @@ class Keeper(threading.Thread):
                 processes.stop(self.own)
 
     def _keep(self) -> None:
+        """Look once. What is in the way is said once, and does not end the looking."""
         with self._lock:
             if self._ending.is_set():
                 return
+            trouble = ""
             try:
-                if processes.live_worker(self._shell.store) is None:
-                    self.own = processes.start_worker(self._shell.home, self._shell.store)
-                    self._shell.tell("cli.up.started", pid=self.own.pid, log=str(self._shell.home.logs / "worker.log"))
+                self._attach_or_start()
             except ProblemError as error:
-                say(describe(self._shell.t, error.problems[0]))
+                trouble = describe(self._shell.t, error.problems[0])
+            except (SQLAlchemyError, OSError) as error:
+                trouble = self._shell.t("cli.up.trouble", detail=getattr(error, "orig", error))
+            if trouble and trouble != self._trouble:
+                say(trouble)
+            self._trouble = trouble
+
+    def _attach_or_start(self) -> None:
+        found = processes.live_worker(self._shell.store)
+        if found is not None:
+            if found.pid != self._pid:
+                self._shell.tell("cli.up.attached", pid=found.pid)
+            self._pid = found.pid
+        elif (started := processes.start_worker(self._shell.home, self._shell.store)) is not None:
+            self.own, self._pid = started, started.pid
+            self._shell.tell("cli.up.started", pid=started.pid, log=str(self._shell.home.logs / "worker.log"))
 
 
 def up(

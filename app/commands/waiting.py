@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import typer
@@ -19,6 +20,7 @@ from storage.jobs import Job
 from storage.states import FINAL, State
 
 LOOK_S = 0.2
+TEND_S = 1.0
 WIDTH = 24
 
 
@@ -80,12 +82,12 @@ class Bar:
 
 def until_over(shell: Shell, job_id: int) -> Job:
     """Wait, with a worker, until a job has ended or is held; return it."""
-    with processes.worker(shell.home, shell.store, until_job=job_id):
-        return _watch(shell, job_id)
+    with processes.worker(shell.home, shell.store, until_job=job_id) as tend:
+        return _watch(shell, job_id, tend)
 
 
-def _watch(shell: Shell, job_id: int) -> Job:
-    bar = Bar(shell)
+def _watch(shell: Shell, job_id: int, tend: Callable[[], None]) -> Job:
+    bar, tended = Bar(shell), time.monotonic()
     try:
         while True:
             with shell.store.read() as session:
@@ -94,6 +96,9 @@ def _watch(shell: Shell, job_id: int) -> Job:
             bar.draw(job, loss)
             if job.state in FINAL or (job.held and job.state == State.QUEUED):
                 return job
+            if time.monotonic() - tended > TEND_S:
+                tend()
+                tended = time.monotonic()
             time.sleep(LOOK_S)
     except KeyboardInterrupt:
         bar.end()

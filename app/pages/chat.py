@@ -74,7 +74,7 @@ def build(ui: Ui) -> None:
     ordered.then(partial(beside, ui), conversation, [listed, memory], **QUIET)
     for part in form.parts:
         part.change(partial(keep, ui), form.parts, None, trigger_mode="always_last", **QUIET)
-    shown = [conversation, known, *form.parts]
+    shown = [conversation, known, *form.parts, said]
     chosen.change(partial(show, ui), chosen, shown, **QUIET).then(partial(listing, ui), conversation, listed, **QUIET)
 
     def opened(request: gr.Request) -> tuple[Any, ...]:
@@ -144,20 +144,24 @@ def load(ui: Ui, asked: Mapping[str, str]) -> tuple[Any, ...]:
 
 
 def show(ui: Ui, conversation: str, *, target: str | None = None) -> tuple[Any, ...]:
-    """Fill the form for a conversation."""
-    number = ids.number(conversation)
+    """Fill the form for a conversation. Who is named and not there is said, and nobody else is chosen instead."""
+    number, said = ids.number(conversation), None
     with ui.store.read() as session:
         number = number if number is not None and messages.newest(session, number) is not None else None
-        options = talk.choices(session, ui.t)
         settings = talk.settings_of(session, number)
-        if target is not None:
-            settings["first"] = _exact(session, target)
+        named = target or (settings["first"] if number is not None else None)
+        try:
+            settings["first"] = talk.exact(session, named) if named else settings["first"]
+        except StoreError as error:
+            said = refusal(error, ui.t)
+        options = talk.choices(session, ui.t, also=(settings["first"], settings["second"]))
     values = [value for _, value in options]
-    first = settings["first"] if settings["first"] in values else (values[0] if values else None)
+    default = next(iter(values), None) if said is None else None
+    first = settings["first"] if settings["first"] in values and said is None else default
     second = settings["second"] if settings["second"] in values else ""
     rest = [settings[name] for name in Form.__dataclass_fields__ if name not in ("first", "second")]
     pickers = (gr.update(choices=options, value=first), gr.update(choices=_beside(ui, options), value=second))
-    return (str(number or ""), options, *pickers, *rest)
+    return (str(number or ""), options, *pickers, *rest, said)
 
 
 def listing(ui: Ui, conversation: str) -> Html:
@@ -181,11 +185,12 @@ def memory(ui: Ui) -> Html:
 def look(ui: Ui, known: talk.Choices, first: str | None, second: str | None) -> tuple[Any, ...]:
     """Offer checkpoints as they are saved, and show what is in memory now."""
     with ui.store.read() as session:
-        options = talk.choices(session, ui.t)
+        options = talk.choices(session, ui.t, also=(first, second))
     if [list(one) for one in options] == [list(one) for one in known]:
         return gr.skip(), gr.skip(), gr.skip(), memory(ui)
     values = [value for _, value in options]
-    start = first if first in values else (values[0] if values else None)
+    default = None if known else next(iter(values), None)
+    start = first if first in values else default
     aside = second if second in values else ""
     return (
         options,
@@ -201,11 +206,3 @@ def _beside(ui: Ui, options: talk.Choices) -> talk.Choices:
 
 def _settings(entered: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip(Form.__dataclass_fields__, entered, strict=True))
-
-
-def _exact(session: Any, target: str) -> str:
-    """Make JOB the JOB@STEP that the picker lists; what is not there stays as it is."""
-    try:
-        return talk.resolve(session, target).text if "|" not in target else target
-    except StoreError:
-        return target

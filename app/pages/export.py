@@ -21,7 +21,7 @@ from engine.exporters import EXPORTERS
 from engine.exporters.limits import LIMITS
 from engine.specs.problem import ProblemError
 from storage import drafts, jobs
-from storage.errors import StoreError
+from storage.errors import NotFound, StoreError
 from storage.jobs import Job
 from storage.targets import BASE
 
@@ -117,12 +117,14 @@ def show(ui: Ui, parts: Parts, chosen: str, *, target: str | None = None) -> Upd
     with ui.store.read() as session:
         job = _job(session, chosen)
         updates: Updates = dict(_drawn(ui, session, parts, job))
-        options = [one for one in talk.choices(session, ui.t) if not one[1].startswith(BASE)]
         kept = drafts.get(session, PAGE)
+        wanted = kept.get("target")
+        if target:
+            wanted, updates[parts.said] = _named(ui, session, target)
+        options = [one for one in talk.choices(session, ui.t, also=[wanted]) if not one[1].startswith(BASE)]
         values = [value for _, value in options]
-        wanted = next(
-            (one for one in (_exact(session, target), kept.get("target")) if one in values), next(iter(values), None)
-        )
+        if wanted not in values:
+            wanted = None if target else next(iter(values), None)
         given = (wanted, str(kept.get("kind", "merged")), str(kept.get("base", "trained")))
         updates |= _offer(ui, session, parts, given)
     updates[parts.target] = gr.update(choices=options, value=wanted)
@@ -203,8 +205,12 @@ def _offer(ui: Ui, session: Session, parts: Parts, given: tuple[str | None, str,
     }
 
 
-def _exact(session: Session, target: str | None) -> str | None:
+def _named(ui: Ui, session: Session, target: str) -> tuple[str | None, Html | None]:
+    """The checkpoint that the address names, or why there is none: nothing else is chosen instead."""
     try:
-        return talk.resolve(session, target).text if target else None
-    except StoreError:
-        return None
+        found = talk.resolve(session, target)
+        if found.job_id is None:
+            raise NotFound("target", target)
+    except StoreError as error:
+        return None, refusal(error, ui.t)
+    return found.text, None

@@ -186,7 +186,7 @@ def measure(ui: Ui) -> Html:
     """Queue two measured steps of this run."""
     try:
         with ui.store.write() as session:
-            trials.measure(session, submission.prepare(session, _filled(session).data, device=_device(session)))
+            trials.measure(session, submission.prepare(session, _filled(session).data))
     except ProblemError as error:
         return _refused(ui, error)
     return Html("")
@@ -196,7 +196,7 @@ def show_yaml(ui: Ui) -> Html:
     """Show the run as YAML, with a button that copies it."""
     try:
         with ui.store.read() as session:
-            spec = submission.prepare(session, _filled(session).data, device=_device(session))
+            spec = submission.prepare(session, _filled(session).data)
     except ProblemError as error:
         return _refused(ui, error)
     copy = tag("button", ui.t("train.copy"), type="button", cls="at-button at-small", data_copy="#run-yaml code")
@@ -209,7 +209,7 @@ def start(ui: Ui) -> Html:
     """Queue the run, once however often it is clicked, and cancel the trials: the run needs their place."""
     try:
         with ui.store.write() as session:
-            spec = submission.prepare(session, _filled(session).data, device=_device(session))
+            spec = submission.prepare(session, _filled(session).data)
             trials.cancel_all(session)
             job = submission.submit(session, spec, key=f"form-{draft.nonce(session)}")
             draft.used(session)
@@ -225,7 +225,3 @@ def _refused(ui: Ui, error: ProblemError) -> Html:
 
 def _filled(session: Any) -> Filled:
     return filling.current(session)
-
-
-def _device(session: Any) -> str:
-    return filling.look_around(session).device

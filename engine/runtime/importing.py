@@ -65,7 +65,7 @@ def _import(context: Context, spec: ImportSpec, staged: Path) -> dict[str, Any]:
 def _report(context: Context, rows: int) -> None:
     context.progress(rows, 0)
     flags = context.flags()
-    if flags.cancel or flags.pause or flags.stop:
+    if flags.cancel or flags.pause:
         raise Stopped
 
 

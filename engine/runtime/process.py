@@ -15,30 +15,9 @@ from pathlib import Path
 
 from engine.runtime import logs
 from engine.runtime.machine import start_time
+from engine.specs.inherited import inherited
 
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-_PASSED_ON = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "CUDA_VISIBLE_DEVICES",
-    "OMP_NUM_THREADS",
-    *_WAITING,
-    "HF_ENDPOINT",
-    "HTTPS_PROXY",
-    "HTTP_PROXY",
-    "NO_PROXY",
-    "https_proxy",
-    "http_proxy",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-)
 _FIXED = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -51,7 +30,6 @@ _BRIEF_SPIN = {"GOMP_SPINCOUNT": "10000"}
 300,000 turns cost a training step two to four times its speed; alone, 10,000 cost it nothing. A word of a chat is
 hundreds of tiny products, and falling asleep at some of them is felt: the chat keeps the library's own way."""
 _LONG_SPIN = ("engine.runtime.chat",)
-_SECRET = ("ATELIER_PASSWORD",)
 _CODE = Path(__file__).resolve().parents[2]
 
 
@@ -100,10 +78,8 @@ class Child:
 
 def environment(module: str) -> dict[str, str]:
     """The little that the child of a module inherits: no secrets, no network for the libraries, the code's place."""
-    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    ours = {k: v for k, v in os.environ.items() if k.startswith("ATELIER_") and k not in _SECRET}
     chosen = module in _LONG_SPIN or any(name in os.environ for name in _WAITING)
-    return {**({} if chosen else _BRIEF_SPIN), **passed, **ours, **_FIXED, "PYTHONPATH": str(_CODE)}
+    return {**({} if chosen else _BRIEF_SPIN), **inherited(os.environ), **_FIXED, "PYTHONPATH": str(_CODE)}
 
 
 def spawn(

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 LANES = {"gpu": 1, "cpu": 2}
 """How many jobs of a lane run at a time."""
+TAKEN = 64
+"""The exit code where another worker has the home: whoever started this one looks again."""
 
 
 @dataclass(slots=True)
@@ -186,7 +188,8 @@ def main() -> None:
     home = Home.from_environment().ensure()
     lock = locks.take(home.root / "worker.lock")
     if lock is None:
-        raise SystemExit("another worker already serves this home")
+        log.warning("another worker already serves this home")
+        raise SystemExit(TAKEN)
     store = open_store(home.store_url)
     sweep_leftovers(home)
     list_starter(home, store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import pytest
@@ -10,7 +11,7 @@ from app import conversation, talk
 from app.pages import chat
 from app.refusal import problem_of
 from app.render import Html
-from storage import answers, drafts, messages, models, processes
+from storage import answers, drafts, jobs, messages, models, processes
 from storage.models import NewModel
 from storage.states import State
 
@@ -130,8 +131,33 @@ def test_a_conversation_brings_its_own_settings_back(ui, tuned):
 def test_the_address_can_name_a_target_and_a_job_means_its_best(ui, tuned):
     assert chat.load(ui, {"target": f"{tuned.id}@20"})[2]["value"] == f"{tuned.id}@20"
     assert chat.load(ui, {"target": str(tuned.id)})[2]["value"] == f"{tuned.id}@10"
-    for odd in ("99", "x", "base:nothing", "<script>"):
-        assert chat.load(ui, {"target": odd, "conversation": odd})[2]["value"] is not None
+    assert chat.load(ui, {"target": "base:starter|nf4"})[2]["value"] == "base:starter|nf4"
+
+
+def test_a_target_of_the_address_is_chosen_however_old_its_run_is(ui, runs, tuned, monkeypatch):
+    monkeypatch.setattr(talk, "MOST_RUNS", 1)
+    runs.submit("newer")
+    old = f"{tuned.id}@20"
+    known, first = chat.load(ui, {"target": old})[1:3]
+    assert first["value"] == old and "tone" in str(known)
+    assert "choices" not in str(chat.look(ui, known, old, "")[1])
+    number, _, _ = chat.submit(ui, "", "Hello?", *settings("base:starter", old))
+    assert chat.load(ui, {"conversation": number})[3]["value"] == old
+
+
+@pytest.mark.parametrize("odd", ["99", "x", "base:nothing", "<script>", "1@7"])
+def test_a_target_of_the_address_that_is_not_there_is_said_and_nobody_else_is_chosen(ui, tuned, odd):
+    known, first, *_, said = chat.load(ui, {"target": odd, "conversation": odd})[1:9]
+    assert first["value"] is None and known and html.escape(odd.removeprefix("base:")) in said
+    assert chat.look(ui, [], None, None)[1]["value"] is not None  # the first that there is
+
+
+def test_a_conversation_whose_run_was_deleted_says_so(ui, tuned):
+    number, _, _ = chat.submit(ui, "", "Hello?", *settings(f"{tuned.id}@10"))
+    with ui.store.write() as session:
+        jobs.delete(session, tuned.id)
+    _, _, first, *_, said = chat.load(ui, {"conversation": number})[:9]
+    assert first["value"] is None and f"{tuned.id}@10" in said
 
 
 def test_the_page_offers_checkpoints_as_they_are_saved(ui, runs, tuned):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import io
 import json
 import os
@@ -16,11 +18,13 @@ from pathlib import Path
 import psutil
 import pytest
 import typer
+from sqlalchemy.exc import OperationalError
 
-from app import cli, staging, submission
+from app import cli, devices, staging, submission
 from app.commands import exits, processes, speech, train, waiting
 from app.commands.export import copied
 from app.commands.shell import Shell
+from app.commands.up import Keeper
 from engine.specs.base import validate
 from engine.specs.home import Home
 from engine.specs.other import ExportSpec
@@ -151,7 +155,7 @@ def test_a_store_of_another_version_is_named(atelier, home):
     ("code", "expected"),
     [
         ("spec_too_small", 64), ("usage_set", 64), ("home_unusable", 64), ("job_not_found", 64),
-        ("data_not_there", 65), ("dataset_not_found", 65), ("row_broken", 65), ("file_is_link", 65),
+        ("data_not_there", 65), ("dataset_not_found", 65), ("row_broken", 65), ("file_no_room", 73), ("export_no_room", 73), ("file_is_link", 65),
         ("model_not_there", 66), ("hub_unreachable", 66), ("checkpoint_not_found", 66), ("no_checkpoint", 66),
         ("internal_worker_ended", 70), ("chat_died", 70), ("out_of_memory", 72), ("store_unreadable", 70), ("fenced", 76),
     ],
@@ -317,6 +321,22 @@ def test_train_prints_the_id_alone_and_fills_in_what_is_missing(atelier, store, 
     assert document["spec"]["name"] == "mine"
 
 
+@pytest.mark.parametrize(("worker", "batch"), [(None, 8), ("cpu", 4), ("cuda", 8)])
+def test_a_run_gets_the_defaults_of_the_worker_or_of_this_machine(
+    atelier, store, spec, tmp_path, monkeypatch, worker, batch
+):
+    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
+    monkeypatch.setattr(devices, "DRIVER", tmp_path / "gpus")
+    add_starter(store)
+    add_tickets(store)
+    if worker is not None:
+        with store.write() as session:
+            workers.add(session, workers.NewWorker("elsewhere", 1, 1.0, "b", [{"kind": worker}]))
+    _, out, _ = atelier("train", spec, "--set", "name=mine")
+    document = json.loads(atelier("job", out.strip(), "--json")[1])
+    assert document["spec"]["training"]["batch_size"] == batch
+
+
 def test_train_names_every_wrong_setting_at_once(atelier, store, spec):
     add_starter(store)
     add_tickets(store)
@@ -417,6 +437,36 @@ def test_an_export_is_copied_whole_into_a_new_or_empty_folder(tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["empty", "exports", "new"]
 
 
+def test_a_full_disk_under_an_export_is_told_from_other_troubles_and_leaves_nothing(tmp_path, monkeypatch):
+    (tmp_path / "3").mkdir()
+    (tmp_path / "3" / "model.safetensors").write_text("w")
+    (tmp_path / "out").mkdir()
+
+    def fails(number):
+        def copy(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("app.commands.export.shutil.copy2", copy)
+        with pytest.raises(ProblemError) as refused:
+            copied(tmp_path / "3", tmp_path / "out" / "new")
+        return refused.value.problems[0].code
+
+    assert (fails(errno.ENOSPC), fails(errno.EACCES)) == ("export_no_room", "export_not_copied")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_disk_that_fills_up_under_a_copy_of_a_file_is_said(home, tmp_path, monkeypatch):
+    (tmp_path / "rows.jsonl").write_text("{}")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("app.staging.shutil.copyfileobj", full)
+    with pytest.raises(ProblemError) as refused:
+        staging.stage(home, tmp_path / "rows.jsonl")
+    assert refused.value.problems[0].code == "file_no_room" and list(home.staging.iterdir()) == []
+
+
 def test_an_out_folder_that_is_not_empty_is_refused_before_anything_is_queued(atelier, tmp_path, store):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
@@ -445,10 +495,14 @@ def test_exports_of_the_form_and_target_are_checked(atelier):
 
 
 def test_secrets_are_not_handed_to_children(monkeypatch):
-    monkeypatch.setenv("ATELIER_PASSWORD", "canary")
-    monkeypatch.setenv("HF_TOKEN", "hf_canary123")
-    assert "canary" not in json.dumps(processes.environment() | {"HF_TOKEN": ""})
-    assert "canary" not in json.dumps(processes._confined())
+    secrets = ("ATELIER_PASSWORD", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD")
+    needed = ("ATELIER_HOME", "PATH", "HTTPS_PROXY", "LC_ALL", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_ENDPOINT")
+    for name in secrets:
+        monkeypatch.setenv(name, "hf_canary123")
+    for name in needed:
+        monkeypatch.setenv(name, "needed")
+    assert "canary" not in json.dumps([processes.environment(), processes._confined()])
+    assert all(processes.environment()[name] == "needed" for name in needed)
 
 
 def test_a_worker_that_is_dead_or_someone_else_is_not_live(store):
@@ -475,6 +529,31 @@ def test_waiting_ends_when_the_job_is_held(store, home, monkeypatch):
     shell = Shell(home, store, text("en"), False)
     over = waiting.until_over(shell, job.id)
     assert waiting.code_of(shell, over) == 75
+
+
+def test_a_waiting_command_starts_a_worker_where_the_one_it_relied_on_goes_away(store, home, monkeypatch):
+    job, started = submit(store), []
+    lived = iter([psutil.Process()])
+
+    def start(_home, _store, *, until_job):
+        started.append(until_job)
+        if len(started) == 1:
+            return None  # someone else has just taken the home, and goes away as well
+        with store.write() as session:
+            jobs.cancel(session, until_job)
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+    monkeypatch.setattr(processes, "live_worker", lambda _: next(lived, None))
+    monkeypatch.setattr(processes, "start_worker", start)
+    monkeypatch.setattr(waiting, "TEND_S", 0.0)
+    over = waiting.until_over(Shell(home, store, speech.speech(), False), job.id)
+    assert (over.state, started) == (State.CANCELLED, [job.id, job.id])
+
+
+def test_a_worker_that_finds_the_home_taken_is_no_fault(store, home):
+    with (home.root / "worker.lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert processes.start_worker(home, store) is None
 
 
 def test_an_own_worker_adds_the_starter_and_ends_with_the_command(atelier, home, store, starter):
@@ -572,6 +651,26 @@ def test_up_starts_a_worker_survives_a_kill_attaches_and_ends_what_it_started(ho
     assert fourth.wait(90) == 0
     fourth.communicate()
     assert not processes.is_running(own.pid, own.pid_start)
+
+
+def test_the_keeper_outlives_a_store_that_is_locked_and_says_so_once(store, home, monkeypatch, capsys):
+    troubles = [OperationalError("UPDATE …", {}, Exception("database is locked")), OSError(28, "No space left")]
+    looks = iter([troubles[0], troubles[0], troubles[1]])
+
+    def live(_store):
+        if (trouble := next(looks, None)) is not None:
+            raise trouble
+        return psutil.Process()
+
+    monkeypatch.setattr(processes, "live_worker", live)
+    monkeypatch.setattr("app.commands.up.LOOK_S", 0.01)
+    keeper, said = Keeper(Shell(home, store, speech.speech(), False)), []
+    keeper.start()
+    until(lambda: said.append(capsys.readouterr().err) or str(os.getpid()) in "".join(said))
+    keeper.end()
+    keeper.join(5)
+    lines = "".join(said).splitlines()
+    assert len(lines) == 3 and "database is locked" in lines[0] and "No space left" in lines[1]
 
 
 def test_a_second_worker_on_the_same_home_is_refused(atelier, store):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
+
 import pytest
 
-from app import exports
+from app import exports, talk
 from app.pages import export
 from engine.specs.problem import ProblemError
 from storage import checkpoints, jobs, models
@@ -116,12 +118,25 @@ def test_a_choice_survives_a_reload(ui, tuned):
 
 
 def test_the_address_can_name_a_target(ui, runs, tuned):
-    other = runs.submit("other")
+    runs.submit("other")
     claim = runs.claim()
     runs.save(claim, 3)
     runs.settle(claim, State.SUCCEEDED)
     assert export.show(ui, PARTS, "", target=str(tuned.id))["target"]["value"] == f"{tuned.id}@10"
-    assert export.show(ui, PARTS, "", target="99")["target"]["value"] == f"{other.id}@3"
+
+
+def test_a_target_of_the_address_is_chosen_however_old_its_run_is(ui, runs, tuned, monkeypatch):
+    monkeypatch.setattr(talk, "MOST_RUNS", 1)
+    runs.submit("newer")
+    shown = export.show(ui, PARTS, "", target=f"{tuned.id}@10")
+    assert shown["target"]["value"] == f"{tuned.id}@10" and shown["form"]["visible"] and shown["said"] is None
+
+
+@pytest.mark.parametrize("odd", ["99", "1@7", "base:starter", "<b>"])
+def test_a_target_of_the_address_that_is_not_there_is_said_and_no_other_is_chosen(ui, tuned, odd):
+    shown = export.show(ui, PARTS, "", target=odd)
+    assert shown["target"]["value"] is None and html.escape(odd) in shown["said"]
+    assert export.start(ui, None, "merged", "trained")[1] is not None
 
 
 # --- starting --------------------------------------------------------------------------------------------------------

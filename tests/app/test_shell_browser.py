@@ -283,6 +283,17 @@ def test_pause_is_asked_by_a_click_and_shown_in_the_list(page, studio):
     page.wait_for_selector("#at-run-list .at-chip:has-text('training')")
 
 
+def test_what_the_server_says_of_a_failed_handler_is_drawn_until_it_is_closed(page, studio):
+    runs_page(page, studio)
+    said = '{"error": "look for <b>12ab</b>"}'
+    page.route("**/gradio_api/run/**", lambda route: route.fulfill(status=500, body=said))
+    page.locator("#at-do-pause").click()
+    page.wait_for_selector("#at-fault:has-text('look for <b>12ab</b>')")
+    page.unroute_all(behavior="wait")
+    page.locator("#at-fault button").click()
+    assert page.locator("#at-fault").is_hidden()
+
+
 def test_the_page_can_be_walked_with_the_keyboard(page, studio):
     visit(page, studio, "/")
     page.keyboard.press("Tab")

@@ -225,6 +225,16 @@ def test_deleting_takes_two_clicks_and_names_the_size(ui, page, parts, show, run
         jobs.get(session, job.id)
 
 
+@pytest.mark.parametrize(("kind", "words"), [("export", "Export 2 of this run"), ("train", "Run 2 goes on from")])
+def test_what_a_run_is_needed_for_is_said_when_it_is_deleted(ui, page, parts, show, runs, kind, words):
+    job = runs.submit()
+    runs.settle(runs.claim(), State.SUCCEEDED)
+    with ui.store.write() as session:
+        options = jobs.SubmitOptions(parent_id=job.id)
+        jobs.submit(session, kind=kind, name="x", spec={}, lane="gpu", options=options)
+    assert words in run_actions.delete(page, job.id, str(job.id))[parts.said]
+
+
 def test_a_run_that_is_not_over_cannot_be_deleted(ui, page, parts, show, runs):
     job = runs.submit()
     said = run_actions.delete(page, job.id, str(job.id))[parts.said]

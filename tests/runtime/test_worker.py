@@ -43,7 +43,8 @@ class NoHelpers:
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("ATELIER_HOME", str(tmp_path))
-    monkeypatch.setitem(KINDS, "import", JobKind(Spec, "tests.fakes.steps", "cpu"))
+    for kind in ("import", "train"):
+        monkeypatch.setitem(KINDS, kind, JobKind(Spec, "tests.fakes.steps", "cpu"))
     monkeypatch.setattr(worker_module, "Helpers", NoHelpers)
     return Home.from_environment().ensure()
 
@@ -63,9 +64,9 @@ def worker(home, store):
         item.child.kill()
 
 
-def submit(store, **spec):
+def submit(store, *, kind="import", **spec):
     with store.write() as session:
-        return jobs.submit(session, kind="import", name="count", spec={"steps": 5, **spec}, lane="cpu").id
+        return jobs.submit(session, kind=kind, name="count", spec={"steps": 5, **spec}, lane="cpu").id
 
 
 def job(store, job_id):
@@ -119,7 +120,7 @@ def test_a_crash_keeps_its_last_lines_without_secrets(worker, store):
 
 
 def test_cancel_pause_and_stop_end_a_run_each_in_its_way(worker, store):
-    ids = {wish: submit(store, steps=2000) for wish in ("cancel", "pause")}
+    ids = {wish: submit(store, kind="train", steps=2000) for wish in ("cancel", "pause")}
     work(worker, lambda: all((job(store, one).progress_step or 0) > 3 for one in ids.values()))
     with store.write() as session:
         jobs.cancel(session, ids["cancel"])
@@ -137,6 +138,21 @@ def test_cancel_pause_and_stop_end_a_run_each_in_its_way(worker, store):
         jobs.stop_and_keep(session, ids["pause"])
     work(worker, is_final(store, ids["pause"]))
     assert (job(store, ids["pause"]).state, job(store, ids["pause"]).reason) == ("succeeded", "stopped_at_step")
+
+
+def test_a_paused_import_is_held_after_one_attempt_and_goes_on_when_resumed(worker, store):
+    job_id = submit(store, steps=60)
+    work(worker, lambda: (job(store, job_id).progress_step or 0) > 3)
+    with store.write() as session:
+        jobs.pause(session, job_id)
+    work(worker, lambda: job(store, job_id).state == "queued")
+    for _ in range(5):
+        worker.tick()
+    assert (job(store, job_id).held, job(store, job_id).attempt) == (True, 1)
+    with store.write() as session:
+        jobs.resume(session, job_id)
+    work(worker, is_final(store, job_id))
+    assert job(store, job_id).state == "succeeded"
 
 
 def test_a_lane_takes_no_more_than_its_room(worker, store):

@@ -163,6 +163,15 @@ def test_there_is_nothing_to_keep_of_a_job_that_never_ran(submit: Call, write: C
         write(jobs.stop_and_keep, submit().id)
 
 
+@pytest.mark.parametrize("kind", ["import", "export", "trial", "add_model"])
+def test_only_a_training_run_can_be_stopped_and_kept(kind: str, write: Call, claim: Call, read: Call) -> None:
+    made = write(jobs.submit, kind=kind, name="x", spec={}, lane="cpu")
+    claim()
+    with pytest.raises(Conflict, match="job_not_a_run"):
+        write(jobs.stop_and_keep, made.id)
+    assert read(jobs.get, made.id).stop_requested_at is None
+
+
 @pytest.mark.parametrize("end", [State.FAILED, State.CANCELLED])
 def test_a_failed_or_cancelled_job_can_be_retried_with_a_whole_budget(end: State, running: Claim, write: Call) -> None:
     write(jobs.settle, running, Settlement(end, reason="out_of_memory", message="tail", result={"a": 1}))
@@ -220,6 +229,15 @@ def test_a_job_that_a_waiting_one_builds_on_cannot_be_deleted(running: Claim, su
     write(jobs.cancel, child.id)
     write(jobs.delete, running.job_id)
     assert write(jobs.retry, child.id).parent_id is None
+
+
+def test_what_keeps_a_job_from_being_deleted_is_named_with_its_kind(running: Claim, write: Call) -> None:
+    write(jobs.settle, running, Settlement(State.SUCCEEDED))
+    parent = jobs.SubmitOptions(parent_id=running.job_id)
+    export = write(jobs.submit, kind="export", name="x", spec={}, lane="gpu", options=parent)
+    with pytest.raises(Conflict, match="job_in_use") as caught:
+        write(jobs.delete, running.job_id)
+    assert caught.value.values == {"id": running.job_id, "by": export.id, "kind": "export"}
 
 
 @pytest.mark.parametrize(
