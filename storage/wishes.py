@@ -123,9 +123,10 @@ def delete(session: Session, job_id: int) -> None:
     children = (job.c.parent_id == job_id, job.c.state.not_in(FINAL))
     user = session.execute(select(job.c.id, job.c.kind).where(*children).limit(1)).one_or_none()
     if user is not None:
-        raise Conflict("job_in_use", {"id": job_id, "by": user.id, "kind": user.kind})
+        values = {"id": job_id, "by": user.id}
+        raise Conflict("job_in_use", values) if user.kind == "train" else Conflict("job_exported", values)
     if (trained := checkpoints.user_of(session, job_id)) is not None:
-        raise Conflict("job_in_use", {"id": job_id, "by": trained, "kind": "train"})
+        raise Conflict("job_in_use", {"id": job_id, "by": trained})
     session.execute(delete_from(job).where(job.c.id == job_id))
 
 

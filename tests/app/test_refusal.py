@@ -17,7 +17,7 @@ T = text("en")
     ("error", "what", "fix"),
     [
         (NotFound("job", 7), "There is no job 7.", "The Runs page and atelier jobs list them."),
-        (Conflict("job_in_use", {"id": 3, "by": 4}), "Job 4 starts from job 3", "delete job 4 first."),
+        (Conflict("job_in_use", {"id": 3, "by": 4}), "Run 4 goes on from run 3", "delete run 4 first."),
         (ProblemError([problem("file_empty")]), "The file is empty.", "at least one row."),
     ],
 )

@@ -225,7 +225,7 @@ def test_deleting_takes_two_clicks_and_names_the_size(ui, page, parts, show, run
         jobs.get(session, job.id)
 
 
-@pytest.mark.parametrize(("kind", "words"), [("export", "Export 2 of this run"), ("train", "Run 2 goes on from")])
+@pytest.mark.parametrize(("kind", "words"), [("export", "Export 2 of run 1"), ("train", "Run 2 goes on from run 1")])
 def test_what_a_run_is_needed_for_is_said_when_it_is_deleted(ui, page, parts, show, runs, kind, words):
     job = runs.submit()
     runs.settle(runs.claim(), State.SUCCEEDED)

@@ -231,13 +231,13 @@ def test_a_job_that_a_waiting_one_builds_on_cannot_be_deleted(running: Claim, su
     assert write(jobs.retry, child.id).parent_id is None
 
 
-def test_what_keeps_a_job_from_being_deleted_is_named_with_its_kind(running: Claim, write: Call) -> None:
+def test_an_export_that_keeps_a_run_from_being_deleted_is_named(running: Claim, write: Call) -> None:
     write(jobs.settle, running, Settlement(State.SUCCEEDED))
     parent = jobs.SubmitOptions(parent_id=running.job_id)
     export = write(jobs.submit, kind="export", name="x", spec={}, lane="gpu", options=parent)
-    with pytest.raises(Conflict, match="job_in_use") as caught:
+    with pytest.raises(Conflict, match="job_exported") as caught:
         write(jobs.delete, running.job_id)
-    assert caught.value.values == {"id": running.job_id, "by": export.id, "kind": "export"}
+    assert caught.value.values == {"id": running.job_id, "by": export.id}
 
 
 @pytest.mark.parametrize(
