@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -20,14 +21,20 @@ NO_SCHEMA = ""
 
 
 def prepare_file(url: URL) -> None:
-    """Makes the database file readable by its owner alone, before SQLite writes a byte to it."""
+    """Makes the database file readable by its owner alone, before SQLite writes a byte to it.
+
+    A file that is there is not opened: closing any descriptor of a file drops all locks that this process has on it,
+    also those of SQLite's connections, and another process may then take the log away under them
+    (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise StoreError("store_not_a_file", {"url": str(url)}, f"The store must be a file, not {url}.")
     path = Path(url.database)
     if not path.parent.is_dir():
         raise StoreError("store_folder_missing", {"path": str(path.parent)}, f"There is no folder {path.parent}.")
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
     except OSError as error:

@@ -142,6 +142,25 @@ def test_the_log_does_not_grow_when_it_is_moved_now_and_then(store: Store, tmp_p
     assert (tmp_path / "store.db-wal").stat().st_size < 300_000
 
 
+def test_opening_a_store_again_leaves_the_first_ones_log_under_it(store_url: str) -> None:
+    """One process opens the store twice (a command and the pages), others come and go: the log must stay in place."""
+    passing = "import sys; from storage.database import open_store; s = open_store(sys.argv[1]); "
+    passing += "w = s.write(); session = w.__enter__(); from storage import drafts; "
+    passing += "drafts.put(session, 'page', {'n': int(sys.argv[2])}); w.__exit__(None, None, None); s.dispose()"
+    log = Path(f"{make_url(store_url).database}-wal")
+    first = open_store(store_url)
+    with first.read() as session:
+        drafts.get(session, "page")
+    open_store(store_url).dispose()
+    place = log.stat().st_ino
+    for number in (1, 2):
+        subprocess.run([sys.executable, "-c", passing, store_url, str(number)], check=True)
+        with first.read() as session:
+            assert drafts.get(session, "page") == {"n": number}
+    assert log.stat().st_ino == place, "another process took the log away"
+    first.dispose()
+
+
 def test_a_watch_tells_once_of_each_change(store: Store, submit: Callable[..., Job]) -> None:
     watch = store.watch()
     assert watch.changed()
