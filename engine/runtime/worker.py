@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import math
 import os
 import signal
 import threading
@@ -34,6 +35,7 @@ LANES = {"gpu": 1, "cpu": 2}
 """How many jobs of a lane run at a time."""
 TAKEN = 64
 """The exit code where another worker has the home: whoever started this one looks again."""
+RESCUE_EVERY_S = 1.0
 
 
 @dataclass(slots=True)
@@ -57,13 +59,16 @@ class Worker:
         self.running: dict[int, Running] = {}
         self.helpers = Helpers(home, store)
         self.ending = threading.Event()
+        self._rescued = -math.inf
 
     def tick(self) -> None:
         """One round."""
         for item in list(self.running.values()):
             self._watch(item)
         if not self.ending.is_set():
-            rescue_lost(self.store, self.home, self.settings)
+            if time.monotonic() - self._rescued > RESCUE_EVERY_S:
+                self._rescued = time.monotonic()
+                rescue_lost(self.store, self.home, self.settings)
             self._claim()
         self.helpers.tick()
 
