@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-_CUT_SHORT = ("file write failed", "inline_container.cc")
+_CUT_SHORT = ("file write failed", "unexpected pos")
 """How the writer of optimizer files says that the disk took less than it was given; it carries no error number."""
 
 

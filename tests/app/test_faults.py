@@ -6,9 +6,10 @@ import logging
 
 import pytest
 from sqlalchemy.exc import OperationalError
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from app.main import build_app, build_blocks
+from app.main import _mounted, build_app, build_blocks
 from app.pages import chat
 from app.security import Policy
 from storage.database import Store
@@ -48,3 +49,10 @@ def test_a_fault_is_told_in_our_words_with_an_id_and_its_stack_goes_to_the_log(c
 
 def test_a_look_that_comes_again_by_itself_says_nothing(call):
     assert call(chat.look, None, None, None).json() == {"error": None}
+
+
+def test_an_idle_page_server_leaves_the_cores_to_the_training(ui):
+    mounted = [route.app for route in _mounted(ui, Policy()).routes if isinstance(route, Mount)]
+    queues = [one.get_blocks()._queue for one in mounted if hasattr(one, "get_blocks")]
+    assert queues
+    assert all(min(one.sleep_when_free, one.progress_update_sleep_when_free) >= 0.05 for one in queues)

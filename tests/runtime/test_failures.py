@@ -27,6 +27,15 @@ def test_what_the_cpu_has_no_memory_for_is_out_of_memory():
     assert is_out_of_memory(failed.value) and not is_disk_full(failed.value)
 
 
+def test_an_optimizer_file_that_cannot_be_read_is_no_full_disk(tmp_path):
+    import torch
+
+    (tmp_path / "optimizer.pt").write_bytes(b"PK\x03\x04" + b"x" * 500)
+    with pytest.raises(RuntimeError) as failed:
+        torch.load(tmp_path / "optimizer.pt", weights_only=True)
+    assert not is_disk_full(failed.value)
+
+
 def test_the_cause_counts_and_other_errors_do_not():
     wrapped = ValueError("while saving")
     wrapped.__cause__ = OSError(errno.EDQUOT, "quota")
