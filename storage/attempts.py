@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from storage.claims import Claim, Flags, Holder, guard
 from storage.clock import now
 from storage.errors import Fenced
-from storage.job_values import SELECT_JOB, Job, attempt, job, move, record
+from storage.job_values import QUEUE_ORDER, SELECT_JOB, Job, attempt, job, move, record
 from storage.rows import columns, table_of, to_value, to_values
 from storage.states import FINAL, State
 from storage.tables import MetricRow
@@ -56,7 +56,8 @@ LANES: BindParameter[Any] = bindparam("lanes", expanding=True)
 DUE = or_(job.c.run_after.is_(None), job.c.run_after <= now())
 CLAIMABLE = and_(job.c.state == State.QUEUED, job.c.held.is_(False), job.c.lane.in_(LANES), DUE)
 ANY_CLAIMABLE = select(job.c.id).where(CLAIMABLE).limit(1)
-BEST = select(job.c.id).where(CLAIMABLE).order_by(job.c.priority.desc(), job.c.id).limit(1)
+WAITING = SELECT_JOB.where(CLAIMABLE).order_by(*QUEUE_ORDER).limit(bindparam("limit"))
+BEST = select(job.c.id).where(CLAIMABLE).order_by(*QUEUE_ORDER).limit(1)
 HELD = and_(job.c.id == bindparam("id"), job.c.token == bindparam("held_token"), job.c.state == State.RUNNING)
 WISHES = select(job.c.cancel_requested_at, job.c.pause_requested_at, job.c.stop_requested_at).where(HELD)
 
@@ -66,9 +67,20 @@ def claimable(session: Session, *, lanes: Sequence[str]) -> bool:
     return session.execute(ANY_CLAIMABLE, {"lanes": list(lanes)}).first() is not None
 
 
-def claim(session: Session, worker: Holder, *, lanes: Sequence[str], lease_s: float) -> tuple[Claim, Job] | None:
-    """Takes the best waiting job of these lanes, in one guarded statement; None when there is none."""
-    best = BEST.with_for_update(skip_locked=True).params(lanes=list(lanes)).scalar_subquery()
+def waiting(session: Session, *, lanes: Sequence[str], limit: int = 20) -> list[Job]:
+    """The jobs that a claim would take, best first: a worker looks which of them it can do."""
+    return to_values(Job, session.execute(WAITING, {"lanes": list(lanes), "limit": limit}))
+
+
+def claim(
+    session: Session, worker: Holder, *, lanes: Sequence[str], lease_s: float, only: Sequence[int] | None = None
+) -> tuple[Claim, Job] | None:
+    """Takes the best waiting job of these lanes, in one guarded statement; None when there is none.
+
+    With `only`, one of these jobs: those that the worker's host can do.
+    """
+    candidates = BEST if only is None else BEST.where(job.c.id.in_(only))
+    best = candidates.with_for_update(skip_locked=True).params(lanes=list(lanes)).scalar_subquery()
     values = {
         **NO_REASON,
         "state": State.RUNNING,

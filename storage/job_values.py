@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, insert, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, update
 from sqlalchemy.orm import Session
 
 from storage.clock import now
@@ -42,6 +42,7 @@ class Job:
     spec_version: int
     state: State
     priority: int
+    rank: float | None
     held: bool
     run_after: float | None
     attempt: int
@@ -70,6 +71,7 @@ class Job:
     created_at: float
     started_at: float | None
     finished_at: float | None
+    notified_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Attempt:
     signal: int | None
     outcome: str | None
     resumed_from_step: int | None
+    overrides: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,9 @@ class Event:
 
 
 SELECT_JOB = select_values(job, Job)
+queue_place = func.coalesce(job.c.rank, job.c.id)
+QUEUE_ORDER = (job.c.priority.desc(), queue_place, job.c.id)
+"""In which order waiting jobs are claimed."""
 ONE_JOB = SELECT_JOB.where(job.c.id == bindparam("id"))
 
 

@@ -21,12 +21,14 @@ from storage.attempts import (
     resumed,
     settle,
     started,
+    waiting,
 )
 from storage.claims import Claim, Flags, Holder
 from storage.clock import now
 from storage.errors import NotFound
 from storage.job_values import (
     ONE_JOB,
+    QUEUE_ORDER,
     SELECT_JOB,
     Attempt,
     Event,
@@ -35,11 +37,24 @@ from storage.job_values import (
     attempt,
     event_table,
     job,
+    queue_place,
     record,
 )
 from storage.rows import columns, select_values, to_value, to_values, upsert
 from storage.states import State
-from storage.wishes import cancel, delete, hold, pause, rename, resume, retry, set_priority, stop_and_keep, unhold
+from storage.wishes import (
+    cancel,
+    delete,
+    hold,
+    pause,
+    place_before,
+    rename,
+    resume,
+    retry,
+    set_priority,
+    stop_and_keep,
+    unhold,
+)
 
 __all__ = [
     "Attempt",
@@ -64,7 +79,9 @@ __all__ = [
     "hold",
     "listing",
     "pause",
+    "place_before",
     "progress",
+    "queue",
     "queue_position",
     "rename",
     "renew",
@@ -78,6 +95,7 @@ __all__ = [
     "stop_and_keep",
     "submit",
     "unhold",
+    "waiting",
 ]
 
 DEFAULTS = SubmitOptions()
@@ -139,12 +157,19 @@ def counts(session: Session) -> dict[State, int]:
 
 def queue_position(session: Session, job_id: int) -> int | None:
     """1 for the next of its lane; None when it is not waiting for its turn."""
-    waiting = get(session, job_id)
-    if waiting.state != State.QUEUED or waiting.held:
+    here = get(session, job_id)
+    if here.state != State.QUEUED or here.held:
         return None
-    ahead = or_(job.c.priority > waiting.priority, (job.c.priority == waiting.priority) & (job.c.id < job_id))
-    queued = (job.c.state == State.QUEUED) & job.c.held.is_(False) & (job.c.lane == waiting.lane)
+    place = here.id if here.rank is None else here.rank
+    before = or_(queue_place < place, (queue_place == place) & (job.c.id < job_id))
+    ahead = or_(job.c.priority > here.priority, (job.c.priority == here.priority) & before)
+    queued = (job.c.state == State.QUEUED) & job.c.held.is_(False) & (job.c.lane == here.lane)
     return 1 + (session.execute(select(func.count()).where(queued, ahead)).scalar() or 0)
+
+
+def queue(session: Session) -> list[Job]:
+    """The waiting jobs in the order in which they will be claimed, the held ones among them at their place."""
+    return to_values(Job, session.execute(SELECT_JOB.where(job.c.state == State.QUEUED).order_by(*QUEUE_ORDER)))
 
 
 def events(session: Session, job_id: int, *, after_id: int = 0, limit: int = 500) -> list[Event]:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 
 from storage.errors import SchemaMismatch, StoreError
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest schema. Checked against the migrations by a test, so that opening a store need not import Alembic."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 NO_SCHEMA = ""

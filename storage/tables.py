@@ -70,6 +70,8 @@ class JobRow(Base):
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
     state: Mapped[State]
     priority: Mapped[int] = mapped_column(default=0)
+    rank: Mapped[float | None]
+    """Place among the waiting jobs of one priority, smallest first; where there is none, the id is the place."""
     held: Mapped[bool] = mapped_column(default=False)
     run_after: Mapped[float | None]
     attempt: Mapped[int] = mapped_column(default=0)
@@ -104,6 +106,8 @@ class JobRow(Base):
     created_at: Mapped[float]
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
+    notified_at: Mapped[float | None]
+    """When the end of the job was told to whoever asked to be told; the user's retry clears it."""
 
     __table_args__ = (
         CheckConstraint(_among("state", *State), name="state"),
@@ -133,6 +137,8 @@ class AttemptRow(Base):
     signal: Mapped[int | None]
     outcome: Mapped[str | None]
     resumed_from_step: Mapped[int | None] = mapped_column(BigInteger)
+    overrides: Mapped[dict[str, Any] | None]
+    """What this attempt does otherwise than the spec, such as smaller micro-batches after running out of memory."""
 
     __table_args__ = (CheckConstraint("(ended_at IS NULL) = (outcome IS NULL)", name="ended"),)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from storage import checkpoints
 from storage.attempts import NO_REASON
 from storage.clock import now
 from storage.errors import Conflict, NotFound
-from storage.job_values import ONE_JOB, Job, change, job, move, record
+from storage.job_values import ONE_JOB, QUEUE_ORDER, Job, change, job, move, queue_place, record
 from storage.rows import to_value
 from storage.states import FINAL, State
 
@@ -77,6 +77,7 @@ def retry(session: Session, job_id: int) -> Job:
     if before.state not in (State.FAILED, State.CANCELLED):
         raise Conflict("job_not_retryable", {"id": job_id, "state": before.state})
     values: dict[str, Any] = {**NO_REASON, "finished_at": None, "deaths": 0, "granted": job.c.attempt, "result": None}
+    values["notified_at"] = None
     after = move(session, before, State.QUEUED, values)
     return _recorded(session, after, kind="retried")
 
@@ -110,6 +111,30 @@ def set_priority(session: Session, job_id: int, priority: int) -> Job:
     _must_be(_locked(session, job_id), State.QUEUED)
     after = change(session, job_id, {"priority": priority})
     return _recorded(session, after, kind="priority_set", data={"priority": priority})
+
+
+def place_before(session: Session, job_id: int, other_id: int | None) -> Job:
+    """Moves a waiting job to the place right before another waiting one of its lane, or to the end of the queue.
+
+    It takes the priority of its neighbour there, and the places of the lane are numbered anew.
+    """
+    before = _locked(session, job_id)
+    _must_be(before, State.QUEUED)
+    if other_id == job_id:
+        return before
+    queued = (job.c.state == State.QUEUED, job.c.lane == before.lane, job.c.id != job_id)
+    rows = session.execute(select(job.c.id, job.c.priority, queue_place).where(*queued).order_by(*QUEUE_ORDER)).all()
+    ids = [row.id for row in rows]
+    if other_id is not None and other_id not in ids:
+        raise Conflict("job_not_queued", {"id": other_id})
+    at = len(ids) if other_id is None else ids.index(other_id)
+    order = [*ids[:at], job_id, *ids[at:]]
+    neighbour = rows[min(at, len(rows) - 1)] if rows else None
+    priority = before.priority if neighbour is None else neighbour.priority
+    for place, one in enumerate(order, start=1):
+        session.execute(update(job).where(job.c.id == one).values(rank=float(place)))
+    after = change(session, job_id, {"priority": priority})
+    return _recorded(session, after, kind="moved", data={"before": other_id})
 
 
 def delete(session: Session, job_id: int) -> None:

@@ -42,7 +42,8 @@ STATEMENTS = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT L
 
 def _pieces(statement: str) -> list[str]:
     """The lines of a CREATE statement, without the order in which they stand."""
-    return sorted(re.sub(r"\s+", " ", line).strip(" ,\"'") for line in statement.splitlines() if line.strip(" ,"))
+    lines = re.split(r"\n|,\s*(?![^()]*\))", statement)  # SQLite adds a new column to the end of the last line
+    return sorted(re.sub(r"\s+", " ", line).strip(" ,\"'") for line in lines if line.strip(" ,"))
 
 
 def _schema(connection: Any) -> list[list[str]]:
