@@ -14,7 +14,7 @@ from app.run_list import Sparks
 from app.run_page import Page, Parts
 from app.ui import Ui
 
-TICK_S = 1.2
+TICK_S = 2.0
 WISHES = ("pause", "resume", "stop", "cancel", "retry")
 
 
