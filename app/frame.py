@@ -22,6 +22,7 @@ HEAD = """<meta name="color-scheme" content="light dark">
 <link rel="stylesheet" href="/studio/studio.css">
 <link rel="stylesheet" href="/studio/form.css">
 <link rel="stylesheet" href="/studio/chat.css">
+<script src="/studio/frames.js"></script>
 <script src="/studio/app.js"></script>
 <script src="/studio/address.js" defer></script>
 <script src="/studio/charts.js" defer></script>
