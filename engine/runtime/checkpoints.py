@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.files import folder_bytes, publish, write_json
+from engine.runtime.crashing import crash_here
 
 MANIFEST = "manifest.json"
 _SPACE_FACTOR = 1.2  # free space wanted before a save, as a multiple of the last one's size
@@ -62,10 +63,14 @@ def save(
     shutil.rmtree(staged, ignore_errors=True)
     _check_space(parent)
     staged.mkdir(parents=True)
+    crash_here("checkpoint_begun")
     try:
         write(staged)
+        crash_here("checkpoint_written")
         _write_manifest(staged, step=step, token=token, spec=spec)
+        crash_here("checkpoint_before_rename")
         publish(staged, final)
+        crash_here("checkpoint_after_rename")
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise

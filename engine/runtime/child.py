@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.files import write_json
+from engine.runtime.crashing import crash_here
 from engine.runtime.failures import is_disk_full, is_out_of_memory
 from engine.runtime.outcome import Exit, exit_of
 from engine.specs.home import Home
@@ -118,6 +119,7 @@ def run(main: Callable[[Context], Mapping[str, Any]]) -> None:
     if code is not Exit.FENCED:
         with contextlib.suppress(OSError):  # a full disk: the exit code alone must do
             write_json(marker, said)
+    crash_here("result_written")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # no library's exit handler may hang or change the code

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.runtime import checkpoints, child
 from engine.runtime.child import Context, NonFinite, Stopped
+from engine.runtime.crashing import crash_here
 from engine.runtime.settings import Settings
 from engine.specs.job import JobSpec, parse
 from storage import checkpoints as checkpoint_rows
@@ -101,6 +102,7 @@ class Run:
         with self.context.store.write() as session:
             jobs.resumed(session, self.context.claim, step)
             jobs.progress(session, self.context.claim, phase="training", step=step, total=total)
+        crash_here("trainer_resumed")
         return step
 
     def _saver(self, begin: Any, watch: Any, reporter: Any) -> Callable[[int, Callable[[Path], None]], None]:
@@ -124,6 +126,7 @@ class Run:
             with self.context.store.write() as session:
                 checkpoint_rows.add(session, self.context.claim, new)
                 jobs.progress(session, self.context.claim, phase="training")
+            crash_here("checkpoint_listed")
             self._prune()
 
         return save

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from engine.runtime.child import Diverged, NonFinite
+from engine.runtime.crashing import crash_here
 from engine.runtime.device import peak_memory_bytes
 from engine.runtime.reporting import Reporter
 from storage.errors import Fenced
@@ -48,6 +49,7 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._busy_s += time.monotonic() - self._began
+        crash_here(f"step_{state.global_step}")
         self._reporter.step(state.global_step, self._total)
         if self._reporter.fenced.is_set():
             raise Fenced("job", self._claim.job_id, self._claim.token)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.exc import DBAPIError
 
 from engine.runtime import locks, process
+from engine.runtime.crashing import crash_here
 from engine.runtime.helpers import Helpers
 from engine.runtime.machine import boot_id, devices, host, start_time
 from engine.runtime.process import Child
@@ -82,6 +83,7 @@ class Worker:
                     taken = jobs.claim(session, self.holder, lanes=[lane], lease_s=self.settings.lease_s)
                 if taken is None:
                     break
+                crash_here("worker_claimed")
                 self._start(*taken)
 
     def _start(self, claim: Claim, job: Job) -> None:
@@ -98,10 +100,12 @@ class Worker:
             os.close(lock)
             self._put_back(claim, "not_started", run_after_s=self.settings.backoff_s)
             return
+        crash_here("worker_spawned")
         self.running[job.id] = Running(claim, job, child, lock, time.monotonic())
         log.info("started job=%d token=%d kind=%s pid=%d", job.id, claim.token, job.kind, child.pid)
         with contextlib.suppress(Fenced), self.store.write() as session:
             jobs.started(session, claim, pid=child.pid, pid_start=child.pid_start)
+        crash_here("worker_started")
 
     def _put_back(self, claim: Claim, reason: str, *, run_after_s: float) -> None:
         waiting = jobs.Settlement("requeue", reason=reason, counts=False, run_after_s=run_after_s)
@@ -123,9 +127,11 @@ class Worker:
         now = time.monotonic()
         try:
             if now - item.renewed_at > self.settings.lease_s / 4:
+                crash_here("worker_before_renew")
                 with self.store.write() as session:
                     item.flags = jobs.renew(session, item.claim, lease_s=self.settings.lease_s)
                 item.renewed_at = now
+                crash_here("worker_renewed")
             else:
                 with self.store.read() as session:
                     item.flags = jobs.flags(session, item.claim)
@@ -141,10 +147,12 @@ class Worker:
         settlement = settlement_of(
             self.home, item.job, item.claim, code, ending=self.ending.is_set(), settings=self.settings
         )
+        crash_here("worker_before_settle")
         with contextlib.suppress(Fenced):
             with self.store.write() as session:
                 settled = jobs.settle(session, item.claim, settlement)
             log.info("settled job=%d token=%d state=%s", settled.id, item.claim.token, settled.state)
+        crash_here("worker_settled")
         os.close(item.lock)
         del self.running[item.job.id]
 
