@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
+from app.measure import size
 from engine.specs.problem import Problem
 
 if TYPE_CHECKING:
@@ -46,8 +47,11 @@ class Text:
         return self(next((key for key in keys if key in self._sentences), keys[-1]), **values)
 
     def reason(self, code: str, values: Mapping[str, Any]) -> str:
-        """Return how a job ended."""
-        return self.either(f"reason.{code}", f"problem.{code}.what", "reason.other", **{"code": code, **values})
+        """Return how a job ended, or what it waits for; bytes as people read them."""
+        shown = {name: size(value) if name.endswith("_bytes") else value for name, value in values.items()}
+        waiting = [f"reason.{code}.waiting"] if "needed_bytes" in values else []
+        keys = (*waiting, f"reason.{code}", f"problem.{code}.what", "reason.other")
+        return self.either(*keys, **{"code": code, **shown})
 
     def problem(self, problem: Problem) -> tuple[str, str]:
         """Return what is wrong and how to fix it; a warning has no fix."""

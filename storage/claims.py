@@ -36,11 +36,14 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """What a person asked of a running job."""
+    """What a person asked of a running job, and how far it says it is."""
 
     cancel: bool
     pause: bool
     stop: bool
+    step: int | None = None
+    progress_at: float | None = None
+    """When it last moved, by the database's clock."""
 
 
 def guard(session: Session, claim: Claim, **changes: Any) -> int:
