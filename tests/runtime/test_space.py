@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections import namedtuple
 
 import pytest
@@ -22,7 +21,6 @@ Usage = namedtuple("Usage", "total used free")
 @pytest.fixture
 def free(monkeypatch):
     """Sets how many bytes the disk has free."""
-    real = shutil.disk_usage
 
     def set_free(num_bytes):
         monkeypatch.setattr(

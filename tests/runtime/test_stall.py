@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.runtime import worker as worker_module
+from engine.runtime.child import Context
+from engine.runtime.reporting import Reporter
 from engine.runtime.settings import Settings
 from engine.runtime.stall import LONGEST_LOOK_S, Pulse
 from engine.runtime.worker import Worker
@@ -79,12 +81,14 @@ def test_a_long_evaluation_that_beats_is_left_alone(worker, store):  # noqa: F81
     assert job(store, job_id).state == "succeeded"
 
 
+@pytest.mark.slow
 def test_only_what_reports_its_steps_is_watched(worker, store):  # noqa: F811
     job_id = submit(store, kind="import", steps=5, hang_at=3, hang_s=6.0)
     work(worker, is_final(store, job_id), seconds=40)
     assert job(store, job_id).state == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_asked_to_end_has_its_grace(worker, store):  # noqa: F811
     job_id = submit(store, kind="train", steps=5, hang_at=3, hang_s=30.0)
     work(worker, lambda: job(store, job_id).progress_step == 3)
@@ -92,3 +96,13 @@ def test_a_run_that_was_asked_to_end_has_its_grace(worker, store):  # noqa: F811
         jobs.cancel(session, job_id)
     work(worker, is_final(store, job_id), seconds=40)
     assert job(store, job_id).state == "cancelled"
+
+
+def test_a_beat_of_the_trainer_reaches_the_store(studio):
+    job_id, token = studio.claim_job("train", {})
+    claim = jobs.Claim(job_id, 1, token)
+    reporter = Reporter(Context(studio.home, studio.store, job(studio.store, job_id), claim), lease_s=60.0)
+    before = job(studio.store, job_id).progress_at
+    reporter.beat()
+    reporter.close()
+    assert job(studio.store, job_id).progress_at > before
