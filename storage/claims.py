@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import update
@@ -41,8 +41,8 @@ class Flags:
     cancel: bool
     pause: bool
     stop: bool
-    step: int | None = None
-    progress_at: float | None = None
+    step: int | None = field(default=None, compare=False)
+    progress_at: float | None = field(default=None, compare=False)
     """When it last moved, by the database's clock."""
 
 
