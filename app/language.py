@@ -53,6 +53,10 @@ class Text:
         keys = (*waiting, f"reason.{code}", f"problem.{code}.what", "reason.other")
         return self.either(*keys, **{"code": code, **shown})
 
+    def failure(self, code: str, values: Mapping[str, Any]) -> str:
+        """Return how a job ended and, where there is one, what to do about it."""
+        return f"{self.reason(code, values)} {self.get(f'reason.{code}.fix', **values)}".strip()
+
     def problem(self, problem: Problem) -> tuple[str, str]:
         """Return what is wrong and how to fix it; a warning has no fix."""
         code, where = problem.code, problem.where

@@ -125,8 +125,8 @@ def why(shell: Shell, job: Job) -> str:
     """Return the sentence of how a job stands: its reason, with what to do after a failure, else its state."""
     if job.reason is None:
         return standing(shell, job)
-    fix = shell.t.get(f"reason.{job.reason}.fix", **job.values) if job.state == State.FAILED else ""
-    return f"{shell.t.reason(job.reason, job.values)} {fix}".strip()
+    said = shell.t.failure if job.state == State.FAILED else shell.t.reason
+    return said(job.reason, job.values)
 
 
 def refuse(shell: Shell, job: Job, *, answered: bool = False) -> None:

@@ -152,12 +152,8 @@ def unlisted(parent: Path, listed: Collection[tuple[int, int]]) -> list[Path]:
 
     A save that was killed between its rename and its row leaves one.
     """
-    found = {path: _place(path) for path in parent.glob("*/checkpoint-*")}
+    found = {path: (int(path.parent.name), int(path.name.rsplit("-", 1)[1])) for path in parent.glob("*/checkpoint-*")}
     return sorted((path for path, place in found.items() if place not in listed), key=lambda path: found[path][1])
-
-
-def _place(folder: Path) -> tuple[int, int]:
-    return int(folder.parent.name), int(folder.name.rsplit("-", 1)[1])
 
 
 def sweep(parent: Path) -> None:

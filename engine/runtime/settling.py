@@ -81,12 +81,13 @@ def _out_of_memory(
     home: Home, job: Job, outcome: Outcome, history: Sequence[Attempt], how: dict[str, Any]
 ) -> Settlement:
     """Tried again with a smaller batch, never unchanged; where none is left or wanted, with the cheapest remedy."""
-    if "training" not in job.spec:
+    told = job.spec.get("run", job.spec)  # a trial holds the run that it tries
+    if "training" not in told:
         return _failed(home, job, replace(outcome, values={"remedy": REMEDY_ELSEWHERE}), how)
-    spec = parse(job.spec)
-    batch = batch_after(job.spec["training"], history)
+    spec = parse(told)
+    batch = batch_after(told["training"], history)
     smaller = batch.smaller()
-    if smaller is not None and spec.resources.on_oom == "halve":
+    if smaller is not None and spec.resources.on_oom == "halve" and KINDS[job.kind].resumes:
         return Settlement("requeue", reason=outcome.reason, values=smaller.as_overrides(), counts=False, **how)
     cheapest = remedies(spec, batch.size)[0]
     values = {"batch_size": batch.size, "remedy": cheapest.code, **cheapest.values, "changes": cheapest.value}

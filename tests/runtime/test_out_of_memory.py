@@ -100,7 +100,8 @@ def settled(tmp_path):
 
     def settle(code, *, history=(), out_of_memory=False, kind="train", spec=None):
         fields = dict.fromkeys((one.name for one in dataclasses.fields(jobs.Job)), None)
-        data = parse(spec or SPEC).model_dump(mode="json") if kind == "train" else {"name": "x"}
+        run = parse(spec or SPEC).model_dump(mode="json")
+        data = {"train": run, "trial": {"run": run}}.get(kind, {"name": "x"})
         job = jobs.Job(**{**fields, "id": 1, "kind": kind, "spec": data, "deaths": 0, "values": {}})
         end = End(code, out_of_memory=out_of_memory)
         return settlement_of(home, job, Claim(1, 1, 1), end, history=history, settings=Settings())
@@ -138,6 +139,11 @@ def test_fail_ends_the_run_and_names_the_smaller_batch(settled):
 def test_other_jobs_fail_with_what_helps_them(settled):
     found = settled(Exit.OUT_OF_MEMORY, kind="export")
     assert (found.state, found.values) == ("failed", {"remedy": "memory_elsewhere"})
+
+
+def test_a_trial_names_what_the_run_needs_and_is_not_tried_again(settled):
+    found = settled(Exit.OUT_OF_MEMORY, kind="trial")
+    assert (found.state, found.values["remedy"]) == ("failed", "memory_batch")
 
 
 def codes(**changes):
