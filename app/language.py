@@ -55,7 +55,12 @@ class Text:
 
     def failure(self, code: str, values: Mapping[str, Any]) -> str:
         """Return how a job ended and, where there is one, what to do about it."""
-        return f"{self.reason(code, values)} {self.get(f'reason.{code}.fix', **values)}".strip()
+        return f"{self.reason(code, values)} {self.remedy(code, values)}".strip()
+
+    def remedy(self, code: str | None, values: Mapping[str, Any]) -> str:
+        """Return what to do about a failure: the advice that it names, else what usually helps; empty if nothing."""
+        key = f"advice.{values['remedy']}" if "remedy" in values else f"reason.{code}.fix"
+        return self.get(key, **values)
 
     def problem(self, problem: Problem) -> tuple[str, str]:
         """Return what is wrong and how to fix it; a warning has no fix."""

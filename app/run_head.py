@@ -144,7 +144,7 @@ def _ending(ui: Ui, job: Job) -> list[Html]:
     t = ui.t
     listed = [Problem.from_dict(item) for item in job.values.get("problems", ())]
     if job.state == State.FAILED:
-        fix = t.get(f"reason.{job.reason}.fix", **job.values)
+        fix = t.remedy(job.reason, job.values)
         return [
             note(t("runs.failed"), " ".join((ui.reason(job.reason, job.values), fix)), tone="bad"),
             problems(listed, t),
