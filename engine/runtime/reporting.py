@@ -64,8 +64,9 @@ class Reporter:
                 points, self._points = self._points, []
                 step, self._step = self._step, None
                 beat, self._beat = self._beat, False
+            store = self._context.store
             try:
-                with self._context.store.write() as session:
+                with store.write() if points or step or beat else store.read() as session:
                     if points:
                         metrics.append(session, self._context.claim, points)
                     if step:
