@@ -48,7 +48,7 @@ class Text:
 
     def reason(self, code: str, values: Mapping[str, Any]) -> str:
         """Return how a job ended, or what it waits for; bytes as people read them."""
-        shown = {name: size(value) if name.endswith("_bytes") else value for name, value in values.items()}
+        shown = {name: _readable(name, value) for name, value in values.items()}
         waiting = [f"reason.{code}.waiting"] if "needed_bytes" in values else []
         keys = (*waiting, f"reason.{code}", f"problem.{code}.what", "reason.other")
         return self.either(*keys, **{"code": code, **shown})
@@ -72,6 +72,10 @@ class Text:
     def told(self, problem: Problem) -> str:
         """Return what is wrong and how to fix it in one line."""
         return " ".join(self.problem(problem)).strip()
+
+
+def _readable(name: str, value: Any) -> Any:
+    return size(value) if name.endswith("_bytes") and isinstance(value, int | float) else value
 
 
 class _Filling(Formatter):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +35,6 @@ class Standing:
     pace_s: float | None
     best: Checkpoint | None
     last: Checkpoint | None
-    overrides: Mapping[str, Any] | None = None
-    """What the newest attempt does otherwise than the spec."""
 
 
 def standing(session: Session, job_id: int) -> Standing:
@@ -52,7 +49,6 @@ def standing(session: Session, job_id: int) -> Standing:
         pace_s=metrics.pace_s(session, job_id) if job.state == State.RUNNING else None,
         best=checkpoints.best(session, job_id),
         last=saved[-1] if saved else None,
-        overrides=next((one.overrides for one in reversed(jobs.attempts(session, job_id)) if one.overrides), None),
     )
 
 
@@ -133,18 +129,14 @@ def _recent(points: list[tuple[int, float | None]]) -> float:
 
 def remarks(ui: Ui, found: Standing) -> Html:
     """Return what to make of the run: why it ended, and what its curves say."""
-    return Html(
-        "".join(
-            (*_ending(ui, found.job), *_smaller(ui.t, found), *(_reading(ui.t, advice) for advice in _diagnosis(found)))
-        )
-    )
+    return Html("".join((*_ending(ui, found.job), *(_reading(ui.t, advice) for advice in _diagnosis(found)))))
 
 
 def _ending(ui: Ui, job: Job) -> list[Html]:
     t = ui.t
     listed = [Problem.from_dict(item) for item in job.values.get("problems", ())]
     if job.state == State.FAILED:
-        fix = t.remedy(job.reason, job.values)
+        fix = t.get(f"reason.{job.reason}.fix", **job.values)
         return [
             note(t("runs.failed"), " ".join((ui.reason(job.reason, job.values), fix)), tone="bad"),
             problems(listed, t),
@@ -154,13 +146,6 @@ def _ending(ui: Ui, job: Job) -> list[Html]:
     if job.state == State.QUEUED and job.held and job.attempt:
         return [note("", t("runs.paused_note"), tone="waiting")]
     return []
-
-
-def _smaller(t: Text, found: Standing) -> list[Html]:
-    """How the run came through a lack of memory."""
-    if found.overrides is None:
-        return []
-    return [note(t("runs.smaller_batch"), t("runs.smaller_batch.note", **found.overrides), tone="waiting")]
 
 
 def _diagnosis(found: Standing) -> list[Advice]:

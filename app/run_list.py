@@ -85,8 +85,6 @@ def _running(t: Text, job: Job) -> str:
 def _queued(t: Text, job: Job, position: int | None, now: float) -> str:
     if job.held:
         return t("state.paused" if job.attempt else "state.held")
-    if job.reason == "disk_full":
-        return t("state.waits_for_space")
     if job.run_after is not None and job.run_after > now:
         return t("state.again", at=when(t, job.run_after, now))
     return t("state.queued", position=position or "")

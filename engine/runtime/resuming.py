@@ -70,5 +70,7 @@ def _adopt(context: Context, rows: list[Checkpoint], since: int, describe: Descr
 
 
 def _eval_loss(folder: Path, step: int) -> float | None:
+    if not (folder / STATE).is_file():
+        return None
     history = json.loads((folder / STATE).read_text(encoding="utf-8"))["log_history"]
     return next((one["eval_loss"] for one in history if one["step"] == step and "eval_loss" in one), None)

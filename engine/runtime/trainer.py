@@ -90,7 +90,7 @@ class Run:
         self.context.phase("tokenising")
         prepared = prepare(self.context, self.spec, begin, seen=reporter.beat)
         self.context.phase("loading")
-        resume = newest_good(self.context, partial(_row, begin))
+        resume = self._newest_good(begin)
         model = start.load(begin, self.spec, device)
         total = prepared.steps.total
         keep_every = self.spec.training.keep_every_steps
@@ -106,6 +106,9 @@ class Run:
             trainer.add_callback(Beginning(trainer, watch, resume, self.context.phase))
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         return self._end(trainer, watch, reporter, prepared, device)
+
+    def _newest_good(self, begin: Any) -> Path | None:
+        return newest_good(self.context, partial(_row, begin))
 
     def _announce(self, resume: Path | None, total: int) -> int:
         step = int(resume.name.rsplit("-", 1)[1]) if resume else 0

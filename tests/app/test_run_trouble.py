@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app import joblog, run_head, run_list
+from app import joblog
 from app.commands import exits
 from app.commands.jobs import document
 from app.language import text
@@ -15,19 +15,12 @@ SMALLER = {"batch_size": 2, "gradient_accumulation": 8}
 FULL = {"needed_bytes": 1_800_000_000, "free_bytes": 12_000_000}
 
 
-def head_of(ui, job_id):
-    with ui.store.read() as session:
-        return run_head.remarks(ui, run_head.standing(session, job_id))
-
-
-def test_a_smaller_batch_is_told_on_the_page_in_the_log_and_in_the_document(ui, runs):
+def test_a_smaller_batch_is_told_in_the_log_and_in_the_document(ui, runs):
     runs.submit()
-    first = runs.claim()
-    runs.settle(first, "requeue", "out_of_memory", values=SMALLER, counts=False)
+    runs.settle(runs.claim(), "requeue", "out_of_memory", values=SMALLER, counts=False)
     second = runs.claim()
     with ui.store.write() as session:
         jobs.override(session, second, SMALLER)
-    assert "It goes on with 2 rows at a time and 8 passes a step" in head_of(ui, second.job_id)
     with ui.store.read() as session:
         told = [joblog.sentence(ui.t, one) for one in jobs.events(session, second.job_id)]
         said = document(session, jobs.get(session, second.job_id))
@@ -39,10 +32,10 @@ def test_a_smaller_batch_is_told_on_the_page_in_the_log_and_in_the_document(ui, 
 def test_a_run_that_waits_for_room_says_how_much_and_ends_a_command_that_waits(ui, runs):
     runs.submit()
     paused = runs.settle(runs.claim(), "requeue", "disk_full", values=FULL, counts=False, run_after_s=30.0)
-    assert run_list.state_words(ui.t, paused, 1, 0.0) == ("waits for room on the disk", "waiting")
-    assert "1.8 GB are needed, 12.0 MB were free" in head_of(ui, paused.id)
+    assert "1.8 GB are needed, 12.0 MB were free" in ui.reason(paused.reason, paused.values)
     with ui.store.read() as session:
         assert exits.of_job(paused, jobs.attempts(session, paused.id)) is exits.Code.DISK_FULL
+        assert "1.8 GB are needed" in joblog.sentence(ui.t, jobs.events(session, paused.id)[-1])
 
 
 @pytest.mark.parametrize(
@@ -56,12 +49,17 @@ def test_a_run_that_waits_for_room_says_how_much_and_ends_a_command_that_waits(u
         ("resume_differs", {"step": 6, "what": "weights"}, "checkpoint of step 6", "begin at step 0"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_a_failure_says_what_and_what_to_do(ui, runs, reason, values, what, fix, language):
+def test_a_failure_says_what_and_what_to_do_in_both_languages(reason, values, what, fix):
+    said = text("en").failure(reason, values)
+    assert what in said and fix in said
+    said = text("zh").failure(reason, values)
+    assert "{" not in said and len(said) > len(text("zh").reason(reason, values))
+
+
+def test_a_command_that_waited_says_what_to_do(ui, runs):
+    from app.commands.shell import Shell
+    from app.commands.waiting import why
+
     runs.submit()
-    failed = runs.settle(runs.claim(), State.FAILED, reason, values=values, exit_code=70)
-    t = text(language)
-    said = t.failure(reason, values)
-    assert "{" not in said and len(said) > len(t.reason(reason, values))
-    if language == "en":
-        assert what in head_of(ui, failed.id) and fix in head_of(ui, failed.id)
+    failed = runs.settle(runs.claim(), State.FAILED, "out_of_memory", values={"remedy": "memory_checkpointing"})
+    assert "gradient checkpointing" in why(Shell(ui.home, ui.store, ui.t, json=False), failed)
