@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.files import write_json
-from engine.runtime.failures import is_disk_full, is_out_of_memory
+from engine.runtime.crashing import crash_here
+from engine.runtime.failures import is_disk_full, is_out_of_memory, needed_space
 from engine.runtime.outcome import Exit, exit_of
 from engine.specs.home import Home
 from engine.specs.problem import ProblemError
@@ -118,6 +119,7 @@ def run(main: Callable[[Context], Mapping[str, Any]]) -> None:
     if code is not Exit.FENCED:
         with contextlib.suppress(OSError):  # a full disk: the exit code alone must do
             write_json(marker, said)
+    crash_here("result_written")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # no library's exit handler may hang or change the code
@@ -154,7 +156,7 @@ def _end_of(main: Callable[[Context], Mapping[str, Any]], context: Context) -> t
         if is_out_of_memory(error):
             return Exit.OUT_OF_MEMORY, {"ok": False, "reason": "out_of_memory", "values": {}}
         if is_disk_full(error):
-            return Exit.DISK_FULL, {"ok": False, "reason": "disk_full", "values": {}}
+            return Exit.DISK_FULL, {"ok": False, "reason": "disk_full", "values": needed_space(error)}
         return Exit.INTERNAL, {"ok": False, "reason": "internal_error", "values": {"error": type(error).__name__}}
 
 

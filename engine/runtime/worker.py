@@ -15,12 +15,16 @@ from dataclasses import dataclass, field
 from sqlalchemy.exc import DBAPIError
 
 from engine.runtime import locks, process
+from engine.runtime.crashing import crash_here
 from engine.runtime.helpers import Helpers
 from engine.runtime.machine import boot_id, devices, host, start_time
+from engine.runtime.memory import Kills
 from engine.runtime.process import Child
 from engine.runtime.rescue import rescue_lost
 from engine.runtime.settings import Settings
-from engine.runtime.settling import settlement_of
+from engine.runtime.settling import End, settlement_of
+from engine.runtime.space import has_space
+from engine.runtime.stall import Pulse
 from engine.runtime.starting import list_starter, sweep_leftovers
 from engine.specs.home import Home
 from engine.specs.kinds import KINDS
@@ -38,6 +42,8 @@ TAKEN = 64
 RESCUE_EVERY_S = 1.0
 LOOK_EVERY_S = 1.0
 """How often at least the store is read although nothing was written to it: delays and leases run out by themselves."""
+STACKS_S = 2.0
+"""From the wish that a child shows its stacks to its kill."""
 
 
 @dataclass(slots=True)
@@ -49,6 +55,9 @@ class Running:
     child: Child
     lock: int
     renewed_at: float
+    kills: Kills
+    pulse: Pulse
+    stalled_at: float | None = None
     flags: Flags = field(default_factory=lambda: Flags(False, False, False))
 
 
@@ -85,10 +94,15 @@ class Worker:
                 with self.store.read() as session:
                     if not jobs.claimable(session, lanes=[lane]):
                         break
+                    fitting = [one.id for one in jobs.waiting(session, lanes=[lane]) if has_space(self.home, one)]
+                if not fitting:
+                    break
                 with self.store.write() as session:
-                    taken = jobs.claim(session, self.holder, lanes=[lane], lease_s=self.settings.lease_s)
+                    lease_s = self.settings.lease_s
+                    taken = jobs.claim(session, self.holder, lanes=[lane], lease_s=lease_s, only=fitting)
                 if taken is None:
                     break
+                crash_here("worker_claimed")
                 self._start(*taken)
 
     def _start(self, claim: Claim, job: Job) -> None:
@@ -105,10 +119,13 @@ class Worker:
             os.close(lock)
             self._put_back(claim, "not_started", run_after_s=self.settings.backoff_s)
             return
-        self.running[job.id] = Running(claim, job, child, lock, time.monotonic())
+        crash_here("worker_spawned")
+        now = time.monotonic()
+        self.running[job.id] = Running(claim, job, child, lock, now, Kills(child.pid), Pulse(now))
         log.info("started job=%d token=%d kind=%s pid=%d", job.id, claim.token, job.kind, child.pid)
         with contextlib.suppress(Fenced), self.store.write() as session:
             jobs.started(session, claim, pid=child.pid, pid_start=child.pid_start)
+        crash_here("worker_started")
 
     def _put_back(self, claim: Claim, reason: str, *, run_after_s: float) -> None:
         waiting = jobs.Settlement("requeue", reason=reason, counts=False, run_after_s=run_after_s)
@@ -122,7 +139,9 @@ class Worker:
             self._settle(item, code)
             return True
         if look:
+            item.kills.look()
             self._renew(item)
+            self._end_if_stalled(item)
         if self.ending.is_set() or item.flags.cancel or (item.flags.pause and item.job.kind != "train"):
             item.child.ask_to_end()
         item.child.insist(self.settings.grace_s)
@@ -133,9 +152,11 @@ class Worker:
         now = time.monotonic()
         try:
             if now - item.renewed_at > self.settings.lease_s / 4:
+                crash_here("worker_before_renew")
                 with self.store.write() as session:
                     item.flags = jobs.renew(session, item.claim, lease_s=self.settings.lease_s)
                 item.renewed_at = now
+                crash_here("worker_renewed")
             else:
                 with self.store.read() as session:
                     item.flags = jobs.flags(session, item.claim)
@@ -147,14 +168,33 @@ class Worker:
             if now - item.renewed_at > self.settings.lease_s * 0.75:
                 item.child.kill()
 
+    def _end_if_stalled(self, item: Running) -> None:
+        """A run that hangs writes its stacks to its log and is killed; one that is being ended has its grace."""
+        if not KINDS[item.job.kind].resumes or item.child.asked_to_end_at is not None:
+            return
+        now = time.monotonic()
+        if item.stalled_at is not None:
+            if now - item.stalled_at > STACKS_S:
+                item.child.kill()
+            return
+        item.pulse.look(now, item.flags)
+        if item.pulse.silent_s > item.pulse.limit_s(self.settings.stall_s):
+            log.warning("stalled job=%d silent_s=%.0f", item.job.id, item.pulse.silent_s)
+            item.stalled_at = now
+            item.child.show_stacks()
+
     def _settle(self, item: Running, code: int) -> None:
-        settlement = settlement_of(
-            self.home, item.job, item.claim, code, ending=self.ending.is_set(), settings=self.settings
-        )
+        silent_s = None if item.stalled_at is None else item.pulse.silent_s
+        end = End(code, self.ending.is_set(), item.kills.moved(), silent_s)
+        with self.store.read() as session:
+            history = jobs.attempts(session, item.job.id)
+        settlement = settlement_of(self.home, item.job, item.claim, end, history=history, settings=self.settings)
+        crash_here("worker_before_settle")
         with contextlib.suppress(Fenced):
             with self.store.write() as session:
                 settled = jobs.settle(session, item.claim, settlement)
             log.info("settled job=%d token=%d state=%s", settled.id, item.claim.token, settled.state)
+        crash_here("worker_settled")
         os.close(item.lock)
         del self.running[item.job.id]
 
