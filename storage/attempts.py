@@ -124,8 +124,8 @@ def flags(session: Session, claim: Claim) -> Flags:
     row = session.execute(WISHES, {"id": claim.job_id, "held_token": claim.token}).one_or_none()
     if row is None:
         raise Fenced("job", claim.job_id, claim.token)
-    *wishes, step, progress_at = row
-    return Flags(*(wish is not None for wish in wishes), step, progress_at)
+    cancel, pause, stop = (wish is not None for wish in row[:3])
+    return Flags(cancel, pause, stop, step=row.progress_step, progress_at=row.progress_at)
 
 
 def progress(

@@ -88,7 +88,7 @@ def _epoch(trainer: Any, step: int, batch_size: int) -> float:
     accumulation, batches = rows // batch_size, -(-len(trainer.train_dataset) // batch_size)
     per_epoch = max(1, -(-batches // accumulation))
     whole, within = divmod(step, per_epoch)
-    return whole + min(within * accumulation, batches) / batches
+    return float(whole + min(within * accumulation, batches) / batches)
 
 
 def try_longest(trainer: Any) -> None:

@@ -43,6 +43,10 @@ SPEC = parse(
 LENGTHS = (5, 40, 7, 30, 6, 8, 9, 10, 11)
 
 
+class Looked(Exception):
+    """What was to be seen was seen."""
+
+
 class Quiet:
     """A watch without a store."""
 
@@ -132,10 +136,11 @@ def test_the_trial_goes_through_the_longest_rows_and_leaves_no_trace(saved, tiny
                 "metrics": {},
                 "batch_size": 2,
             }
-            control.should_training_stop = True
+            raise Looked
 
     trainer.add_callback(Look(trainer, Quiet(), None, lambda _: None))
-    trainer.train()
+    with pytest.raises(Looked):
+        trainer.train()
     assert seen == [(2, 40)]
 
 
@@ -201,10 +206,11 @@ def test_a_resume_that_is_not_where_it_stopped_is_refused(saved, tiny_model, tmp
             with pytest.raises(Refused) as refused:
                 check_resumed(trainer, folder, 2)
             assert refused.value.reason == "resume_differs" and what in refused.value.values["what"]
-            control.should_training_stop = True
+            raise Looked
 
     trainer.add_callback(Look(trainer, Quiet(), folder, lambda _: None))
-    trainer.train(resume_from_checkpoint=str(folder))
+    with pytest.raises(Looked):
+        trainer.train(resume_from_checkpoint=str(folder))
 
 
 def test_an_evaluation_leaves_4_bit_weights_as_they_are(tiny_model):

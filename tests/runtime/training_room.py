@@ -70,12 +70,12 @@ class Room:
             self.worker.tick()
             time.sleep(0.02)
 
-    def finish(self, job_id):
-        self.work(lambda: self.job(job_id).state not in ("queued", "running"))
+    def finish(self, job_id, seconds=150):
+        self.work(lambda: self.job(job_id).state not in ("queued", "running"), seconds)
         return self.job(job_id)
 
-    def train(self, **changes):
-        return self.finish(self.submit(**changes))
+    def train(self, seconds=150, **changes):
+        return self.finish(self.submit(**changes), seconds)
 
     def checkpoints(self, job_id):
         with self.store.read() as session:
@@ -120,7 +120,7 @@ def make_room(model: Path, root: Path, patch: pytest.MonkeyPatch) -> Iterator[Ro
     with made.store.write() as session:
         models.add(session, NewModel(name="tiny", path=str(model), source="folder", bytes=1))
     for name in ("tickets", "preferences"):
-        _add(made, name)
+        add_rows(made, name, SAMPLES / f"{name}.jsonl")
     try:
         yield made
     finally:
@@ -129,12 +129,13 @@ def make_room(model: Path, root: Path, patch: pytest.MonkeyPatch) -> Iterator[Ro
         made.store.dispose()
 
 
-def _add(room: Room, name: str) -> None:
-    stored = store_rows(SAMPLES / f"{name}.jsonl", room.home.datasets)
+def add_rows(room: Room, name: str, path: Path) -> None:
+    """Store a file of rows as a dataset."""
+    stored = store_rows(path, room.home.datasets)
     found = stored.inspection
     new = NewVersion(
         name=name, sha256=stored.sha256, path=str(stored.path), row_kind=found.row_kind, format=found.format,
-        rows=found.rows, usable_rows=found.usable_rows, bytes=stored.bytes, source_name=f"{name}.jsonl",
+        rows=found.rows, usable_rows=found.usable_rows, bytes=stored.bytes, source_name=path.name,
     )  # fmt: skip
     with room.store.write() as session:
         datasets.add_version(session, new)
