@@ -35,6 +35,8 @@ SQLITE_POOL: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 8, "max_over
 """Up to 64 threads of one process at once; connections stay open, since opening one costs six pragmas."""
 POSTGRESQL_POOL: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 4, "max_overflow": 16, "pool_pre_ping": True}
 """A server takes a hundred connections by default, and every process has two pools."""
+LOOKS = {"sqlite": "PRAGMA data_version", "postgresql": "SELECT pg_current_snapshot()::text"}
+"""What changes at the instant in which something committed can be seen, not before."""
 LIFE_SIGNS = {"connect_timeout": 10, "keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 4}
 """Seconds after which a server that vanished without a word counts as lost."""
 
@@ -121,12 +123,9 @@ class Watch:
     Where it cannot tell, since the server was lost or the file replaced, it says yes: the read then finds out.
     """
 
-    LOOKS = {"sqlite": "PRAGMA data_version", "postgresql": "SELECT pg_current_snapshot()::text"}
-    """Both change at the instant in which what was committed can be seen, not before."""
-
     def __init__(self, engine: Engine, is_the_same: Any) -> None:
         self._engine, self._is_the_same = engine, is_the_same
-        self._look = self.LOOKS[engine.dialect.name]
+        self._look = LOOKS[engine.dialect.name]
         self._connection: Any = None
         self._seen: object = None
 

@@ -38,8 +38,11 @@ def backup(store: Store, path: Path) -> int:
     _must_be_new(path)
     if store.file is None:
         raise StoreError("store_backup_postgresql", {"command": dump_command(store, path)})
-    with _written(path) as unfinished, contextlib.closing(_opened(store.file)) as source:
-        _copy(source, unfinished)
+    try:
+        with _written(path) as unfinished, contextlib.closing(_opened(store.file)) as source:
+            _copy(source, unfinished)
+    except sqlite3.DatabaseError as error:
+        raise StoreError("store_broken", {"problem": str(error)}) from error
     return path.stat().st_size
 
 
@@ -98,9 +101,9 @@ def upgrade(url: str) -> tuple[str, str, Path | None]:
 
 
 def integrity(store: Store) -> list[str]:
-    """What is wrong: in the database itself, and between its rows and the files that they name. Nothing where all is well.
+    """What is wrong in the database itself, and between its rows and the files that they name.
 
-    Each line is technical: where, and what was found there.
+    Each line is technical: where, and what was found there. There is none where all is well.
     """
     with store.read() as session:
         checks = {"sqlite": _sqlite_faults, "postgresql": _postgresql_faults}

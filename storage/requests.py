@@ -90,9 +90,13 @@ def renew(session: Session, request_id: int) -> None:
         raise Fenced("request", request_id, request_id)
 
 
-def fail_overdue(session: Session, problems: list[Any], *, older_than_s: float) -> list[int]:
-    """Fails the requests that were taken or renewed longer ago; returns them."""
-    late = (request.c.state == "taken", request.c.taken_at < now() - older_than_s)
+def fail_overdue(
+    session: Session, problems: list[Any], *, older_than_s: float, taken_by: str | None = None
+) -> list[int]:
+    """Fails the requests that a host (any, if none is named) took or renewed longer ago; returns them."""
+    late = [request.c.state == "taken", request.c.taken_at < now() - older_than_s]
+    if taken_by is not None:
+        late.append(request.c.taken_by == taken_by)
     failed = {"state": "failed", "problems": problems, "answered_at": now()}
     return list(session.execute(update(request).where(*late).values(failed).returning(request.c.id)).scalars())
 

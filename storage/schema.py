@@ -1,4 +1,4 @@
-"""The schema: found, made in an empty database, migrated when asked. Alembic is imported only when a migration is due."""
+"""The schema: found, made in an empty database, migrated when asked. Alembic is imported only where it migrates."""
 
 from __future__ import annotations
 
