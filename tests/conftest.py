@@ -1,14 +1,16 @@
-"""Fixtures that all tests share: the starter model, a tiny one, and a switch against silent skips."""
+"""Fixtures that all tests share: a PostgreSQL, the starter model, a tiny one, and a switch against silent skips."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fakes import tiny_model as tiny_model_files
+from tests.postgres import Cluster, cluster
 
 REQUIRE_ALL = os.environ.get("ATELIER_REQUIRE_ALL") == "1"
 
@@ -21,6 +23,20 @@ def pytest_runtest_makereport(item, call):
         report.outcome = "failed"
         report.longrepr = f"skipped, though everything must be there: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server of our own; `with postgres.database() as url` gives a migrated database."""
+    with cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def postgres_url(postgres: Cluster) -> Iterator[str]:
+    """The URL of a migrated PostgreSQL database of the test's own."""
+    with postgres.database() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from engine.specs.home import host_name
 
 
 def boot_id() -> str:
@@ -21,7 +22,7 @@ def boot_id() -> str:
 
 
 def host() -> str:
-    return socket.gethostname()
+    return host_name()
 
 
 def start_time(pid: int) -> float | None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from engine.runtime import locks, process
+from engine.runtime import fitting, locks, process
+from engine.runtime.fitting import Here
 from engine.runtime.helpers import Helpers
 from engine.runtime.machine import boot_id, devices, host, start_time
 from engine.runtime.process import Child
@@ -26,7 +27,7 @@ from engine.specs.home import Home
 from engine.specs.kinds import KINDS
 from storage import jobs, workers
 from storage.database import Store, open_store
-from storage.errors import Fenced
+from storage.errors import Fenced, StoreError, StoreGone
 from storage.jobs import Claim, Flags, Holder, Job
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,11 @@ LANES = {"gpu": 1, "cpu": 2}
 """How many jobs of a lane run at a time."""
 TAKEN = 64
 """The exit code where another worker has the home: whoever started this one looks again."""
+NO_STORE = 70
+"""The exit code where the store cannot be used, or was taken away."""
 RESCUE_EVERY_S = 1.0
+FIRST_PAUSE_S = 0.1
+"""After a lost connection; doubled up to an eighth of the lease, so that children are ended in time."""
 
 
 @dataclass(slots=True)
@@ -47,6 +52,8 @@ class Running:
     child: Child
     lock: int
     renewed_at: float
+    told: bool = False
+    """Whether the store knows the child."""
     flags: Flags = field(default_factory=lambda: Flags(False, False, False))
 
 
@@ -56,19 +63,32 @@ class Worker:
     def __init__(self, home: Home, store: Store, settings: Settings) -> None:
         self.home, self.store, self.settings = home, store, settings
         self.holder = Holder(f"{host()}:{os.getpid()}", host(), boot_id())
+        self.here = Here.of(home)
         self.running: dict[int, Running] = {}
         self.helpers = Helpers(home, store)
         self.ending = threading.Event()
         self._rescued = -math.inf
 
     def tick(self) -> None:
-        """One round."""
+        """One round. Each child is looked after, also where the store is not reached for one of them.
+
+        Raises:
+            DBAPIError: the store was not reached.
+            StoreGone: its file was deleted or replaced.
+        """
+        trouble = None
         for item in list(self.running.values()):
-            self._watch(item)
+            try:
+                self._watch(item)
+            except DBAPIError as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble
         if not self.ending.is_set():
             if time.monotonic() - self._rescued > RESCUE_EVERY_S:
                 self._rescued = time.monotonic()
-                rescue_lost(self.store, self.home, self.settings)
+                holding = {number: item.claim.token for number, item in self.running.items()}
+                rescue_lost(self.store, self.home, self.settings, holding=holding)
             self._claim()
         self.helpers.tick()
 
@@ -78,14 +98,17 @@ class Worker:
                 with self.store.read() as session:
                     if not jobs.claimable(session, lanes=[lane]):
                         break
+                    only = fitting.claimable(session, self.here, lanes=[lane])
+                if only == []:
+                    break
                 with self.store.write() as session:
-                    taken = jobs.claim(session, self.holder, lanes=[lane], lease_s=self.settings.lease_s)
+                    taken = jobs.claim(session, self.holder, lanes=[lane], lease_s=self.settings.lease_s, only=only)
                 if taken is None:
                     break
                 self._start(*taken)
 
     def _start(self, claim: Claim, job: Job) -> None:
-        lock = locks.take(self.home.runs / str(job.id) / "lock")
+        lock = locks.take(self.home.run_lock(job.id))
         if lock is None:  # the last attempt's process still holds it: its death is not yet complete
             self._put_back(claim, "still_ending", run_after_s=1.0)
             return
@@ -98,10 +121,15 @@ class Worker:
             os.close(lock)
             self._put_back(claim, "not_started", run_after_s=self.settings.backoff_s)
             return
-        self.running[job.id] = Running(claim, job, child, lock, time.monotonic())
+        item = self.running[job.id] = Running(claim, job, child, lock, time.monotonic())
         log.info("started job=%d token=%d kind=%s pid=%d", job.id, claim.token, job.kind, child.pid)
+        self._tell(item)
+
+    def _tell(self, item: Running) -> None:
+        """Write down the child; again in the next round where the store was not reached."""
         with contextlib.suppress(Fenced), self.store.write() as session:
-            jobs.started(session, claim, pid=child.pid, pid_start=child.pid_start)
+            jobs.started(session, item.claim, pid=item.child.pid, pid_start=item.child.pid_start)
+        item.told = True
 
     def _put_back(self, claim: Claim, reason: str, *, run_after_s: float) -> None:
         waiting = jobs.Settlement("requeue", reason=reason, counts=False, run_after_s=run_after_s)
@@ -114,6 +142,8 @@ class Worker:
             self._settle(item, code)
             return
         self._renew(item)
+        if not item.told:
+            self._tell(item)
         if self.ending.is_set() or item.flags.cancel or (item.flags.pause and item.job.kind != "train"):
             item.child.ask_to_end()
         item.child.insist(self.settings.grace_s)
@@ -149,33 +179,63 @@ class Worker:
         del self.running[item.job.id]
 
     def run(self, *, until_job: int | None = None) -> None:
-        """Work until asked to end, or until one job has come to an end or to a hold."""
-        with self.store.write() as session:
-            workers.sweep(session, older_than_s=600)
-            row = workers.add(
-                session,
-                workers.NewWorker(
-                    self.holder.host, os.getpid(), start_time(os.getpid()), self.holder.boot_id, devices(), list(LANES)
-                ),
-            )
-        seen = 0.0
+        """Work until asked to end, or until one job has come to an end or to a hold.
+
+        Raises:
+            SystemExit: the store was taken away; every child is ended first.
+        """
+        try:
+            self._serve(until_job)
+        except StoreGone as error:
+            log.error("%s Every child of this worker is ended.", error)
+            for item in self.running.values():
+                item.child.kill()
+            self.helpers.kill()
+            raise SystemExit(NO_STORE) from error
+
+    def _serve(self, until_job: int | None) -> None:
+        row = self._list()
+        seen, pause = 0.0, FIRST_PAUSE_S
         while not (self.ending.is_set() and not self.running):
             try:
                 self.tick()
                 if time.monotonic() - seen > 2.0:
                     seen = time.monotonic()
-                    with self.store.write() as session:
-                        workers.seen(session, row.id)
+                    row = self._be_seen(row)
                     self.store.checkpoint()
                 if until_job is not None and self._is_over(until_job):
                     self.ending.set()
+                pause = FIRST_PAUSE_S
             except DBAPIError as error:
-                log.warning("store not reached: %s", error)
-                self.ending.wait(1.0)
+                log.warning("store not reached, again in %.1f s: %s", pause, error)
+                time.sleep(pause)
+                pause = min(2 * pause, self.settings.lease_s / 8)
             time.sleep(self.settings.poll_s if not self.helpers.is_busy() else self.settings.poll_s / 4)
         self.helpers.close()
+        try:
+            with self.store.write() as session:
+                workers.gone(session, row.id)
+        except DBAPIError as error:  # its row is forgotten once it was not seen for a while
+            log.warning("store not reached: %s", error)
+
+    def _list(self) -> workers.Worker:
         with self.store.write() as session:
-            workers.gone(session, row.id)
+            workers.sweep(session, older_than_s=600)
+            return workers.add(
+                session,
+                workers.NewWorker(
+                    self.holder.host, os.getpid(), start_time(os.getpid()), self.holder.boot_id, devices(), list(LANES)
+                ),
+            )
+
+    def _be_seen(self, row: workers.Worker) -> workers.Worker:
+        """Note that we live; where another worker forgot us, since we stood still for long, be listed anew."""
+        try:
+            with self.store.write() as session:
+                workers.seen(session, row.id)
+            return row
+        except Fenced:
+            return self._list()
 
     def _is_over(self, job_id: int) -> bool:
         with self.store.read() as session:
@@ -191,11 +251,16 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     home = Home.from_environment().ensure()
-    lock = locks.take(home.root / "worker.lock")
+    lock = locks.take(home.worker_lock)
     if lock is None:
         log.warning("another worker already serves this home")
         raise SystemExit(TAKEN)
-    store = open_store(home.store_url)
+    try:
+        store = open_store(home.store_url, create=home.is_new())
+    except StoreError as error:
+        log.error("%s", error)
+        raise SystemExit(NO_STORE) from error
+    locks.sweep(home.locks)
     sweep_leftovers(home)
     list_starter(home, store)
     worker = Worker(home, store, Settings.from_environment())
