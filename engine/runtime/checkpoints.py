@@ -132,6 +132,15 @@ def verify(folder: Path, *, deep: bool = True) -> Manifest:
     return Manifest(step, token, spec, files, hashlib.sha256(text).hexdigest(), total)
 
 
+def sweep_attempt(folder: Path) -> None:
+    """Remove what a killed process left half-made in its attempt's folder."""
+    for leftover in folder.glob(".*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
 def sweep(parent: Path) -> None:
     """Remove what killed saves left behind in the attempts' folders below `parent`."""
     for leftover in [*parent.glob("*/.tmp-*"), *parent.glob("*/.library")]:

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from engine.files import write_json
 from engine.runtime.failures import is_disk_full, is_out_of_memory, is_store_lost
+from engine.runtime.machine import session_of
 from engine.runtime.outcome import Exit, exit_of
 from engine.runtime.settings import Settings
 from engine.specs.home import Home
@@ -138,6 +139,10 @@ def run(main: Callable[[Context], Mapping[str, Any]]) -> None:
             write_json(marker, said)
     sys.stdout.flush()
     sys.stderr.flush()
+    for pid in session_of(os.getpid(), None):  # what the work started and left: nobody knows of it once we are gone
+        if pid != os.getpid():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     os._exit(code)  # no library's exit handler may hang or change the code
 
 

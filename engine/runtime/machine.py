@@ -42,6 +42,23 @@ def is_alive(pid: int | None, started_at: float | None) -> bool:
     return now_there is not None and (started_at is None or abs(now_there - started_at) < 0.5)
 
 
+def session_of(pid: int | None, started_at: float | None) -> list[int]:
+    """The living processes of the session that a process began when it was started, itself among them.
+
+    While one of them lives its number is not given anew; where a process of another start has it, all of them are gone.
+    """
+    if pid is None or (start_time(pid) is not None and not is_alive(pid, started_at)):
+        return []
+    return [one for one in psutil.pids() if _session(one) == pid and start_time(one) is not None]
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
 def devices() -> list[dict[str, Any]]:
     """The GPUs that the driver lists, and the CPU."""
     cpu = {"kind": "cpu", "cores": len(os.sched_getaffinity(0)), "memory_bytes": psutil.virtual_memory().total}

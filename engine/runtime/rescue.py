@@ -9,7 +9,7 @@ import signal
 from collections.abc import Mapping
 
 from engine.runtime import locks
-from engine.runtime.machine import boot_id, host, is_alive
+from engine.runtime.machine import boot_id, host, is_alive, session_of
 from engine.runtime.settings import Settings
 from engine.specs.home import Home
 from storage import jobs, workers
@@ -51,15 +51,18 @@ def rescue_lost(store: Store, home: Home, settings: Settings, *, holding: Mappin
 
 
 def _is_dead(home: Home, job: Job, *, overdue: bool) -> bool:
-    """Whether the job's process is gone for sure. One that lost its worker ends by itself; one that hangs is killed."""
+    """Whether the job's process is gone for sure, and with it all that it started.
+
+    One that lost its worker ends by itself; one that hangs is killed, and what a dead one has left behind.
+    """
     lock = locks.take(home.run_lock(job.id))
     if lock is not None:
         os.close(lock)
-        return True
-    if overdue and job.pid is not None and is_alive(job.pid, job.pid_start):
+    left = session_of(job.pid, job.pid_start)
+    for pid in left if lock is not None or overdue else ():
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(job.pid, signal.SIGKILL)
-    return False
+            os.kill(pid, signal.SIGKILL)
+    return lock is not None and not left
 
 
 def _take_back(store: Store, job: Job) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from engine.runtime import fitting, locks, process
+from engine.runtime import checkpoints, fitting, locks, process
 from engine.runtime.fitting import Here
 from engine.runtime.helpers import Helpers
 from engine.runtime.machine import boot_id, devices, host, start_time
@@ -168,6 +168,7 @@ class Worker:
                 item.child.kill()
 
     def _settle(self, item: Running, code: int) -> None:
+        checkpoints.sweep_attempt(self.home.runs / str(item.job.id) / str(item.claim.token))
         settlement = settlement_of(
             self.home, item.job, item.claim, code, ending=self.ending.is_set(), settings=self.settings
         )

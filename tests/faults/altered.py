@@ -1,9 +1,8 @@
-"""What a case changes about a process before its work begins: its host, its boot, its clock, its catalogue."""
+"""What a case changes about a process before its work begins: its boot, its clock, its catalogue."""
 
 from __future__ import annotations
 
 import os
-import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from engine.specs.base import Spec
 from engine.specs.kinds import KINDS
 from storage.clock import now
 
-HOST, BOOT, CLOCK, REAL = (f"ATELIER_FAULT_{name}" for name in ("HOST", "BOOT", "CLOCK", "REAL"))
+BOOT, CLOCK, REAL = (f"ATELIER_FAULT_{name}" for name in ("BOOT", "CLOCK", "REAL"))
 CLOCK_KEY = "fault_clock"
 _SHIFT = f"COALESCE((SELECT json_extract(content, '$.value') FROM setting WHERE key = '{CLOCK_KEY}'), 0)"
 
@@ -26,8 +25,6 @@ def apply() -> None:
     if REAL not in os.environ:
         for kind, lane in (("train", "gpu"), ("import", "cpu")):
             KINDS[kind] = replace(KINDS["train"], spec=Spec, module="tests.faults.dryrun", lane=lane)
-    if host := os.environ.get(HOST):
-        socket.gethostname = lambda: host
     if boot := os.environ.get(BOOT):
         machine.boot_id = lambda: boot
     if path := os.environ.get(CLOCK):

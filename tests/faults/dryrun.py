@@ -11,7 +11,6 @@ import hashlib
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from typing import Any
 
 from engine.runtime import checkpoints, child
 from engine.runtime.child import Context, NonFinite, Stopped
+from engine.runtime.machine import host
 from engine.runtime.reporting import Reporter
 from engine.runtime.settings import Settings
 from engine.runtime.trainer import Run
@@ -121,7 +121,7 @@ def _write(folder: Path, weights: bytes, num_bytes: int) -> None:
 def _trace(context: Context, step: int) -> None:
     """One line a step, appended by the kernel in the order of time: who trained what, beside the store."""
     place = context.home.root.parent / "steps.log"
-    words = [socket.gethostname(), context.job.lane, context.claim.job_id, context.claim.token, step, os.getpid()]
+    words = [host(), context.job.lane, context.claim.job_id, context.claim.token, step, os.getpid()]
     handle = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(handle, (" ".join(map(str, [*words, time.monotonic()])) + "\n").encode())
@@ -157,7 +157,8 @@ def _take_memory(context: Context) -> None:
 
 
 def _leave_a_grandchild(_context: Context) -> None:
-    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=subprocess.DEVNULL)
+    """One that holds all that we hold, as a forked one does: the lock too."""
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=subprocess.DEVNULL, close_fds=False)
 
 
 def _print_text(context: Context) -> None:

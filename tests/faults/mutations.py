@@ -207,7 +207,7 @@ TABLE = [
         "storage/answers.py",
         'select(message.c.id).where(message.c.state == "queued", message.c.base_key == base_key)',
         "select(message.c.id).where(message.c.base_key == base_key)",
-        f"{MESSAGES}test_an_answer_is_claimed_once_by_a_process_of_its_base",
+        f"{GUARDS}test_two_waiting_answers_are_taken_one_after_the_other",
     ),
     Guard(
         "answer: state outside and inside (twins)",
@@ -259,6 +259,88 @@ TABLE = [
         'open_ = (request.c.id == request_id, request.c.state == "taken")\n    statement = update(request).where(*open_).values(taken_at',
         "open_ = (request.c.id == request_id,)\n    statement = update(request).where(*open_).values(taken_at",
         f"{REQUESTS}test_a_request_that_nobody_renewed_is_given_up",
+    ),
+    guard(
+        "request: taken once",
+        "storage/requests.py",
+        'open_ = [request.c.state == "asked", request.c.kind.not_in(without)]',
+        "open_ = [request.c.kind.not_in(without)]",
+        f"{REQUESTS}test_requests_are_taken_oldest_first_and_once",
+    ),
+    Guard(
+        "request: state outside and inside (twins)",
+        (
+            Change(
+                "storage/requests.py",
+                'open_ = [request.c.state == "asked", request.c.kind.not_in(without)]',
+                "open_ = [request.c.kind.not_in(without)]",
+            ),
+            Change(
+                "storage/requests.py",
+                'scalar_subquery(), request.c.state == "asked")',
+                "scalar_subquery(),)",
+            ),
+        ),
+        f"{REQUESTS}test_requests_are_taken_oldest_first_and_once",
+    ),
+    guard(
+        "requests of a dead child: state",
+        "storage/requests.py",
+        'where = [request.c.state == "taken"]',
+        "where = [request.c.id > 0]",
+        f"{REQUESTS}test_what_a_dead_child_took_is_failed_and_the_rest_waits",
+    ),
+    guard(
+        "requests that stand still: state",
+        "storage/requests.py",
+        'late = [request.c.state == "taken", request.c.taken_at',
+        "late = [request.c.taken_at",
+        f"{GUARDS}test_an_answered_request_is_never_given_up",
+    ),
+    guard(
+        "chat process: written off",
+        "storage/processes.py",
+        'alive = (process.c.id == process_id, process.c.state != "gone")',
+        "alive = (process.c.id == process_id,)",
+        f"{MESSAGES}test_a_chat_process_tells_what_it_holds_until_it_is_gone",
+    ),
+    guard(
+        "checkpoint: a pinned one stays",
+        "storage/checkpoints.py",
+        "where = (checkpoint.c.id == checkpoint_id, checkpoint.c.pinned.is_(False))",
+        "where = (checkpoint.c.id == checkpoint_id,)",
+        "tests/storage/test_store_checkpoints.py::test_a_pinned_checkpoint_is_not_removed",
+    ),
+    guard(
+        "wishes: the row is locked (PostgreSQL)",
+        "storage/wishes.py",
+        'ONE_JOB.with_for_update(), {"id": job_id}',
+        'ONE_JOB, {"id": job_id}',
+        "tests/faults/test_store.py::test_08_a_cancel_that_races_the_end_leaves_one_final_state[postgresql]",
+    ),
+    Guard(
+        "settle: the row is locked, and the state again in the move (twins, PostgreSQL)",
+        (
+            Change(
+                "storage/attempts.py",
+                "SELECT_JOB.where(job.c.state == State.RUNNING, *where).with_for_update()",
+                "SELECT_JOB.where(job.c.state == State.RUNNING, *where)",
+            ),
+            Change("storage/job_values.py", "job.c.state == before.state)", "job.c.id > 0)"),
+        ),
+        "tests/faults/test_store.py::test_08_a_cancel_that_races_the_end_leaves_one_final_state[postgresql]",
+    ),
+    Guard(
+        "claim: SKIP LOCKED and the state again outside (twins, PostgreSQL)",
+        (
+            Change("storage/attempts.py", "candidates.with_for_update(skip_locked=True).params", "candidates.params"),
+            Change(
+                "storage/attempts.py",
+                "waiting = (job.c.id == best, job.c.state == State.QUEUED)",
+                "waiting = (job.c.id == best,)",
+            ),
+        ),
+        "tests/faults/test_store.py::test_06_eight_workers_claim_a_thousand_jobs_once_each[postgresql]",
     ),
     guard(
         "wishes: a final job",
@@ -368,8 +450,8 @@ TABLE = [
     guard(
         "trainer: fences itself when its claim is gone",
         "engine/runtime/reporting.py",
-        "            except Fenced:\n                self.fenced.set()\n",
-        "            except Fenced:\n",
+        "            except (Fenced, StoreGone):\n                self.fenced.set()\n",
+        "            except (Fenced, StoreGone):\n",
         f"{GUARDS}test_a_trainer_whose_claim_is_gone_fences_itself_and_writes_nothing_more",
     ),
     guard(
@@ -410,8 +492,8 @@ TABLE = [
     guard(
         "rescue: the lock proves the death",
         "engine/runtime/rescue.py",
-        "if not _is_dead(home, job):\n                continue",
-        "_is_dead(home, job)",
+        "if not _is_dead(home, job, overdue=job.id in overdue):\n                continue",
+        "_is_dead(home, job, overdue=job.id in overdue)",
         f"{GUARDS}test_an_orphan_that_still_trains_keeps_its_job_until_its_lease_has_ended",
     ),
     guard(
@@ -420,6 +502,27 @@ TABLE = [
         "(started_at is None or abs(now_there - started_at) < 0.5)",
         "bool(started_at or 1)",
         f"{PROCESSES}test_30_a_rescue_never_kills_a_stranger",
+    ),
+    guard(
+        "rescue: what an orphan started ends too",
+        "engine/runtime/rescue.py",
+        "left = session_of(job.pid, job.pid_start)",
+        "left = [job.pid] if is_alive(job.pid, job.pid_start) else []",
+        f"{PROCESSES}test_29_no_grandchild_survives_its_job[both]",
+    ),
+    guard(
+        "stored rows: their hash",
+        "engine/data/tokens.py",
+        "if content.hexdigest() != named:",
+        "if not named:",
+        f"{GUARDS}test_rows_that_are_not_those_of_their_name_are_refused",
+    ),
+    guard(
+        "token rows: their hash",
+        "engine/data/tokens.py",
+        'return bool(known.get("files") == _digests(folder))',
+        "return True",
+        f"{GUARDS}test_token_rows_that_were_changed_are_made_anew",
     ),
     guard(
         "rescue: the boot decides",
@@ -431,8 +534,8 @@ TABLE = [
     guard(
         "rescue: only the overdue are killed",
         "engine/runtime/rescue.py",
-        "is_alive(job.pid, job.pid_start) and _is_overdue(job):",
-        "is_alive(job.pid, job.pid_start):",
+        "for pid in left if lock is not None or overdue else ():",
+        "for pid in left:",
         f"{GUARDS}test_an_orphan_that_still_trains_keeps_its_job_until_its_lease_has_ended",
     ),
     guard(

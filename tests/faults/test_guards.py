@@ -10,11 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from engine.data import tokens
+from engine.data.importer import store_rows
+from engine.data.render import Renderer
+from engine.models.loading import load_tokenizer
 from engine.runtime import locks
 from engine.runtime import worker as worker_module
 from engine.runtime.child import Context
@@ -24,17 +29,22 @@ from engine.runtime.rescue import rescue_lost
 from engine.runtime.settings import Settings
 from engine.runtime.worker import Worker
 from engine.specs.base import Spec
+from engine.specs.job import parse
 from engine.specs.kinds import KINDS
-from storage import jobs, metrics, workers
+from engine.specs.problem import ProblemError
+from storage import jobs, messages, metrics, models, requests, workers
 from storage.errors import Fenced
 from storage.job_values import job as job_table
 from storage.jobs import Claim, Holder, Settlement
 from storage.metrics import Point
+from storage.models import NewModel
 from storage.states import State
+from storage.targets import resolve
 from tests.faults.house import GRACE_S, House
 from tests.runtime.test_worker import NoHelpers
 
 pytestmark = pytest.mark.sample
+SAMPLE = Path(__file__).resolve().parents[2] / "assets" / "samples" / "tickets.jsonl"
 SHORT = Settings(lease_s=2.0, grace_s=4.0, backoff_s=0.0, poll_s=0.02)
 HERE = f"{host()}:1"
 
@@ -208,7 +218,7 @@ def test_an_orphan_that_still_trains_keeps_its_job_until_its_lease_has_ended(bar
     """It is about to save and leave; only one that is overdue is killed."""
     lost = orphan(bare_house)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
-    lock = locks.take(bare_house.home.runs / str(lost.id) / "lock")
+    lock = locks.take(bare_house.home.run_lock(lost.id))
     assert lock is not None
     with bare_house.store.write() as session:
         facts = {"pid": child.pid, "pid_start": start_time(child.pid)}
@@ -248,3 +258,61 @@ def test_a_write_waits_for_the_lock_at_its_beginning_not_at_its_first_change(bar
 def test_two_clicks_with_one_key_make_one_job(bare_house: House) -> None:
     assert bare_house.submit(key="click") == bare_house.submit(key="click")
     assert len(bare_house.jobs()) == 1
+
+
+def test_two_waiting_answers_are_taken_one_after_the_other(bare_house: House) -> None:
+    params = {"seed": 1}
+    with bare_house.store.write() as session:
+        models.add(session, NewModel(name="base", path="/models/base", source="folder", bytes=1))
+        targets = [resolve(session, "base:base")] * 2
+        _, numbers = messages.ask(session, conversation_id=None, text="Say.", targets=targets, params=params)
+    taken = []
+    for process_id in (1, 2, 3):
+        with bare_house.store.write() as session:
+            found = messages.claim(session, base_key=targets[0].base_key, process_id=process_id)
+        taken.append(found and (found.id, found.process_id))
+    assert taken == [(numbers[0], 1), (numbers[1], 2), None]
+
+
+def test_an_answered_request_is_never_given_up(bare_house: House) -> None:
+    with bare_house.store.write() as session:
+        number = requests.ask(session, "tokens", {})
+        requests.take(session)
+        requests.answer(session, number, {"rows": 1})
+        assert requests.fail_overdue(session, [], older_than_s=-10) == []
+        assert requests.get(session, number).state == "answered"
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """A stored version of a few rows."""
+    lines = SAMPLE.read_text(encoding="utf-8").splitlines()[:12]
+    (tmp_path / "some.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return store_rows(tmp_path / "some.jsonl", tmp_path).path
+
+
+def spec_of_rows() -> Any:
+    told = {"name": "x", "model": {"id": "base"}, "data": {"dataset": "rows"}, "objective": {"kind": "sft"}}
+    return parse({**told, "tuner": {"kind": "lora"}, "training": {"learning_rate": 1e-4}})
+
+
+def test_rows_that_are_not_those_of_their_name_are_refused(starter: Path, rows: Path, tmp_path: Path) -> None:
+    renderer = Renderer(load_tokenizer(starter))
+    whole = tokens.prepare(rows, renderer, spec_of_rows(), tmp_path / "tokens")
+    assert whole.counts["train_rows"] > 0
+    other = rows.parent.with_name("0" * 64)
+    rows.parent.rename(other)
+    with pytest.raises(ProblemError, match="data_damaged"):
+        tokens.prepare(other / rows.name, renderer, spec_of_rows(), tmp_path / "tokens")
+    (other / rows.name).unlink()
+    with pytest.raises(ProblemError, match="data_damaged"):
+        tokens.prepare(other / rows.name, renderer, spec_of_rows(), tmp_path / "tokens")
+
+
+def test_token_rows_that_were_changed_are_made_anew(starter: Path, rows: Path, tmp_path: Path) -> None:
+    renderer = Renderer(load_tokenizer(starter))
+    made = tokens.prepare(rows, renderer, spec_of_rows(), tmp_path / "tokens")
+    whole = made.train_path.read_bytes()
+    made.train_path.write_bytes(whole[:-9] + bytes(9))
+    again = tokens.prepare(rows, renderer, spec_of_rows(), tmp_path / "tokens")
+    assert (again.key, again.train_path.read_bytes()) == (made.key, whole)

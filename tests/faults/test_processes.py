@@ -143,28 +143,18 @@ def test_04_worker_and_trainer_killed_together_go_on_after_a_new_boot(house: Hou
     assert house.outcomes(job_id) == ["lost", "succeeded"]
 
 
-def second_host(house: House) -> dict[str, str]:
-    """The environment of a worker on another host: a home of its own whose runs lie on a shared folder."""
-    root = house.root / "home-b"
-    root.mkdir(exist_ok=True)
-    for name in ("runs", "datasets", "models", "exports"):
-        if not (root / name).exists():
-            (root / name).symlink_to(house.home.root / name)
-    return {"ATELIER_HOME": str(root), "ATELIER_FAULT_HOST": "host-b"}
-
-
 @pytest.mark.parametrize("frozen", ["worker", "trainer", "both"])
 def test_05_a_stopped_worker_is_fenced(each_house: House, frozen: str) -> None:
     house = each_house
     job_id = house.submit(steps=400, save_every=20)
-    first = house.start(ATELIER_FAULT_HOST="host-a")
+    first = house.start(ATELIER_HOST_NAME="host-a")
     held = house.reach(job_id, 25)
     trainer = psutil.Process(held.pid)
     if frozen in ("worker", "both"):
         first.signal(signal.SIGSTOP)
     if frozen in ("trainer", "both"):
         trainer.suspend()
-    house.start(**second_host(house))
+    house.start(ATELIER_HOST_NAME="host-b")
     if frozen == "trainer":  # its worker lives and renews: nobody may take the job
         time.sleep(3 * LEASE_S)
         assert (house.job(job_id).token, house.job(job_id).owner_host) == (1, "host-a")
@@ -256,7 +246,7 @@ def test_30_a_rescue_never_kills_a_stranger(house: House, is_ours: bool) -> None
         taken = jobs.claim(session, holder, lanes=["gpu"], lease_s=0.0)
         assert taken is not None
         jobs.started(session, taken[0], pid=other.pid, pid_start=started if is_ours else started - 60)
-    lock = locks.take(house.home.runs / str(job_id) / "lock")
+    lock = locks.take(house.home.run_lock(job_id))
     assert lock is not None
     with house.store.write() as session:  # as if its lease had run out long ago
         session.execute(job_table.update().values(lease_until=job_table.c.lease_until - 100))
