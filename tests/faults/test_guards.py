@@ -40,8 +40,8 @@ from storage.metrics import Point
 from storage.models import NewModel
 from storage.states import State
 from storage.targets import resolve
+from tests.fakes.no_helpers import NoHelpers
 from tests.faults.house import GRACE_S, House
-from tests.runtime.test_worker import NoHelpers
 
 pytestmark = pytest.mark.sample
 SAMPLE = Path(__file__).resolve().parents[2] / "assets" / "samples" / "tickets.jsonl"

@@ -24,6 +24,7 @@ from tests.faults.test_processes import undisturbed
 
 TURNS = 50
 CLIENTS, ASKS = 50, 20
+CHARTS: dict[str, Any] = {"objective": {"kind": "sft"}}
 
 
 def clicked(house: House, what: str) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def web(house: House) -> Iterator[Web]:
 
 @pytest.mark.timeout(400)
 def test_01_the_training_does_not_notice_that_its_page_is_killed(web: Web, house: House) -> None:
-    job_id = house.submit(steps=4000, save_every=100)
+    job_id = house.submit(steps=4000, save_every=100, **CHARTS)
     house.reach(job_id, 20)
     web.half_an_upload()
     reached = house.job(job_id).progress_step or 0
@@ -164,7 +165,7 @@ def test_01_the_training_does_not_notice_that_its_page_is_killed(web: Web, house
 
 @pytest.mark.timeout(400)
 def test_36_fifty_browsers_that_come_and_go_lose_no_point(web: Web, house: House) -> None:
-    job_id = house.submit(steps=1500, save_every=500)
+    job_id = house.submit(steps=1500, save_every=500, **CHARTS)
     house.reach(job_id, 10)
     version = house.job(job_id).token
     curves: dict[int, dict[int, float]] = {}

@@ -5,7 +5,7 @@ from tests.faults import altered
 altered.apply()
 
 from engine.runtime import worker  # noqa: E402 - its modules take the boot by name
-from tests.runtime.test_worker import NoHelpers  # noqa: E402
+from tests.fakes.no_helpers import NoHelpers  # noqa: E402
 
 if __name__ == "__main__":
     import os
