@@ -108,17 +108,19 @@ class Worker:
                 self._start(*taken)
 
     def _start(self, claim: Claim, job: Job) -> None:
-        lock = locks.take(self.home.run_lock(job.id))
-        if lock is None:  # the last attempt's process still holds it: its death is not yet complete
-            self._put_back(claim, "still_ending", run_after_s=1.0)
-            return
+        lock = None
         try:
+            lock = locks.take(self.home.run_lock(job.id))
+            if lock is None:  # the last attempt's process still holds it: its death is not yet complete
+                self._put_back(claim, "still_ending", run_after_s=1.0)
+                return
             (self.home.runs / str(job.id) / str(claim.token)).mkdir(parents=True, exist_ok=True)
             arguments = [str(job.id), str(claim.token)]
             child = process.spawn(KINDS[job.kind].module, arguments, log=self.home.log(job.id), locks=[lock])
         except OSError as error:
             log.error("not started job=%d: %s", job.id, error)
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
             self._put_back(claim, "not_started", run_after_s=self.settings.backoff_s)
             return
         item = self.running[job.id] = Running(claim, job, child, lock, time.monotonic())

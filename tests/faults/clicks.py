@@ -31,7 +31,7 @@ SPEC = {
     "tuner": {"kind": "lora"},
     "training": {"learning_rate": 1e-4},
 }
-UPLOAD_BYTES = 8_000_000
+UPLOAD_BYTES = 2_000_000
 
 
 def submit(home: Home, key: str) -> object:

@@ -222,7 +222,8 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         root = given.home or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="atelier-kills-")))
         os.environ |= {"ATELIER_HOME": str(root), "ATELIER_TORCH_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        os.environ.pop("ATELIER_LIFELINE", None)
+        for name in ("ATELIER_LIFELINE", "ATELIER_STORE"):
+            os.environ.pop(name, None)
         model = given.model or tiny_model(root)
         import_all()
         kills = Kills(Home.from_environment().ensure(), random.Random(seed))

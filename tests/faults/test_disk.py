@@ -316,19 +316,23 @@ def test_40_an_open_umask_opens_nothing_to_others(house: House) -> None:
     assert [path.name for path in guarded if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
 
 
-def test_41_without_descriptors_nothing_is_half_started(house: House) -> None:
+@pytest.mark.parametrize("spare", [0, 2, 6])
+def test_41_without_descriptors_nothing_is_half_started(house: House, spare: int) -> None:
     worker = house.start()
     house.finish(house.submit(steps=5))
-    before = psutil.Process(worker.pid).num_fds()
-    limit = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (before + 2, before + 2))
+    time.sleep(1.0)
+    usual = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+    few = psutil.Process(worker.pid).num_fds() + spare
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (few, usual[1]))
     job_id = house.submit(steps=20)
     house.wait(lambda: house.job(job_id).token > 0 or "store not reached" in worker.said(), 30, "it tries")
     time.sleep(GRACE_S / 2)
     assert worker.lives(), worker.said()
-    assert not [line for line in house.steps() if int(line[2]) == job_id] or house.job(job_id).state != "queued"
-    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, limit)
+    assert house.children() == [], "nothing runs that nobody looks after"
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, usual)
     house.finish(job_id)
     undisturbed(house, job_id, 20)
+    assert "not_started" in house.outcomes(job_id) or "store not reached" in worker.said()
 
 
 def test_41_without_room_for_processes_nothing_is_half_started(house: House) -> None:
