@@ -36,6 +36,9 @@ class NoHelpers:
     def close(self):
         pass
 
+    def kill(self):
+        pass
+
     def is_busy(self):
         return False
 
