@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ def served(own_cluster: Cluster, tmp_path: Path) -> Iterator[Room]:
 
 def test_a_run_goes_on_through_crashes_of_the_server_without_losing_a_point(served: Room, own_cluster: Cluster) -> None:
     seed = random.randrange(2**32)
-    print(f"seed {seed}")
+    sys.stdout.write(f"seed {seed}\n")
     chance = random.Random(seed)
     job_id = served.submit(steps=150, pause_s=0.02)
     database = str(served.store.url.database)
