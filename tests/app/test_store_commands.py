@@ -147,12 +147,11 @@ def old(home):
 def test_every_start_names_the_command_that_brings_an_old_store_up_to_date(
     language, words, command, atelier, old, monkeypatch
 ):
-    monkeypatch.setenv("ATELIER_LANGUAGE", language)
     monkeypatch.setenv("LC_ALL", {"en": "C", "zh": "zh_CN.UTF-8"}[language])
     code, out, err = atelier(*command)
     assert code == 70
     assert "atelier store upgrade" in out + err
-    if language == "en":
+    if command != ["check"]:  # its sentences were chosen when it was imported
         assert words in out + err
 
 
