@@ -78,7 +78,8 @@ def folders(home: Home) -> Iterator[Problem]:
     except OSError as error:
         yield problem("home_unusable", folder=str(home.root), detail=error.strerror or str(error))
         return
-    for folder in (home.root, home.datasets, home.models, home.runs, home.exports, home.logs, home.staging):
+    ours = (home.root, home.datasets, home.models, home.runs, home.exports, home.logs, home.staging, home.locks)
+    for folder in ours:
         if folder.stat().st_mode & 0o077:
             yield problem("home_open_to_others", folder=str(folder))
         if not _can_write(folder):

@@ -45,6 +45,7 @@ FAMILIES = {
     "store_folder_missing": Code.USAGE,
     "store_backup_missing": Code.USAGE,
     "store_backup_postgresql": Code.USAGE,
+    "store_restore_postgresql": Code.USAGE,
     "store_in_use": Code.USAGE,
     "internal": Code.INTERNAL,
     "chat_died": Code.INTERNAL,

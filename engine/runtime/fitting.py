@@ -5,6 +5,7 @@ A host that works alone takes everything: its children then say in words what is
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,12 @@ class Here:
 
     @classmethod
     def of(cls, home: Home) -> Here:
-        return cls(home, host(), any(one["kind"] == "cuda" for one in devices()))
+        return cls(home, host(), _has_gpu())
+
+
+@functools.cache
+def _has_gpu() -> bool:
+    return any(one["kind"] == "cuda" for one in devices())
 
 
 def is_shared(session: Session, here: Here) -> bool:

@@ -93,7 +93,7 @@ def test_a_write_that_fails_leaves_nothing(store: Store) -> None:
 
 
 def test_a_reader_cannot_write(store: Store) -> None:
-    with pytest.raises(DBAPIError, match="readonly|read-only"), store.read() as session:
+    with pytest.raises(DBAPIError, match=r"readonly|read-only"), store.read() as session:
         drafts.put(session, "train", {})
 
 

@@ -38,7 +38,7 @@ from storage.tables import Base
 from tests.postgres import Cluster
 from tests.stores import POSTGRESQL, SQLITE
 
-POSTGRESQL = postgresql.dialect()
+DIALECT = postgresql.dialect()
 STATEMENTS = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%' AND tbl_name <> :own"
 
 
@@ -96,9 +96,9 @@ def _rules(connection: Any) -> list[Any]:
 
 def test_the_tables_can_be_written_for_postgresql() -> None:
     for table in Base.metadata.sorted_tables:
-        assert str(CreateTable(table).compile(dialect=POSTGRESQL)).strip().startswith("CREATE TABLE")
+        assert str(CreateTable(table).compile(dialect=DIALECT)).strip().startswith("CREATE TABLE")
         for index in table.indexes:
-            CreateIndex(index).compile(dialect=POSTGRESQL)
+            CreateIndex(index).compile(dialect=DIALECT)
 
 
 def test_the_prepared_reads_can_be_written_for_postgresql() -> None:
@@ -106,7 +106,7 @@ def test_the_prepared_reads_can_be_written_for_postgresql() -> None:
     found = [value for module in modules for value in vars(module).values() if isinstance(value, Select)]
     assert len(found) > 10
     for statement in found:
-        statement.compile(dialect=POSTGRESQL)
+        statement.compile(dialect=DIALECT)
 
 
 class _WrittenError(Exception):
@@ -124,10 +124,10 @@ class _PostgresqlSession:
 
     @property
     def dialect(self) -> Any:
-        return POSTGRESQL
+        return DIALECT
 
     def execute(self, statement: Any, *_parameters: Any) -> Any:
-        self.sql = str(statement.compile(dialect=POSTGRESQL))
+        self.sql = str(statement.compile(dialect=DIALECT))
         raise _WrittenError
 
 
