@@ -130,7 +130,7 @@ def _failed(ui: Ui, job: Job) -> list[Any]:
         ]
     found = [Problem.from_dict(one) for one in job.values.get("problems", [])]
     said = [t.problem(one) for one in found] or [
-        (ui.reason(job.reason, job.values), t.either(f"reason.{job.reason}.fix", "export.retry"))
+        (ui.reason(job.reason, job.values), t.remedy(job.reason, job.values) or t("export.retry"))
     ]
     return [[tag("p", f"{what} {fix}") for what, fix in said], _delete(job, t)]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
+from app.measure import size
 from engine.specs.problem import Problem
 
 if TYPE_CHECKING:
@@ -46,8 +47,20 @@ class Text:
         return self(next((key for key in keys if key in self._sentences), keys[-1]), **values)
 
     def reason(self, code: str, values: Mapping[str, Any]) -> str:
-        """Return how a job ended."""
-        return self.either(f"reason.{code}", f"problem.{code}.what", "reason.other", **{"code": code, **values})
+        """Return how a job ended, or what it waits for; bytes as people read them."""
+        shown = {name: _readable(name, value) for name, value in values.items()}
+        waiting = [f"reason.{code}.waiting"] if "needed_bytes" in values else []
+        keys = (*waiting, f"reason.{code}", f"problem.{code}.what", "reason.other")
+        return self.either(*keys, **{"code": code, **shown})
+
+    def failure(self, code: str, values: Mapping[str, Any]) -> str:
+        """Return how a job ended and, where there is one, what to do about it."""
+        return f"{self.reason(code, values)} {self.remedy(code, values)}".strip()
+
+    def remedy(self, code: str | None, values: Mapping[str, Any]) -> str:
+        """Return what to do about a failure: the advice that it names, else what usually helps; empty if nothing."""
+        key = f"advice.{values['remedy']}" if "remedy" in values else f"reason.{code}.fix"
+        return self.get(key, **values)
 
     def problem(self, problem: Problem) -> tuple[str, str]:
         """Return what is wrong and how to fix it; a warning has no fix."""
@@ -59,6 +72,10 @@ class Text:
     def told(self, problem: Problem) -> str:
         """Return what is wrong and how to fix it in one line."""
         return " ".join(self.problem(problem)).strip()
+
+
+def _readable(name: str, value: Any) -> Any:
+    return size(value) if name.endswith("_bytes") and isinstance(value, int | float) else value
 
 
 class _Filling(Formatter):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from app.language import Text
+if TYPE_CHECKING:
+    from app.language import Text
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -213,9 +213,9 @@ FITS = (
 def trial_problem(about: Card, ui: Ui) -> Html:
     """Return why the measurement has no result, if it was tried."""
     trial = about.trial
-    if trial is None or trial.state is not State.FAILED:
+    if trial is None or trial.state is not State.FAILED or trial.reason is None:
         return Html("")
-    return note(ui.t("train.measure_failed_title"), ui.reason(trial.reason, trial.values), tone="bad")
+    return note(ui.t("train.measure_failed_title"), ui.t.failure(trial.reason, trial.values), tone="bad")
 
 
 def percent(share: float | None) -> str:

@@ -61,7 +61,9 @@ ANY_CLAIMABLE = select(job.c.id).where(CLAIMABLE).limit(1)
 WAITING = SELECT_JOB.where(CLAIMABLE).order_by(*QUEUE_ORDER).limit(bindparam("limit"))
 BEST = select(job.c.id).where(CLAIMABLE).order_by(*QUEUE_ORDER).limit(1)
 HELD = and_(job.c.id == bindparam("id"), job.c.token == bindparam("held_token"), job.c.state == State.RUNNING)
-WISHES = select(job.c.cancel_requested_at, job.c.pause_requested_at, job.c.stop_requested_at).where(HELD)
+WISHES = select(
+    job.c.cancel_requested_at, job.c.pause_requested_at, job.c.stop_requested_at, job.c.progress_step, job.c.progress_at
+).where(HELD)
 
 
 def claimable(session: Session, *, lanes: Sequence[str]) -> bool:
@@ -124,7 +126,8 @@ def flags(session: Session, claim: Claim) -> Flags:
     row = session.execute(WISHES, {"id": claim.job_id, "held_token": claim.token}).one_or_none()
     if row is None:
         raise Fenced("job", claim.job_id, claim.token)
-    return Flags(*(wish is not None for wish in row))
+    *wishes, step, progress_at = row
+    return Flags(*(wish is not None for wish in wishes), step, progress_at)
 
 
 def progress(
@@ -137,6 +140,18 @@ def progress(
     if moved:
         changes["progress_at"] = case((or_(*moved), now()), else_=job.c.progress_at)
     guard(session, claim, **changes)
+
+
+def beat(session: Session, claim: Claim) -> None:
+    """Says that the attempt moves, where neither phase nor step do: long tokenising, an evaluation, an answer."""
+    guard(session, claim, progress_at=now())
+
+
+def override(session: Session, claim: Claim, overrides: dict[str, Any]) -> None:
+    """Records what the attempt does otherwise than the spec."""
+    guard(session, claim)
+    session.execute(update(attempt).where(_of(claim)).values(overrides=overrides))
+    record(session, claim.job_id, token=claim.token, kind="batch_made_smaller", data=overrides)
 
 
 def resumed(session: Session, claim: Claim, step: int) -> None:

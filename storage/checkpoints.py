@@ -130,3 +130,8 @@ def remove(session: Session, checkpoint_id: int) -> None:
     where = (checkpoint.c.id == checkpoint_id, checkpoint.c.pinned.is_(False))
     if session.execute(delete(checkpoint).where(*where).returning(checkpoint.c.id)).scalar() is None:
         raise NotFound("checkpoint", checkpoint_id)
+
+
+def remove_all(session: Session, job_id: int) -> None:
+    """Takes all checkpoints of a job off the list, but for pinned ones."""
+    session.execute(delete(checkpoint).where(checkpoint.c.job_id == job_id, checkpoint.c.pinned.is_(False)))

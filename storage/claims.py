@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import update
@@ -36,11 +36,14 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """What a person asked of a running job."""
+    """What a person asked of a running job, and how far it says it is."""
 
     cancel: bool
     pause: bool
     stop: bool
+    step: int | None = field(default=None, compare=False)
+    progress_at: float | None = field(default=None, compare=False)
+    """When it last moved, by the database's clock."""
 
 
 def guard(session: Session, claim: Claim, **changes: Any) -> int:

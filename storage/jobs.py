@@ -10,11 +10,13 @@ from sqlalchemy.orm import Session
 
 from storage.attempts import (
     Settlement,
+    beat,
     claim,
     claimable,
     event,
     expired,
     flags,
+    override,
     progress,
     renew,
     rescue,
@@ -43,6 +45,7 @@ from storage.job_values import (
 from storage.rows import columns, select_values, to_value, to_values, upsert
 from storage.states import State
 from storage.wishes import (
+    RESTARTED,
     cancel,
     delete,
     hold,
@@ -66,6 +69,7 @@ __all__ = [
     "Settlement",
     "SubmitOptions",
     "attempts",
+    "beat",
     "cancel",
     "claim",
     "claimable",
@@ -78,6 +82,7 @@ __all__ = [
     "get",
     "hold",
     "listing",
+    "override",
     "pause",
     "place_before",
     "progress",
@@ -86,6 +91,7 @@ __all__ = [
     "rename",
     "renew",
     "rescue",
+    "restarted_after",
     "resume",
     "resumed",
     "retry",
@@ -170,6 +176,12 @@ def queue_position(session: Session, job_id: int) -> int | None:
 def queue(session: Session) -> list[Job]:
     """The waiting jobs in the order in which they will be claimed, the held ones among them at their place."""
     return to_values(Job, session.execute(SELECT_JOB.where(job.c.state == State.QUEUED).order_by(*QUEUE_ORDER)))
+
+
+def restarted_after(session: Session, job_id: int) -> int:
+    """The token of the last attempt before a person let the job begin anew; what is older is not resumed. 0: never."""
+    restarts = (event_table.c.job_id == job_id, event_table.c.kind == RESTARTED)
+    return session.execute(select(func.max(event_table.c.token)).where(*restarts)).scalar() or 0
 
 
 def events(session: Session, job_id: int, *, after_id: int = 0, limit: int = 500) -> list[Event]:

@@ -18,6 +18,8 @@ from storage.states import FINAL, State
 
 KEEPING = frozenset({"train"})
 """The kinds whose half-done work is worth something."""
+RESTARTED = "restarted"
+"""The event of a retry that begins at step 0."""
 
 
 def cancel(session: Session, job_id: int) -> Job:
@@ -71,15 +73,22 @@ def resume(session: Session, job_id: int) -> Job:
     return _recorded(session, after, kind="released")
 
 
-def retry(session: Session, job_id: int) -> Job:
-    """Queues a failed or cancelled job again, with its whole budget of attempts."""
+def retry(session: Session, job_id: int, *, from_start: bool = False) -> Job:
+    """Queues a failed or cancelled job again, with its whole budget of attempts.
+
+    With `from_start` it begins at step 0: its checkpoints are taken off the list, but for pinned ones, and none is
+    resumed. Conflict where another job stands on one of them.
+    """
     before = _locked(session, job_id)
     if before.state not in (State.FAILED, State.CANCELLED):
         raise Conflict("job_not_retryable", {"id": job_id, "state": before.state})
+    if from_start:
+        _must_not_be_stood_on(session, job_id)
+        checkpoints.remove_all(session, job_id)
     values: dict[str, Any] = {**NO_REASON, "finished_at": None, "deaths": 0, "granted": job.c.attempt, "result": None}
     values["notified_at"] = None
     after = move(session, before, State.QUEUED, values)
-    return _recorded(session, after, kind="retried")
+    return _recorded(session, after, kind=RESTARTED if from_start else "retried")
 
 
 def hold(session: Session, job_id: int) -> Job:
@@ -151,8 +160,7 @@ def delete(session: Session, job_id: int) -> None:
     if user is not None:
         values = {"id": job_id, "by": user.id}
         raise Conflict("job_in_use", values) if user.kind == "train" else Conflict("job_exported", values)
-    if (trained := checkpoints.user_of(session, job_id)) is not None:
-        raise Conflict("job_in_use", {"id": job_id, "by": trained})
+    _must_not_be_stood_on(session, job_id)
     session.execute(delete_from(job).where(job.c.id == job_id))
 
 
@@ -171,6 +179,11 @@ def _must_be(before: Job, state: State) -> None:
 def _must_not_be_final(before: Job) -> None:
     if before.state in FINAL:
         raise Conflict("job_finished", {"id": before.id, "state": before.state})
+
+
+def _must_not_be_stood_on(session: Session, job_id: int) -> None:
+    if (trained := checkpoints.user_of(session, job_id)) is not None:
+        raise Conflict("job_in_use", {"id": job_id, "by": trained})
 
 
 def _flag(session: Session, before: Job, *, column: str, kind: str) -> Job:

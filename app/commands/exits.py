@@ -73,4 +73,4 @@ def of_job(job: Job, attempts: Sequence[Attempt]) -> Code:
         said = attempts[-1].exit_code if attempts else None
         spoken = said in set(Code) and said not in (Code.DONE, Code.STOPPED, Code.FENCED)
         return Code(said) if spoken and said is not None else Code.INTERNAL
-    return Code.STOPPED
+    return Code.DISK_FULL if job.reason == "disk_full" else Code.STOPPED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -75,8 +76,12 @@ def resume(id: Id, json: AsJson = False) -> None:
     _ask(id, store_jobs.resume, json, "cli.asked.resume")
 
 
-def retry(id: Id, json: AsJson = False) -> None:
-    _ask(id, store_jobs.retry, json, "cli.asked.retry")
+def retry(
+    id: Id,
+    from_start: Annotated[bool, typer.Option("--from-start", help=t("cli.option.from_start"))] = False,
+    json: AsJson = False,
+) -> None:
+    _ask(id, partial(store_jobs.retry, from_start=from_start), json, "cli.asked.retry")
 
 
 def delete(
@@ -144,6 +149,7 @@ def _attempt(one: Attempt) -> dict[str, Any]:
         "exit_code": one.exit_code,
         "outcome": one.outcome,
         "resumed_from_step": one.resumed_from_step,
+        "overrides": one.overrides,
     }
 
 

@@ -81,7 +81,7 @@ class Bar:
 
 
 def until_over(shell: Shell, job_id: int) -> Job:
-    """Wait, with a worker, until a job has ended or is held; return it."""
+    """Wait, with a worker, until a job has ended, is held, or waits for room on the disk; return it."""
     with processes.worker(shell.home, shell.store, until_job=job_id) as tend:
         return _watch(shell, job_id, tend)
 
@@ -94,7 +94,7 @@ def _watch(shell: Shell, job_id: int, tend: Callable[[], None]) -> Job:
                 job = jobs.get(session, job_id)
                 loss = metrics.latest(session, job_id).get("loss", (0, None))[1] if job.progress_step else None
             bar.draw(job, loss)
-            if job.state in FINAL or (job.held and job.state == State.QUEUED):
+            if job.state in FINAL or (job.state == State.QUEUED and (job.held or job.reason == "disk_full")):
                 return job
             if time.monotonic() - tended > TEND_S:
                 tend()
@@ -122,8 +122,11 @@ def standing(shell: Shell, job: Job) -> str:
 
 
 def why(shell: Shell, job: Job) -> str:
-    """Return the sentence of how a job stands: its reason, else its state."""
-    return standing(shell, job) if job.reason is None else shell.t.reason(job.reason, job.values)
+    """Return the sentence of how a job stands: its reason, with what to do after a failure, else its state."""
+    if job.reason is None:
+        return standing(shell, job)
+    said = shell.t.failure if job.state == State.FAILED else shell.t.reason
+    return said(job.reason, job.values)
 
 
 def refuse(shell: Shell, job: Job, *, answered: bool = False) -> None:

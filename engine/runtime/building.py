@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,8 @@ class Frame:
     folder: Path
 
 
-def prepare(context: Context, spec: JobSpec, begin: Start) -> Rows:
-    """Turn the dataset version into token rows, stored once and read by every attempt.
+def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[], None] = lambda: None) -> Rows:
+    """Turn the dataset version into token rows, stored once and read by every attempt; `seen` is called at each row.
 
     Raises:
         ProblemError: the dataset is gone, is another one now, holds nothing that can be trained, or has a row
@@ -60,7 +61,7 @@ def prepare(context: Context, spec: JobSpec, begin: Start) -> Rows:
         version = version_of(session, spec)
     tokenizer = load_tokenizer(begin.base)
     renderer = Renderer(tokenizer)
-    found = prepare_tokens(Path(version.path), renderer, spec, context.home.datasets / "tokens")
+    found = prepare_tokens(Path(version.path), renderer, spec, context.home.datasets / "tokens", seen=seen)
     if too_long := beyond_context(spec, found.counts, _context_length(begin.base)):
         raise ProblemError(too_long)
     train = Dataset.from_parquet(str(found.train_path))
@@ -114,25 +115,17 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
     parts = TrainerParts(
         frame.spec, model, named, common, staged(save), reference=lambda: load_reference(frame.begin, frame.device)
     )
-    trainer = objective.trainer(parts)
-    if frame.begin.is_adapter and frame.begin.quantization != "none":
-        _warm_up(trainer)
-    return trainer
+    keep_4_bit_weights(model)
+    return objective.trainer(parts)
 
 
-def _warm_up(trainer: Any) -> None:
-    """One forward pass in each mode before step 1 of every attempt; the random state is put back.
+def keep_4_bit_weights(model: Any) -> None:
+    """Keep NF4 weights in one form through training and evaluation.
 
-    The first evaluation re-packs quantised weights for the processor and rounds their scales on the way back
-    (measured: the loss of step 3 changes). Done before the first step, it cannot fall between two of them.
+    On a processor with bfloat16 products bitsandbytes re-packs them at the first evaluation. The packed form has no
+    backward pass, so that no gradient goes through the base until the next save turns it back, and its scales are
+    rounded on the way: an evaluation would change the training that follows it.
     """
-    import torch
-
-    state = torch.random.get_rng_state()
-    batch = trainer.data_collator([trainer.train_dataset[0]])
-    inputs = trainer._prepare_inputs({name: batch[name] for name in ("input_ids", "attention_mask") if name in batch})
-    with torch.no_grad():
-        for mode in (False, True):
-            trainer.model.train(mode)
-            trainer.model(**inputs)
-    torch.random.set_rng_state(state)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False

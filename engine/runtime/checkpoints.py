@@ -7,15 +7,17 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.files import folder_bytes, publish, write_json
+from engine.runtime.crashing import crash_here
 
 MANIFEST = "manifest.json"
-_SPACE_FACTOR = 1.2  # free space wanted before a save, as a multiple of the last one's size
+SPACE_FACTOR = 1.2
+"""Free space wanted before a save, as a multiple of the last one's size."""
 
 
 class BrokenCheckpoint(Exception):
@@ -24,6 +26,15 @@ class BrokenCheckpoint(Exception):
     def __init__(self, folder: Path, why: str, file: str) -> None:
         self.folder, self.why, self.file = folder, why, file
         super().__init__(f"{folder.name}: {why} ({file})")
+
+
+class NoSpace(OSError):
+    """A checkpoint would not fit the disk; nothing was written."""
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
+        said = f"{os.strerror(errno.ENOSPC)}: a checkpoint needs {needed_bytes} bytes, {free_bytes} are free"
+        super().__init__(errno.ENOSPC, said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +73,14 @@ def save(
     shutil.rmtree(staged, ignore_errors=True)
     _check_space(parent)
     staged.mkdir(parents=True)
+    crash_here("checkpoint_begun")
     try:
         write(staged)
+        crash_here("checkpoint_written")
         _write_manifest(staged, step=step, token=token, spec=spec)
+        crash_here("checkpoint_before_rename")
         publish(staged, final)
+        crash_here("checkpoint_after_rename")
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
@@ -84,11 +99,11 @@ def require_space(folder: Path, num_bytes: int) -> None:
     """Check that a checkpoint of that size fits, with room to spare.
 
     Raises:
-        OSError: ENOSPC, before anything is written.
+        NoSpace: before anything is written.
     """
-    wanted, free = int(_SPACE_FACTOR * num_bytes), shutil.disk_usage(folder).free
+    wanted, free = int(SPACE_FACTOR * num_bytes), shutil.disk_usage(folder).free
     if free < wanted:
-        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: a checkpoint needs {wanted} bytes, {free} are free")
+        raise NoSpace(wanted, free)
 
 
 def _write_manifest(folder: Path, *, step: int, token: int, spec: Mapping[str, Any]) -> None:
@@ -139,6 +154,15 @@ def sweep_attempt(folder: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def unlisted(parent: Path, listed: Collection[tuple[int, int]]) -> list[Path]:
+    """The checkpoint folders below `parent` whose token and step are not listed, first step first.
+
+    A save that was killed between its rename and its row leaves one.
+    """
+    found = {path: (int(path.parent.name), int(path.name.rsplit("-", 1)[1])) for path in parent.glob("*/checkpoint-*")}
+    return sorted((path for path, place in found.items() if place not in listed), key=lambda path: found[path][1])
 
 
 def sweep(parent: Path) -> None:

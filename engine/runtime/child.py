@@ -18,7 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from engine.files import write_json
-from engine.runtime.failures import is_disk_full, is_out_of_memory, is_store_lost
+from engine.runtime.crashing import crash_here
+from engine.runtime.failures import is_disk_full, is_out_of_memory, is_store_lost, needed_space
 from engine.runtime.machine import session_of
 from engine.runtime.outcome import Exit, exit_of
 from engine.runtime.settings import Settings
@@ -137,6 +138,7 @@ def run(main: Callable[[Context], Mapping[str, Any]]) -> None:
     if code is not Exit.FENCED:
         with contextlib.suppress(OSError):  # a full disk: the exit code alone must do
             write_json(marker, said)
+    crash_here("result_written")
     sys.stdout.flush()
     sys.stderr.flush()
     for pid in session_of(os.getpid(), None):  # what the work started and left: nobody knows of it once we are gone
@@ -183,7 +185,7 @@ def _end_of(main: Callable[[Context], Mapping[str, Any]], context: Context) -> t
         if is_out_of_memory(error):
             return Exit.OUT_OF_MEMORY, {"ok": False, "reason": "out_of_memory", "values": {}}
         if is_disk_full(error):
-            return Exit.DISK_FULL, {"ok": False, "reason": "disk_full", "values": {}}
+            return Exit.DISK_FULL, {"ok": False, "reason": "disk_full", "values": needed_space(error)}
         if is_store_lost(error):
             return Exit.FENCED, {}
         return Exit.INTERNAL, {"ok": False, "reason": "internal_error", "values": {"error": type(error).__name__}}

@@ -14,7 +14,7 @@ def card_of(order: Order, checks: Mapping[str, Any], lines: Sequence[str]) -> st
     sections = {
         "Data": _data(order),
         "Method": _method(order),
-        "Settings": order.run_spec.training.model_dump(exclude_none=True),
+        "Settings": _settings(order),
         "Scores": {
             "run and step": order.target.text,
             "evaluation loss": order.checkpoint.eval_loss,
@@ -46,6 +46,14 @@ def _method(order: Order) -> dict[str, Any]:
         "started from": spec.model.start_from or "the base",
         "seed": spec.seed,
     }
+
+
+def _settings(order: Order) -> dict[str, Any]:
+    settings = order.run_spec.training.model_dump(exclude_none=True)
+    if order.batch is None:
+        return settings
+    told = "ran out of memory; went on with batch size {batch_size} and accumulation {gradient_accumulation}"
+    return {**settings, "memory": told.format(**order.batch)}
 
 
 def _comparison(order: Order, checks: Mapping[str, Any]) -> dict[str, Any]:

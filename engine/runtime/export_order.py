@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class Order:
     checkpoint: Checkpoint
     base: Model | None
     version: Version
+    batch: Mapping[str, int] | None = None
+    """The batch that it was trained with in the end, where memory was not enough for the spec's."""
 
     @property
     def base_name(self) -> str:
@@ -78,6 +81,7 @@ def find(store: Store, spec: ExportSpec) -> Order:
             run_spec = parse(jobs.get(session, job_id).spec)
             version = version_of(session, run_spec)
             base = next((one for one in models.listing(session) if one.path == checkpoint.base_path), None)
+            batch = next((one.overrides for one in reversed(jobs.attempts(session, job_id)) if one.overrides), None)
             stands_on_run = base is None and target.adapter_path is not None
             if base is None:  # a fully trained checkpoint is its own base: the model that the run started from
                 base = next((one for one in models.listing(session) if one.name == run_spec.model.id), None)
@@ -90,7 +94,7 @@ def find(store: Store, spec: ExportSpec) -> Order:
         raise ProblemError([problem("spec_export_needs_adapter", field="form", form=spec.form)])
     if EXPORTERS[spec.form].needs_adapter and stands_on_run:  # nobody else has that base: only merged is whole
         raise ProblemError([problem("spec_export_base_is_run", field="form")])
-    return Order(spec, target, run_spec, checkpoint, base, version)
+    return Order(spec, target, run_spec, checkpoint, base, version, batch)
 
 
 def source_of(order: Order, device: str) -> Source:

@@ -7,6 +7,12 @@ from collections.abc import Iterator
 
 from storage import patience
 
+_NO_MEMORY = (
+    "can't allocate memory",  # the CPU's allocator says it in a RuntimeError
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+"""How libraries say in words what has an error class elsewhere."""
 _CUT_SHORT = ("file write failed", "unexpected pos")
 """How the writer of optimizer files says that the disk took less than it was given; it carries no error number."""
 
@@ -23,7 +29,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(
         isinstance(one, MemoryError)
         or type(one).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(one)  # the CPU's allocator says it in a RuntimeError
+        or any(said in str(one) for said in _NO_MEMORY)
         for one in causes(error)
     )
 
@@ -43,3 +49,9 @@ def is_disk_full(error: BaseException) -> bool:
 def is_store_lost(error: BaseException) -> bool:
     """Whether the store could not be reached: the work was not at fault, and may be tried again."""
     return any(patience.is_lost(one) for one in causes(error))
+
+
+def needed_space(error: BaseException) -> dict[str, int]:
+    """The bytes that were wanted and that were free, where the error carries them."""
+    names = ("needed_bytes", "free_bytes")
+    return next(({name: getattr(one, name) for name in names} for one in causes(error) if hasattr(one, names[0])), {})

@@ -62,6 +62,11 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 self.process.terminate()
 
+    def show_stacks(self) -> None:
+        """SIGUSR1: it writes what each of its threads is doing to its log."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGUSR1)
+
     def insist(self, grace_s: float) -> None:
         """SIGKILL to the whole group if it was asked to end longer than the grace ago."""
         if self.asked_to_end_at is not None and time.monotonic() - self.asked_to_end_at > grace_s:

@@ -30,6 +30,7 @@ class Reporter:
         self._context, self._lease_s = context, lease_s
         self._points: list[Point] = []
         self._step: tuple[int, int] | None = None
+        self._beat = False
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._end = threading.Event()
@@ -49,6 +50,10 @@ class Reporter:
         with self._lock:
             self._step = (step, total)
 
+    def beat(self) -> None:
+        """Queue the word that the run moves, where neither step nor phase tell it."""
+        self._beat = True
+
     def flush(self) -> None:
         """Write what is queued now; again where the store is not reached, as long as the lease.
 
@@ -63,12 +68,16 @@ class Reporter:
             with self._lock:
                 points, self._points = self._points, []
                 step, self._step = self._step, None
+                beat, self._beat = self._beat, False
+            store = self._context.store
             try:
-                with self._context.store.write() as session:
+                with store.write() if points or step or beat else store.read() as session:
                     if points:
                         metrics.append(session, self._context.claim, points)
                     if step:
                         jobs.progress(session, self._context.claim, step=step[0], total=step[1])
+                    elif beat:
+                        jobs.beat(session, self._context.claim)
                     self.flags = jobs.flags(session, self._context.claim)
             except (Fenced, StoreGone):
                 self.fenced.set()

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer, TrainerState
+from transformers import EarlyStoppingCallback, Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
 
+from engine.runtime import carried
 from engine.runtime.child import NonFinite
 
 Save = Callable[[int, Callable[[Path], None]], None]
@@ -40,6 +42,26 @@ def staged(save: Save) -> Callable[[type], type]:
                 self._load_from_checkpoint(str(folder))
                 self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
 
+            def has_stopped_early(self, folder: Path) -> bool:
+                """Whether the run that wrote this checkpoint had ended by itself there."""
+                state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
+                kept = state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
+                if kept is None or not any(isinstance(one, EarlyStoppingCallback) for one in self._callbacks()):
+                    return False
+                counted = kept["attributes"]["early_stopping_patience_counter"]
+                return bool(counted >= kept["args"]["early_stopping_patience"])
+
+            def _callbacks(self) -> list[Any]:
+                return list(self.callback_handler.callbacks)
+
+            def _load_callback_state(self) -> None:
+                """Give each callback its state back in its place: the library would put it last, behind our own."""
+                for callback in self._callbacks():
+                    kept = self.state.stateful_callbacks.get(type(callback).__name__)
+                    if isinstance(callback, ExportableState) and kept is not None:
+                        for name, value in kept["attributes"].items():
+                            setattr(callback, name, value)
+
             def _get_output_dir(self, trial: Any) -> str:
                 del trial
                 return str(Path(self.args.output_dir) / ".library")
@@ -56,6 +78,7 @@ def staged(save: Save) -> Callable[[type], type]:
                         for path in list((library / f"checkpoint-{step}").iterdir()):
                             if path.name not in _UNWANTED:
                                 path.rename(folder / path.name)
+                        carried.write(self, folder)
                     finally:
                         shutil.rmtree(library, ignore_errors=True)
 

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.runtime import checkpoints, child
+from engine.runtime.checkpoints import Manifest
 from engine.runtime.child import Context, NonFinite, Stopped
+from engine.runtime.crashing import crash_here
+from engine.runtime.memory import batch_after
+from engine.runtime.resuming import newest_good
 from engine.runtime.settings import Settings
 from engine.specs.job import JobSpec, parse
 from storage import checkpoints as checkpoint_rows
 from storage import jobs
 from storage.checkpoints import NewCheckpoint
 from storage.errors import Fenced, NotFound
+
+if TYPE_CHECKING:
+    from engine.runtime.start import Start
+
+log = logging.getLogger(__name__)
 
 
 def main(context: Context) -> dict[str, Any]:
@@ -33,8 +44,7 @@ def main(context: Context) -> dict[str, Any]:
     from engine.runtime.reporting import Reporter
 
     began = time.monotonic()
-    spec = parse(context.spec)
-    run = Run(context, spec)
+    run = Run(context, _with_batch(context, parse(context.spec)))
     checkpoints.sweep(context.folder.parent)
     reporter = Reporter(context, lease_s=Settings.from_environment().lease_s)
     try:
@@ -45,16 +55,31 @@ def main(context: Context) -> dict[str, Any]:
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
+def _with_batch(context: Context, spec: JobSpec) -> JobSpec:
+    """The spec with the batch of this attempt: smaller than a person set after the memory was not enough."""
+    with context.store.read() as session:
+        earlier = [one for one in jobs.attempts(session, context.job.id) if one.token < context.claim.token]
+    overrides = batch_after(context.spec["training"], earlier).as_overrides()
+    if overrides["batch_size"] == spec.training.batch_size:
+        return spec
+    with context.store.write() as session:
+        jobs.override(session, context.claim, overrides)
+    log.warning("out of memory before: batch_size=%(batch_size)d accumulation=%(gradient_accumulation)d", overrides)
+    return spec.model_copy(update={"training": spec.training.model_copy(update=overrides)})
+
+
 @dataclass(slots=True)
 class Run:
     """One attempt."""
 
     context: Context
     spec: JobSpec
+    """With the batch of this attempt; the checkpoints name the spec as it was submitted."""
 
     def train(self, reporter: Any) -> dict[str, Any]:
         from engine.models.loading import use_threads
         from engine.runtime import start
+        from engine.runtime.beginning import Beginning
         from engine.runtime.building import Frame, build, prepare
         from engine.runtime.device import choose
         from engine.runtime.watching import Watch
@@ -63,44 +88,34 @@ class Run:
         device = choose(self.spec.resources.devices)
         begin = start.find(self.context.store, self.spec, device)
         self.context.phase("tokenising")
-        prepared = prepare(self.context, self.spec, begin)
+        prepared = prepare(self.context, self.spec, begin, seen=reporter.beat)
         self.context.phase("loading")
-        resume = self._newest_good()
+        resume = self._newest_good(begin)
         model = start.load(begin, self.spec, device)
-        watch_total = prepared.steps.total
-        watch = Watch(reporter, claim=self.context.claim, device=device.kind, total=watch_total)
+        total = prepared.steps.total
+        keep_every = self.spec.training.keep_every_steps
+        watch = Watch(reporter, claim=self.context.claim, device=device.kind, total=total, keep_every=keep_every)
         save = self._saver(begin, watch, reporter)
         frame = Frame(self.spec, device, begin, self.context.folder)
         trainer = build(frame, model=model, rows=prepared, save=save, watch=watch, measure_start=resume is None)
         checkpoints.require_space(self.context.folder, trainer.checkpoint_bytes())
-        step = self._announce(resume, watch_total)
-        if resume is not None and step >= watch_total:  # it died after its last step: nothing is left to train
-            trainer.take_up(resume)
+        step = self._announce(resume, total)
+        if resume is not None and (step >= total or trainer.has_stopped_early(resume)):
+            trainer.take_up(resume)  # it died after its last step: nothing is left to train
         else:
+            trainer.add_callback(Beginning(trainer, watch, resume, self.context.phase))
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         return self._end(trainer, watch, reporter, prepared, device)
 
-    def _newest_good(self) -> Path | None:
-        """The newest checkpoint of this job whose manifest verifies; what is skipped is said."""
-        with self.context.store.read() as session:
-            rows = checkpoint_rows.listing(session, self.context.job.id)
-        wanted = checkpoints.spec_sha(self.context.spec)
-        for row in reversed(rows):
-            try:
-                found = checkpoints.verify(Path(row.path))
-            except checkpoints.BrokenCheckpoint as error:
-                self.context.event("checkpoint_skipped", {"step": row.step, "why": error.why, "file": error.file})
-                continue
-            if found.spec_sha == wanted:
-                return Path(row.path)
-            self.context.event("checkpoint_skipped", {"step": row.step, "why": "other_spec"})
-        return None
+    def _newest_good(self, begin: Any) -> Path | None:
+        return newest_good(self.context, partial(_row, begin))
 
     def _announce(self, resume: Path | None, total: int) -> int:
         step = int(resume.name.rsplit("-", 1)[1]) if resume else 0
         with self.context.store.write() as session:
             jobs.resumed(session, self.context.claim, step)
             jobs.progress(session, self.context.claim, phase="training", step=step, total=total)
+        crash_here("trainer_resumed")
         return step
 
     def _saver(self, begin: Any, watch: Any, reporter: Any) -> Callable[[int, Callable[[Path], None]], None]:
@@ -110,31 +125,24 @@ class Run:
             path, manifest = checkpoints.save(
                 self.context.folder, write, step=step, token=self.context.claim.token, spec=self.context.spec
             )
-            new = NewCheckpoint(
-                step=step,
-                path=str(path),
-                manifest_sha=manifest.sha256,
-                bytes=manifest.num_bytes,
-                base_path=str(begin.base) if begin.is_adapter else str(path),
-                quantization=begin.quantization if begin.is_adapter else "none",
-                dtype=begin.dtype,
-                is_adapter=begin.is_adapter,
-                eval_loss=watch.eval_loss.get(step),
-            )
             with self.context.store.write() as session:
+                new = _row(begin, path, manifest, watch.eval_loss.get(step))
                 checkpoint_rows.add(session, self.context.claim, new)
                 jobs.progress(session, self.context.claim, phase="training")
+            crash_here("checkpoint_listed")
             self._prune()
 
         return save
 
     def _prune(self) -> None:
-        """Remove old checkpoints: the newest ones, the best one and pinned ones stay."""
+        """Remove old checkpoints: the newest, the best, each n-th and pinned ones stay."""
+        training = self.spec.training
         with self.context.store.read() as session:
             rows = checkpoint_rows.listing(session, self.context.job.id)
             best = checkpoint_rows.best(session, self.context.job.id)
-        for row in rows[: -self.spec.training.keep_checkpoints]:
-            if row.pinned or (best is not None and row.id == best.id):
+        for row in rows[: -training.keep_checkpoints]:
+            kept_for_good = training.keep_every_steps is not None and row.step % training.keep_every_steps == 0
+            if row.pinned or kept_for_good or (best is not None and row.id == best.id):
                 continue
             with contextlib.suppress(NotFound):  # pinned since it was read
                 with self.context.store.write() as session:
@@ -174,13 +182,27 @@ class Run:
         from engine.runtime.answers import compare
 
         try:
-            return compare(self.context, self.spec, model, prepared, should_stop=watch.must_leave)
+            return compare(self.context, self.spec, model, prepared, should_stop=watch.between_answers)
         except Fenced:
             raise
         except Exception as error:
             traceback.print_exc()
             self.context.event("answers_skipped", {"error": type(error).__name__})
             return []
+
+
+def _row(begin: Start, path: Path, manifest: Manifest, eval_loss: float | None) -> NewCheckpoint:
+    return NewCheckpoint(
+        step=manifest.step,
+        path=str(path),
+        manifest_sha=manifest.sha256,
+        bytes=manifest.num_bytes,
+        base_path=str(begin.base) if begin.is_adapter else str(path),
+        quantization=begin.quantization if begin.is_adapter else "none",
+        dtype=begin.dtype,
+        is_adapter=begin.is_adapter,
+        eval_loss=eval_loss,
+    )
 
 
 if __name__ == "__main__":

@@ -55,14 +55,11 @@ def _two_steps(spec: JobSpec) -> JobSpec:
 def _longest(rows: Any, spec: JobSpec) -> Any:
     from dataclasses import replace
 
-    def length(row: dict[str, Any]) -> int:
-        return sum(len(value) for value in row.values() if isinstance(value, list))
+    from engine.runtime.beginning import longest
 
-    wanted = min(len(rows.train), spec.effective_batch * NUM_STEPS)
-    order = sorted(range(len(rows.train)), key=lambda index: length(rows.train[index]), reverse=True)
     return replace(
         rows,
-        train=rows.train.select(order[:wanted]),
+        train=rows.train.select(longest(rows.train, spec.effective_batch * NUM_STEPS)),
         evaluation=None,
         steps=replace(rows.steps, eval_every=None, save_every=1_000_000),
     )

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from engine.runtime.child import Diverged, NonFinite
+from engine.runtime.crashing import crash_here
 from engine.runtime.device import peak_memory_bytes
 from engine.runtime.reporting import Reporter
 from storage.errors import Fenced
@@ -33,12 +34,16 @@ class Wish:
 class Watch(TrainerCallback):
     """Reports each step and ends the run at a step's end when it is asked to."""
 
-    def __init__(self, reporter: Reporter, *, claim: Any, device: str, total: int) -> None:
+    def __init__(
+        self, reporter: Reporter, *, claim: Any, device: str, total: int, keep_every: int | None = None
+    ) -> None:
         self._reporter, self._claim, self._device, self._total = reporter, claim, device, total
+        self._keep_every = keep_every
         self._terminated = threading.Event()
         self._began = self._saved = time.monotonic()
         self._busy_s = 0.0
-        self._tokens = 0.0
+        self.tokens = 0.0
+        """Trained tokens up to the last point."""
         self.wish: Wish | None = None
         self.eval_loss: dict[int, float] = {}
         signal.signal(signal.SIGTERM, lambda *_: self._terminated.set())
@@ -48,6 +53,7 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._busy_s += time.monotonic() - self._began
+        crash_here(f"step_{state.global_step}")
         self._reporter.step(state.global_step, self._total)
         if self._reporter.fenced.is_set():
             raise Fenced("job", self._claim.job_id, self._claim.token)
@@ -56,9 +62,17 @@ class Watch(TrainerCallback):
         if self.wish is not None and not last:
             control.should_training_stop = True
             control.should_save = self.wish.kind != "cancel"
-        elif last or time.monotonic() - self._saved > SAVE_AT_LEAST_EVERY_S:
+        elif last or self._is_kept(state.global_step) or time.monotonic() - self._saved > SAVE_AT_LEAST_EVERY_S:
             control.should_save = True
-            control.should_evaluate = last and args.eval_strategy != "no"
+
+    def _is_kept(self, step: int) -> bool:
+        return self._keep_every is not None and step % self._keep_every == 0
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._reporter.beat()
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._reporter.beat()
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if control.should_training_stop and self.wish is None:  # early stopping, which by itself saves nothing
@@ -71,6 +85,11 @@ class Watch(TrainerCallback):
         if flags.stop:
             return Wish("stop")
         return Wish("pause") if flags.pause or self._terminated.is_set() else None
+
+    def between_answers(self) -> bool:
+        """Say that it moves; return whether the rest has to be left out."""
+        self._reporter.beat()
+        return self.must_leave()
 
     def must_leave(self) -> bool:
         """Whether work after the last step has to be left out: the process is ending or the run is cancelled."""
@@ -97,8 +116,8 @@ class Watch(TrainerCallback):
     def _speed(self, step: int, values: dict[str, float]) -> list[Point]:
         points = [Point("memory_bytes", step, float(peak_memory_bytes(self._device)))]
         if "num_tokens" in values and self._busy_s > 0:
-            done = values["num_tokens"] - self._tokens
-            self._tokens = values["num_tokens"]
+            done = values["num_tokens"] - self.tokens
+            self.tokens = values["num_tokens"]
             points.append(Point("tokens_per_second", step, done / self._busy_s))
         self._busy_s = 0.0
         return points

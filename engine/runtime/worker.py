@@ -15,13 +15,17 @@ from dataclasses import dataclass, field
 from sqlalchemy.exc import DBAPIError
 
 from engine.runtime import checkpoints, fitting, locks, process
+from engine.runtime.crashing import crash_here
 from engine.runtime.fitting import Here
 from engine.runtime.helpers import Helpers
 from engine.runtime.machine import boot_id, devices, host, start_time
+from engine.runtime.memory import Kills
 from engine.runtime.process import Child
 from engine.runtime.rescue import rescue_lost
 from engine.runtime.settings import Settings
-from engine.runtime.settling import settlement_of
+from engine.runtime.settling import End, settlement_of
+from engine.runtime.space import has_space
+from engine.runtime.stall import Pulse
 from engine.runtime.starting import list_starter, sweep_leftovers
 from engine.specs.home import Home
 from engine.specs.kinds import KINDS
@@ -41,6 +45,10 @@ NO_STORE = 70
 RESCUE_EVERY_S = 1.0
 FIRST_PAUSE_S = 0.1
 """After a lost connection; doubled up to an eighth of the lease, so that children are ended in time."""
+LOOK_EVERY_S = 1.0
+"""How often at least the store is read although nothing was written to it: delays and leases run out by themselves."""
+STACKS_S = 2.0
+"""From the wish that a child shows its stacks to its kill."""
 
 
 @dataclass(slots=True)
@@ -52,8 +60,11 @@ class Running:
     child: Child
     lock: int
     renewed_at: float
+    kills: Kills
+    pulse: Pulse
     told: bool = False
     """Whether the store knows the child."""
+    stalled_at: float | None = None
     flags: Flags = field(default_factory=lambda: Flags(False, False, False))
 
 
@@ -67,23 +78,30 @@ class Worker:
         self.running: dict[int, Running] = {}
         self.helpers = Helpers(home, store)
         self.ending = threading.Event()
-        self._rescued = -math.inf
+        self._news = store.watch()
+        self._rescued = self._looked = -math.inf
 
     def tick(self) -> None:
-        """One round. Each child is looked after, also where the store is not reached for one of them.
+        """One round: the children are looked at each time, the store only when there may be news in it.
+
+        Each child is looked after, also where the store is not reached for one of them.
 
         Raises:
             DBAPIError: the store was not reached.
             StoreGone: its file was deleted or replaced.
         """
+        look = self._news.changed() or time.monotonic() - self._looked > min(LOOK_EVERY_S, self.settings.lease_s / 8)
         trouble = None
         for item in list(self.running.values()):
             try:
-                self._watch(item)
+                look = self._watch(item, look=look) or look
             except DBAPIError as error:
                 trouble = error
         if trouble is not None:
             raise trouble
+        if not look:
+            return
+        self._looked = time.monotonic()
         if not self.ending.is_set():
             if time.monotonic() - self._rescued > RESCUE_EVERY_S:
                 self._rescued = time.monotonic()
@@ -98,13 +116,16 @@ class Worker:
                 with self.store.read() as session:
                     if not jobs.claimable(session, lanes=[lane]):
                         break
-                    only = fitting.claimable(session, self.here, lanes=[lane])
-                if only == []:
+                    able = fitting.claimable(session, self.here, lanes=[lane])
+                    waiting = jobs.waiting(session, lanes=[lane], limit=fitting.LOOK_AT)
+                only = [one.id for one in waiting if has_space(self.home, one) and (able is None or one.id in able)]
+                if not only:
                     break
                 with self.store.write() as session:
                     taken = jobs.claim(session, self.holder, lanes=[lane], lease_s=self.settings.lease_s, only=only)
                 if taken is None:
                     break
+                crash_here("worker_claimed")
                 self._start(*taken)
 
     def _start(self, claim: Claim, job: Job) -> None:
@@ -123,7 +144,9 @@ class Worker:
                 os.close(lock)
             self._put_back(claim, "not_started", run_after_s=self.settings.backoff_s)
             return
-        item = self.running[job.id] = Running(claim, job, child, lock, time.monotonic())
+        crash_here("worker_spawned")
+        now = time.monotonic()
+        item = self.running[job.id] = Running(claim, job, child, lock, now, Kills(child.pid), Pulse(now))
         log.info("started job=%d token=%d kind=%s pid=%d", job.id, claim.token, job.kind, child.pid)
         self._tell(item)
 
@@ -132,32 +155,40 @@ class Worker:
         with contextlib.suppress(Fenced), self.store.write() as session:
             jobs.started(session, item.claim, pid=item.child.pid, pid_start=item.child.pid_start)
         item.told = True
+        crash_here("worker_started")
 
     def _put_back(self, claim: Claim, reason: str, *, run_after_s: float) -> None:
         waiting = jobs.Settlement("requeue", reason=reason, counts=False, run_after_s=run_after_s)
         with contextlib.suppress(Fenced), self.store.write() as session:
             jobs.settle(session, claim, waiting)
 
-    def _watch(self, item: Running) -> None:
+    def _watch(self, item: Running, *, look: bool) -> bool:
+        """Look after a child; whether it has ended."""
         code = item.child.ended()
         if code is not None:
             self._settle(item, code)
-            return
-        self._renew(item)
-        if not item.told:
-            self._tell(item)
+            return True
+        if look:
+            item.kills.look()
+            self._renew(item)
+            if not item.told:
+                self._tell(item)
+            self._end_if_stalled(item)
         if self.ending.is_set() or item.flags.cancel or (item.flags.pause and item.job.kind != "train"):
             item.child.ask_to_end()
         item.child.insist(self.settings.grace_s)
+        return False
 
     def _renew(self, item: Running) -> None:
         """Renew the lease, look for wishes; a worker that cannot reach the store ends its child in time."""
         now = time.monotonic()
         try:
             if now - item.renewed_at > self.settings.lease_s / 4:
+                crash_here("worker_before_renew")
                 with self.store.write() as session:
                     item.flags = jobs.renew(session, item.claim, lease_s=self.settings.lease_s)
                 item.renewed_at = now
+                crash_here("worker_renewed")
             else:
                 with self.store.read() as session:
                     item.flags = jobs.flags(session, item.claim)
@@ -169,15 +200,34 @@ class Worker:
             if now - item.renewed_at > self.settings.lease_s * 0.75:
                 item.child.kill()
 
+    def _end_if_stalled(self, item: Running) -> None:
+        """A run that hangs writes its stacks to its log and is killed; one that is being ended has its grace."""
+        if not KINDS[item.job.kind].resumes or item.child.asked_to_end_at is not None:
+            return
+        now = time.monotonic()
+        if item.stalled_at is not None:
+            if now - item.stalled_at > STACKS_S:
+                item.child.kill()
+            return
+        item.pulse.look(now, item.flags)
+        if item.pulse.silent_s > item.pulse.limit_s(self.settings.stall_s):
+            log.warning("stalled job=%d silent_s=%.0f", item.job.id, item.pulse.silent_s)
+            item.stalled_at = now
+            item.child.show_stacks()
+
     def _settle(self, item: Running, code: int) -> None:
         checkpoints.sweep_attempt(self.home.runs / str(item.job.id) / str(item.claim.token))
-        settlement = settlement_of(
-            self.home, item.job, item.claim, code, ending=self.ending.is_set(), settings=self.settings
-        )
+        silent_s = None if item.stalled_at is None else item.pulse.silent_s
+        end = End(code, self.ending.is_set(), item.kills.moved(), silent_s)
+        with self.store.read() as session:
+            history = jobs.attempts(session, item.job.id)
+        settlement = settlement_of(self.home, item.job, item.claim, end, history=history, settings=self.settings)
+        crash_here("worker_before_settle")
         with contextlib.suppress(Fenced):
             with self.store.write() as session:
                 settled = jobs.settle(session, item.claim, settlement)
             log.info("settled job=%d token=%d state=%s", settled.id, item.claim.token, settled.state)
+        crash_here("worker_settled")
         os.close(item.lock)
         del self.running[item.job.id]
 

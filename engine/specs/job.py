@@ -143,6 +143,14 @@ class TrainingPart(Spec):
     keep_checkpoints: int = setting(
         3, "Keep checkpoints", "The newest checkpoints that stay on disk; the best one always stays too.", ge=1, le=1000
     )
+    keep_every_steps: int | None = setting(
+        None,
+        "Keep every",
+        "A checkpoint is saved at every such step and stays on disk beside the newest ones; empty: none.",
+        unit="steps",
+        ge=1,
+        le=1_000_000,
+    )
     log_every_steps: int = setting(
         1, "Log every", "Optimiser steps between points of the curves.", unit="steps", ge=1, le=10_000
     )
@@ -164,6 +172,11 @@ class ResourcesPart(Spec):
     )
     max_attempts: int = setting(
         3, "Attempts", "How often the run is tried when the machine, not the run, fails.", ge=1, le=20
+    )
+    on_oom: Literal["halve", "fail"] = setting(
+        "halve",
+        "Out of memory",
+        "halve: go on with half the batch size and twice the accumulation, which learns the same; fail: end the run.",
     )
 
 

@@ -11,15 +11,20 @@ from engine.specs.other import AddModelSpec, ExportSpec, ImportSpec, TrialSpec
 
 @dataclass(frozen=True, slots=True)
 class JobKind:
-    """`lane` is `gpu` for heavy work (one at a time) or `cpu` for light work that never waits for it."""
+    """`lane` is `gpu` for heavy work (one at a time) or `cpu` for light work that never waits for it.
+
+    `resumes`: it goes on from its checkpoints and reports each step. A full disk then makes it wait for room instead
+    of failing, and long silence means that it hangs.
+    """
 
     spec: type[Spec]
     module: str
     lane: str
+    resumes: bool = False
 
 
 KINDS: dict[str, JobKind] = {
-    "train": JobKind(JobSpec, "engine.runtime.trainer", "gpu"),
+    "train": JobKind(JobSpec, "engine.runtime.trainer", "gpu", resumes=True),
     "trial": JobKind(TrialSpec, "engine.runtime.trial", "gpu"),
     "export": JobKind(ExportSpec, "engine.runtime.exporting", "gpu"),
     "import": JobKind(ImportSpec, "engine.runtime.importing", "cpu"),

@@ -244,6 +244,15 @@ def test_wishes_reach_the_row(atelier, store):
     assert json.loads(atelier("job", job.id, "--json")[1])["state"] == "queued"
 
 
+def test_a_retry_can_begin_at_the_start(atelier, store):
+    job = submit(store)
+    atelier("cancel", job.id)
+    assert atelier("retry", job.id, "--from-start")[0] == 0
+    with store.read() as session:
+        assert jobs.events(session, job.id)[-1].kind == "restarted"
+    assert "to begin at step 0" in atelier("log", job.id)[1]
+
+
 def test_a_wish_that_cannot_be_granted_ends_with_64_and_says_why(atelier, store):
     job = submit(store)
     code, out, _ = atelier("stop", job.id, "--json")

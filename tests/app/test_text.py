@@ -123,5 +123,8 @@ def test_reasons_a_job_can_end_with_have_words():
         "cancelled",
         "no_result",
         "unexpected_exit",
+        "stalled",
+        "checkpoints_broken",
+        "resume_differs",
     }
     assert {code for code in reasons if f"reason.{code}" not in EN and f"problem.{code}.what" not in EN} == set()

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from engine.runtime import child
+from engine.runtime.checkpoints import NoSpace
 from engine.runtime.child import Context, Stopped
 from engine.specs.problem import ProblemError, problem
 from storage import jobs, metrics
@@ -36,6 +37,12 @@ def main(context: Context) -> dict[str, Any]:
             raise OperationalError("COMMIT", {}, Exception("gone"), connection_invalidated=True)
         if step == spec.get("crash_at"):
             raise RuntimeError("with a token: hf_abcdefgh12345678")
+        if step == spec.get("hang_at"):
+            _hang(spec.get("hang_s", 600.0))
+        if step == spec.get("beat_at"):
+            _beat(context, spec["beat_s"])
+        if step == spec.get("full_at") and context.claim.token == 1:
+            raise NoSpace(spec["needed_bytes"], 7)
         flags = context.flags()
         if told.is_set() or flags.cancel or flags.pause:
             raise Stopped
@@ -43,6 +50,20 @@ def main(context: Context) -> dict[str, Any]:
             return {"steps": step, "reason": "stopped_at_step"}
         time.sleep(spec.get("pause_s", 0.01))
     return {"steps": spec["steps"]}
+
+
+def _hang(seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:  # a signal does not end it
+        time.sleep(0.1)
+
+
+def _beat(context: Context, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with context.store.write() as session:
+            jobs.beat(session, context.claim)
+        time.sleep(0.2)
 
 
 if __name__ == "__main__":

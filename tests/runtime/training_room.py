@@ -85,6 +85,25 @@ class Room:
         with self.store.read() as session:
             return metrics.series(session, job_id).get(name, [])
 
+    def curves(self, job_id):
+        """Every curve but those of time and memory."""
+        with self.store.read() as session:
+            found = metrics.series(session, job_id)
+        return {name: points for name, points in found.items() if name not in ("tokens_per_second", "memory_bytes")}
+
+    def attempts(self, job_id):
+        with self.store.read() as session:
+            return jobs.attempts(session, job_id)
+
+    def events(self, job_id, kind):
+        with self.store.read() as session:
+            return [one for one in jobs.events(session, job_id) if one.kind == kind]
+
+    def weights(self, job_id):
+        """The bytes of the newest checkpoint's weights, by file."""
+        folder = Path(self.checkpoints(job_id)[-1].path)
+        return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
+
     def log(self, job_id):
         path = self.home.log(job_id)
         return path.read_text()[-3000:] if path.exists() else ""

@@ -27,6 +27,8 @@ STALE_WRITES: dict[str, Call] = {
     "progress": lambda s, c: jobs.progress(s, c, step=99),
     "resumed": lambda s, c: jobs.resumed(s, c, 0),
     "event": lambda s, c: jobs.event(s, c, "ghost", {}),
+    "beat": jobs.beat,
+    "override": lambda s, c: jobs.override(s, c, {"batch_size": 1}),
     "settle": lambda s, c: jobs.settle(s, c, Settlement(State.SUCCEEDED)),
     "metrics": lambda s, c: metrics.append(s, c, [metrics.Point("loss", 1, 9.0)]),
     "rescue": lambda s, c: jobs.rescue(s, c.job_id, c.token, requeue=True),
@@ -251,3 +253,26 @@ def test_the_database_itself_refuses_impossible_rows(values: dict[str, Any], sto
     submit(max_attempts=3)
     with pytest.raises(IntegrityError), store.write() as session:
         session.execute(update(job_table).values(values))
+
+
+def test_the_flags_tell_how_far_it_is_and_a_beat_moves_it(running: Claim, write: Call, read: Call) -> None:
+    write(jobs.progress, running, step=3)
+    before = read(jobs.flags, running)
+    write(jobs.beat, running)
+    after = read(jobs.flags, running)
+    assert (before.step, after.step) == (3, 3)
+    assert after.progress_at > before.progress_at
+    write(jobs.progress, running, step=3)
+    assert read(jobs.flags, running).progress_at == after.progress_at, "the same step again is no progress"
+
+
+def test_what_an_attempt_does_otherwise_stands_on_it_alone(
+    running: Claim, write: Call, claim: Call, read: Call
+) -> None:
+    write(jobs.override, running, {"batch_size": 2, "gradient_accumulation": 4})
+    write(jobs.settle, running, LOST)
+    claim()
+    first, second = read(jobs.attempts, running.job_id)
+    assert (first.overrides, second.overrides) == ({"batch_size": 2, "gradient_accumulation": 4}, None)
+    told = [one.data for one in read(jobs.events, running.job_id) if one.kind == "batch_made_smaller"]
+    assert told == [{"batch_size": 2, "gradient_accumulation": 4}]

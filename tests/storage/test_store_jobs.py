@@ -264,3 +264,31 @@ def test_an_id_is_never_given_twice(submit: Call, write: Call) -> None:
     write(jobs.cancel, first.id)
     write(jobs.delete, first.id)
     assert submit().id > first.id
+
+
+def test_a_retry_from_the_start_gives_up_the_checkpoints_but_for_pinned_ones(
+    running: Claim, write: Call, read: Call, new_checkpoint: Call
+) -> None:
+    for step in (10, 20):
+        write(checkpoints.add, running, new_checkpoint(step))
+    write(checkpoints.pin, running.job_id, 10)
+    write(jobs.settle, running, Settlement(State.FAILED, reason="checkpoints_broken"))
+    assert read(jobs.restarted_after, running.job_id) == 0
+    after = write(jobs.retry, running.job_id, from_start=True)
+    assert (after.state, after.reason) == (State.QUEUED, None)
+    assert [one.step for one in read(checkpoints.listing, running.job_id)] == [10]
+    assert read(jobs.restarted_after, running.job_id) == running.token
+    assert read(jobs.events, running.job_id)[-1].kind == "restarted"
+
+
+def test_a_run_on_whose_weights_others_stand_cannot_begin_anew(
+    running: Claim, submit: Call, claim: Call, write: Call, new_checkpoint: Call
+) -> None:
+    own = new_checkpoint(10, is_adapter=False)
+    write(checkpoints.add, running, own)
+    write(jobs.settle, running, Settlement(State.FAILED))
+    other = submit()
+    write(checkpoints.add, claim(), new_checkpoint(5, path="/runs/2/2/checkpoint-5", base_path=own.path))
+    with pytest.raises(Conflict) as refused:
+        write(jobs.retry, running.job_id, from_start=True)
+    assert (refused.value.code, refused.value.values["by"]) == ("job_in_use", other.id)

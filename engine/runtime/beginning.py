@@ -1,0 +1,142 @@
+"""Between loading and the first step: a resumed trainer is proved to be where it stopped, and the memory is tried."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from transformers import TrainerCallback
+
+from engine.runtime import carried
+from engine.runtime.child import Refused
+from engine.runtime.watching import Watch
+
+_OPTIMIZER_BYTES = {"adamw_torch_fused": 8, "adamw_bnb_8bit": 2}
+"""What an optimiser keeps for each trained weight, once it has made a step."""
+
+
+class Beginning(TrainerCallback):
+    """Runs once, when the library has put model, optimiser and checkpoint in place."""
+
+    def __init__(self, trainer: Any, watch: Watch, resume: Path | None, phase: Callable[[str], None]) -> None:
+        self._trainer, self._watch, self._resume, self._phase = trainer, watch, resume, phase
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        trainer = self._trainer
+        if self._resume is not None:
+            sums = carried.read(self._resume)
+            if sums is not None:
+                carried.put_back(trainer, sums)
+                self._watch.tokens = sums["tokens"]
+            check_resumed(trainer, self._resume, (sums or carried.carried(trainer))["batch_size"])
+        self._phase("trying")
+        try_longest(trainer)
+        self._phase("training")
+
+
+def check_resumed(trainer: Any, folder: Path, batch_size: int) -> None:
+    """Compare what was loaded with the checkpoint: weights, optimiser, learning rate and place in the data.
+
+    `batch_size` is that of the attempt that wrote it.
+
+    Raises:
+        Refused: something is not where the checkpoint left it; to train on would be to guess.
+    """
+    step = trainer.state.global_step
+    steps = [int(one["step"]) for one in trainer.optimizer.state.values() if "step" in one]
+    rate = trainer.lr_scheduler.get_last_lr()[0]
+    differs = {
+        "weights": not _weights_are_those_of(trainer.model, folder),
+        "dtype": any(p.dtype != torch.float32 for p in trainer.model.parameters() if p.requires_grad),
+        "optimizer": bool(steps) and max(steps) != step,
+        "schedule": trainer.lr_scheduler.last_epoch != step or trainer.optimizer.param_groups[0]["lr"] != rate,
+        "position": abs(trainer.state.epoch - _epoch(trainer, step, batch_size)) > 1e-6,
+    }
+    if any(differs.values()):
+        what = ", ".join(name for name, does in differs.items() if does)
+        raise Refused("resume_differs", {"step": step, "what": what}, {})
+
+
+def _weights_are_those_of(model: Any, folder: Path) -> bool:
+    """Whether every stored weight that the model trains is loaded to the last bit."""
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    loaded = get_peft_model_state_dict(model) if isinstance(model, PeftModel) else model.state_dict()
+    compared = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(str(path), framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118 - the file is no mapping
+                if name in loaded:
+                    compared += 1
+                    if not torch.equal(stored.get_tensor(name), loaded[name].detach().cpu()):
+                        return False
+    return compared > 0
+
+
+def _epoch(trainer: Any, step: int, batch_size: int) -> float:
+    """How many times the data has been gone through after this step, in batches of this size."""
+    arguments = trainer.args
+    rows = arguments.gradient_accumulation_steps * arguments.per_device_train_batch_size
+    accumulation, batches = rows // batch_size, -(-len(trainer.train_dataset) // batch_size)
+    per_epoch = max(1, -(-batches // accumulation))
+    whole, within = divmod(step, per_epoch)
+    return whole + min(within * accumulation, batches) / batches
+
+
+def try_longest(trainer: Any) -> None:
+    """One forward and backward pass on the longest rows, with the room that the optimiser will take.
+
+    Nothing of it stays: memory that is not enough shows now, and the run goes on as if this had not been.
+    """
+    sums, model = carried.carried(trainer), trainer.model_wrapped
+    device = trainer.args.device
+    rows = longest(trainer.train_dataset, trainer.args.per_device_train_batch_size)
+    chosen = trainer._remove_unused_columns(trainer.train_dataset.select(rows))
+    with random_state_kept():
+        room = _optimizer_room(trainer, device)
+        batch = trainer.data_collator([chosen[place] for place in range(len(chosen))])
+        trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
+        trainer.training_step(model, batch, trainer._get_num_items_in_batch([batch], device))
+        del room
+    model.zero_grad()
+    carried.put_back(trainer, sums)
+
+
+def _optimizer_room(trainer: Any, device: Any) -> torch.Tensor | None:
+    """Memory as large as what the optimiser keeps from its first step on; none where it has it already."""
+    each = _OPTIMIZER_BYTES.get(str(trainer.args.optim.value), 0)
+    if trainer.optimizer.state or not each:
+        return None
+    trained = sum(int(weight.numel()) for weight in trainer.model.parameters() if weight.requires_grad)
+    return torch.ones(each * trained, dtype=torch.uint8, device=device)  # written, so that the pages are really taken
+
+
+def longest(dataset: Any, number: int) -> list[int]:
+    """The places of the rows with the most tokens in all their columns, longest first."""
+    import pyarrow.compute as compute
+
+    table = dataset.with_format("arrow")[:]
+    lists = [table[name] for name in table.column_names if "list" in str(table[name].type)]
+    totals = numpy.sum([compute.list_value_length(column).to_numpy() for column in lists], axis=0)
+    return [int(place) for place in numpy.argsort(-totals, kind="stable")[:number]]
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Leave every source of random numbers as it was found."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    kept = random.getstate(), numpy.random.get_state(), torch.random.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        numpy.random.set_state(kept[1])
+        torch.random.set_rng_state(kept[2])
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
