@@ -31,6 +31,7 @@ from tests.faults import altered
 
 START = hashlib.sha256(b"start").digest()
 BEGIN = SimpleNamespace(base=Path("/models/dry"), is_adapter=True, quantization="none", dtype="float32")
+KEPT = SimpleNamespace(training=SimpleNamespace(keep_checkpoints=3, keep_every_steps=None))
 WEIGHTS = "weights.hex"
 
 
@@ -74,9 +75,8 @@ def main(context: Context) -> dict[str, Any]:
 def _train(context: Context, reporter: Reporter, told: threading.Event) -> dict[str, Any]:
     spec = context.spec
     steps, save_every = spec["steps"], spec.get("save_every", 10)
-    kept = SimpleNamespace(training=SimpleNamespace(keep_checkpoints=spec.get("keep_checkpoints", 3)))
-    run = Run(context, kept)  # type: ignore[arg-type]
-    resume = run._newest_good()
+    run = Run(context, KEPT)  # type: ignore[arg-type]
+    resume = run._newest_good(BEGIN)
     weights = bytes.fromhex((resume / WEIGHTS).read_text()) if resume else START
     save = run._saver(BEGIN, SimpleNamespace(eval_loss={}), reporter)
     step, wish = run._announce(resume, steps), None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import psutil
 import pytest
 
 from engine.runtime import locks
+from engine.runtime.crashing import CRASH_POINTS
 from engine.runtime.machine import boot_id, host, is_alive, start_time
 from engine.runtime.rescue import rescue_lost
 from engine.runtime.settings import Settings
@@ -25,17 +25,7 @@ from tests.faults.dryrun import curve_to, weights_after
 from tests.faults.house import BACKOFF_S, GRACE_S, LEASE_S, House
 
 QUICK = Settings(lease_s=LEASE_S, grace_s=GRACE_S, backoff_s=BACKOFF_S)
-BUILT = importlib.util.find_spec("engine.runtime.crashing")
 KILLS = 100
-
-
-def crash_points() -> list[str]:
-    """The places at which the engine can be told to crash."""
-    if BUILT is None:
-        return []
-    from engine.runtime.crashing import CRASH_POINTS
-
-    return sorted(CRASH_POINTS)
 
 
 def undisturbed(house: House, job_id: int, steps: int) -> None:
@@ -55,17 +45,16 @@ def lost_steps(house: House, job_id: int) -> list[int]:
     return [reached[t] - (resumed.get(t + 1) or 0) for t in reached if t + 1 in reached]
 
 
-@pytest.mark.parametrize("point", crash_points() or [pytest.param("", marks=pytest.mark.skip("no crash points yet"))])
+@pytest.mark.parametrize("point", CRASH_POINTS)
 def test_02_a_crash_at_a_named_point_loses_at_most_one_interval(house: House, point: str) -> None:
     job_id = house.submit(steps=30, save_every=10)
     first = house.start(ATELIER_CRASH_AT=point)
-    ended = {"killed", "lost"}
-    house.wait(
-        lambda: not first.lives() or ended & set(house.outcomes(job_id)) or house.job(job_id).state in FINAL,
-        60,
-        f"a crash at {point}",
-    )
-    assert house.job(job_id).state not in FINAL, f"{point} was not reached: {house.report()}"
+
+    def has_crashed() -> bool:
+        return not first.lives() or "killed" in house.outcomes(job_id)
+
+    house.wait(lambda: has_crashed() or house.job(job_id).state in FINAL, 60, f"a crash at {point}")
+    assert has_crashed(), f"{point} was not reached: {house.report()}"
     if first.lives():
         first.kill()
     house.start()
@@ -173,7 +162,6 @@ def test_05_a_stopped_worker_is_fenced(each_house: House, frozen: str) -> None:
     assert house.job(job_id).token == max(tokens)
 
 
-@pytest.mark.skipif("stall_s" not in Settings.__dataclass_fields__, reason="no watchdog yet")
 def test_22_a_trainer_that_hangs_is_found_its_stacks_kept_and_it_is_ended(house: House) -> None:
     job_id = house.submit(steps=40, fault="hang", fault_at=12, always=True)
     house.start(ATELIER_STALL_S=4)
