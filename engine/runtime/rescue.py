@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Mapping
 
-from engine.runtime import locks
+from engine.runtime import checkpoints, locks
 from engine.runtime.machine import boot_id, host, is_alive, session_of
 from engine.runtime.settings import Settings
 from engine.specs.home import Home
@@ -47,6 +47,8 @@ def rescue_lost(store: Store, home: Home, settings: Settings, *, holding: Mappin
                 continue
         elif not here and job.id not in expired:
             continue
+        if here:
+            checkpoints.sweep_attempt(home.runs / str(job.id) / str(job.token))
         _take_back(store, job)
 
 

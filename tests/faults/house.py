@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +78,8 @@ class House:
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.seed, self.random = root, seed, random.Random(seed)
         self.home = Home(root / "home", store_url or f"sqlite:///{root / 'home' / 'store.db'}").ensure()
+        if store_url is None and not (self.home.root / "store.db").exists():
+            shutil.copy(_empty_store(), self.home.root / "store.db")
         self.store = open_store(self.home.store_url)
         self.workers: list[Worker] = []
 
@@ -239,6 +245,15 @@ class House:
                 lines.append(path.read_bytes()[-1500:].decode(errors="replace"))
         lines += [f"{worker.log.name}: {worker.said()[-2500:]}" for worker in self.workers[-3:]]
         return "\n".join(lines)
+
+
+@cache
+def _empty_store() -> Path:
+    """A migrated store without a row, made once a process."""
+    folder = Path(tempfile.mkdtemp(prefix="atelier-house-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    open_store(f"sqlite:///{folder / 'store.db'}").dispose()
+    return folder / "store.db"
 
 
 def processes_of(root: Path) -> list[psutil.Process]:

@@ -93,7 +93,6 @@ def test_07_twenty_clients_click_at_random_and_every_rule_holds(each_house: Hous
     assert len(house.jobs()) > CLIENTS
 
 
-@pytest.mark.sample
 def test_08_a_cancel_that_races_the_end_leaves_one_final_state(each_house: House) -> None:
     house = each_house
     rounds = ROUNDS if house.store.url.get_backend_name() == "sqlite" else ROUNDS // 2
