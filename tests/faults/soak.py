@@ -41,7 +41,7 @@ PER_JOB: dict[str, dict[str, object]] = {
     "kill": {"fault": "kill", "fault_at": 7},
     "grandchild": {"fault": "grandchild", "fault_at": 3},
     "flood": {"fault": "text", "fault_at": 5, "flood_bytes": 5_000_000},
-    "memory": {"fault": "memory", "fault_at": 5, "always": True, "limit_bytes": 2**31},
+    "memory": {"fault": "memory", "fault_at": 5, "always": True, "limit_bytes": 2**30},
     "not a number": {"nan_at": 6},
 }
 

@@ -30,7 +30,7 @@ def test_34_a_flood_of_output_stops_no_step_and_fills_no_disk(house: House, floo
     assert path.stat().st_size <= logs.CAP_BYTES + 1000
     said = logs.tail(path)
     assert "[log cut" in said
-    assert "\ud800" not in said and said.encode("utf-8")
+    assert said.encode("utf-8"), "whatever it was, it can be shown"
     if flood == "text":
         assert b"hf_abcdefgh12345678" not in path.read_bytes()
     assert psutil.Process(worker.pid).memory_info().rss < 400 * 2**20

@@ -15,7 +15,7 @@ LIMIT = 400 * 2**20
 
 
 def test_18_memory_that_runs_out_under_a_limit_fails_once_with_its_name(house: House) -> None:
-    job_id = house.submit(steps=40, fault="memory", fault_at=5, always=True, limit_bytes=2 * 2**30)
+    job_id = house.submit(steps=40, fault="memory", fault_at=5, always=True, limit_bytes=2**30)
     worker = house.start()
     done = house.finish(job_id)
     assert (done.state, done.reason) == ("failed", "out_of_memory"), house.report()
