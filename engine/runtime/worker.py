@@ -41,6 +41,8 @@ NO_STORE = 70
 RESCUE_EVERY_S = 1.0
 FIRST_PAUSE_S = 0.1
 """After a lost connection; doubled up to an eighth of the lease, so that children are ended in time."""
+LOOK_EVERY_S = 1.0
+"""How often at least the store is read although nothing was written to it: delays and leases run out by themselves."""
 
 
 @dataclass(slots=True)
@@ -67,23 +69,30 @@ class Worker:
         self.running: dict[int, Running] = {}
         self.helpers = Helpers(home, store)
         self.ending = threading.Event()
-        self._rescued = -math.inf
+        self._news = store.watch()
+        self._rescued = self._looked = -math.inf
 
     def tick(self) -> None:
-        """One round. Each child is looked after, also where the store is not reached for one of them.
+        """One round: the children are looked at each time, the store only when there may be news in it.
+
+        Each child is looked after, also where the store is not reached for one of them.
 
         Raises:
             DBAPIError: the store was not reached.
             StoreGone: its file was deleted or replaced.
         """
+        look = self._news.changed() or time.monotonic() - self._looked > min(LOOK_EVERY_S, self.settings.lease_s / 8)
         trouble = None
         for item in list(self.running.values()):
             try:
-                self._watch(item)
+                look = self._watch(item, look=look) or look
             except DBAPIError as error:
                 trouble = error
         if trouble is not None:
             raise trouble
+        if not look:
+            return
+        self._looked = time.monotonic()
         if not self.ending.is_set():
             if time.monotonic() - self._rescued > RESCUE_EVERY_S:
                 self._rescued = time.monotonic()
@@ -136,17 +145,20 @@ class Worker:
         with contextlib.suppress(Fenced), self.store.write() as session:
             jobs.settle(session, claim, waiting)
 
-    def _watch(self, item: Running) -> None:
+    def _watch(self, item: Running, *, look: bool) -> bool:
+        """Look after a child; whether it has ended."""
         code = item.child.ended()
         if code is not None:
             self._settle(item, code)
-            return
-        self._renew(item)
-        if not item.told:
-            self._tell(item)
+            return True
+        if look:
+            self._renew(item)
+            if not item.told:
+                self._tell(item)
         if self.ending.is_set() or item.flags.cancel or (item.flags.pause and item.job.kind != "train"):
             item.child.ask_to_end()
         item.child.insist(self.settings.grace_s)
+        return False
 
     def _renew(self, item: Running) -> None:
         """Renew the lease, look for wishes; a worker that cannot reach the store ends its child in time."""
