@@ -57,11 +57,18 @@ class Life:
 
 
 class Mail:
-    """Tells cheaply whether the store may hold something new: by its log file's time, and every half second anyway."""
+    """Tells cheaply whether the store may hold something new, and every half second says that it may.
+
+    A file tells by its log's time, a server by what is committed.
+    """
 
     def __init__(self, store: Store) -> None:
-        database = store.url.database if store.url.get_backend_name() == "sqlite" else None
-        self._log = f"{database}-wal" if database else None
+        self._log = f"{store.file}-wal" if store.file else None
+        self._watch = None if store.file else store.watch()
+        self._seen, self._looked = 0, 0.0
+
+    def look_again(self) -> None:
+        """What was seen while something else was done counts as new."""
         self._seen, self._looked = 0, 0.0
 
     def is_due(self) -> bool:
@@ -76,7 +83,8 @@ class Mail:
 
     def _changed(self) -> int:
         if self._log is None:
-            return time.time_ns()
+            assert self._watch is not None
+            return self._seen + self._watch.changed()
         try:
             return os.stat(self._log).st_mtime_ns
         except FileNotFoundError:
@@ -105,7 +113,7 @@ def serve(store: Store, process_id: int, base_key: str, *, life: Life, idle_s: f
             log.warning("answer lost message=%d", claimed.id)
         life.facts |= {"adapters": served.adapters, "memory_bytes": memory_bytes(served.device)}
         asked_at = time.monotonic()
-        mail = Mail(store)
+        mail.look_again()
     return Exit.DONE
 
 

@@ -150,8 +150,12 @@ def run(main: Callable[[Context], Mapping[str, Any]]) -> None:
 
 def _found(home: Home, job_id: int) -> tuple[Store, Job]:
     store = open_store(home.store_url, create=False)
-    with store.read() as session:
-        return store, jobs.get(session, job_id)
+    try:
+        with store.read() as session:
+            return store, jobs.get(session, job_id)
+    except BaseException:
+        store.dispose()
+        raise
 
 
 def _end_of(main: Callable[[Context], Mapping[str, Any]], context: Context) -> tuple[Exit, dict[str, Any]]:

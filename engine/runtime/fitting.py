@@ -6,6 +6,7 @@ A host that works alone takes everything: its children then say in words what is
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def obstacle(session: Session, here: Here, job: Job) -> str | None:
 
 
 def _missing(paths: Collection[Path] | Iterator[Path]) -> str | None:
-    return next((str(path) for path in paths if not path.exists()), None)
+    return next((str(path) for path in paths if not os.path.exists(path)), None)
 
 
 def _asked(session: Session, here: Here, kind: str, asked: Spec) -> Iterator[Path]:

@@ -98,7 +98,7 @@ class Helpers:
             lost = [one for one in processes.lost(session) if one.id not in self._chats]
         for one in lost:
             log.warning("chat process=%d of host=%s was not seen for long", one.id, one.host)
-            self._write_off(one.id)
+            self._write_off(one.id, at_fault=False)
         if given_up and self._preview is not None and now - self._preview_began_at > STANDS_STILL_S:
             log.warning("preview child stands still requests=%s", given_up)
             self._preview.kill()
@@ -118,10 +118,10 @@ class Helpers:
                 self._write_off(process_id)
                 del self._chats[process_id], self._bases[process_id]
 
-    def _write_off(self, process_id: int) -> None:
+    def _write_off(self, process_id: int, *, at_fault: bool = True) -> None:
         with self._store.write() as session:
             ended = processes.get(session, process_id)
-            if ended.state == "loading":  # it died of loading: to start it again would only repeat that
+            if at_fault and ended.state == "loading":  # it died of loading: to start it again would only repeat that
                 answers.fail_waiting(session, ended.base_key, reason="chat_died", values={})
             answers.fail_of_dead(session, process_id, "chat_died")
             processes.gone(session, process_id)

@@ -200,11 +200,11 @@ def test_a_job_that_cannot_be_settled_keeps_no_other_child_from_being_looked_aft
     seen: list[int] = []
     real = Worker._watch
 
-    def watch(self: Worker, item: Any) -> None:
+    def watch(self: Worker, item: Any, *, look: bool) -> bool:
         seen.append(item.job.id)
         if item.job.id == first:
             raise LOST
-        real(self, item)
+        return real(self, item, look=look)
 
     monkeypatch.setattr(Worker, "_watch", watch)
     with pytest.raises(OperationalError):
