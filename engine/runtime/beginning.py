@@ -72,10 +72,12 @@ def _weights_are_those_of(model: Any, folder: Path) -> bool:
     for path in folder.glob("*.safetensors"):
         with safe_open(str(path), framework="pt") as stored:
             for name in stored.keys():  # noqa: SIM118 - the file is no mapping
-                if name in loaded:
-                    compared += 1
-                    if not torch.equal(stored.get_tensor(name), loaded[name].detach().cpu()):
-                        return False
+                if name not in loaded:
+                    continue
+                compared += 1
+                kept, here = stored.get_tensor(name), loaded[name].detach().cpu()
+                if kept.dtype != here.dtype or not torch.equal(kept, here):
+                    return False
     return compared > 0
 
 
