@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: studio test check lint slow gpu clean setup
+.PHONY: studio test check lint slow gpu faults faults-long mutations clean setup
 
 studio: setup ## make the environment, fetch the starter model, start the studio
 	@echo "==> Starting the studio"
@@ -11,9 +11,9 @@ studio: setup ## make the environment, fetch the starter model, start the studio
 
 test: setup ## the same environment, then all tests
 	@echo "==> Running the tests, two at a time"
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not alone"
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not alone and (sample or not faults)"
 	@echo "==> Running the tests that measure times, alone"
-	@$(BIN)/python -m pytest -m "alone and not slow and not gpu"
+	@$(BIN)/python -m pytest -m "alone and not slow and not gpu and not faults"
 
 setup: $(READY)
 	@$(BIN)/python -m engine.models.starter
@@ -34,7 +34,21 @@ lint: setup ## format, style and types
 check: lint test ## everything that has to hold before a change is kept
 
 slow: setup ## the tests that train for minutes
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m "slow and not faults"
+
+faults: setup ## the whole table of faults: kills, full disks, cut power, clocks that jump (under 20 minutes)
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults -m "not slow"
+
+MINUTES ?= 60
+
+faults-long: setup ## 40 kills of a real run, and a soak of an hour (MINUTES=60) under random faults
+	@echo "==> 40 runs of a small real model, each killed once: the same bytes at the end"
+	@$(BIN)/python -m tests.faults.kills --kills 40
+	@echo "==> A soak of $(MINUTES) minutes"
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
+
+mutations: setup ## take each guard away and see a test fail for it
+	@$(BIN)/python -m tests.faults.mutations
 
 gpu: setup ## the checks that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu tests/gpu

@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "metrics": "metrics:curves",
     "chat": "chat:chat",
     "export": "export:export",
+    "store": "store:store",
     "check": "check:check",
 }
 """Name of a command → module below `app.commands` and its function or group."""

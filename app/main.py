@@ -114,6 +114,7 @@ def _mounted(ui: Ui, policy: Policy) -> FastAPI:
 
 
 def _private(home: Home) -> list[Path]:
-    folders = [home.datasets, home.models, home.runs, home.exports, home.logs]
-    files = ("store.db", "store.db-wal", "store.db-shm", "ui.lock")
-    return [*folders, *(home.root / name for name in files), home.password_file, home.token_file]
+    folders = [home.datasets, home.models, home.runs, home.exports, home.logs, home.locks.parent]
+    stores = [home.root / f"store.db{tail}" for tail in ("", "-wal", "-shm")]
+    kept = list(home.root.glob("store-*.db*"))
+    return [*folders, *stores, *kept, home.password_file, home.token_file]

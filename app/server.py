@@ -41,8 +41,8 @@ def serve(home: Home, host: str, port: int, *, ready: Callable[[str], None] | No
         ServeError: another web server has this home, the port is taken, or a host is opened without a password.
     """
     home.ensure()
-    with _lock(home.root / "ui.lock", home), closing(_bind(host, port)) as listener:
-        store = open_store(home.store_url)
+    with _lock(home.ui_lock, home), closing(_bind(host, port)) as listener:
+        store = open_store(home.store_url, create=home.is_new())
         try:
             policy = make_policy(store, host, os.environ)
             address = f"http://{_shown(host)}:{listener.getsockname()[1]}"

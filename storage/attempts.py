@@ -12,12 +12,14 @@ from sqlalchemy.orm import Session
 from storage.claims import Claim, Flags, Holder, guard
 from storage.clock import now
 from storage.errors import Fenced
-from storage.job_values import QUEUE_ORDER, SELECT_JOB, Job, attempt, job, move, record
+from storage.job_values import ONE_JOB, QUEUE_ORDER, SELECT_JOB, Job, attempt, job, move, record
 from storage.rows import columns, table_of, to_value, to_values
 from storage.states import FINAL, State
 from storage.tables import MetricRow
 
 metric = table_of(MetricRow)
+LOST = "lost"
+"""How an attempt ends that was taken from its holder."""
 REQUEUE: Literal["requeue"] = "requeue"
 RELEASED: dict[str, Any] = {
     "owner": None,
@@ -170,12 +172,16 @@ def settle(session: Session, claim: Claim, settlement: Settlement) -> Job:
     """Ends the attempt: a final state, or back to the queue.
 
     A requeue becomes `cancelled` where a person has asked for that, and `failed` where the budget is used up.
+    It may be repeated when the reply to the commit was lost: an attempt that has ended in just this way stays as it
+    is, and the job is returned as it stands by now. Fenced where the attempt ended otherwise.
     """
     held = (job.c.id == claim.job_id, job.c.token == claim.token)
     settled = _end(session, *held, settlement=settlement, outcome=_outcome(settlement))
-    if settled is None:
+    if settled is not None:
+        return settled
+    if not _has_ended_so(session, claim, settlement):
         raise Fenced("job", claim.job_id, claim.token)
-    return settled
+    return to_value(Job, session.execute(ONE_JOB, {"id": claim.job_id}).one())
 
 
 def expired(session: Session, *, grace_s: float) -> list[Job]:
@@ -188,7 +194,7 @@ def rescue(session: Session, job_id: int, token: int, *, requeue: bool, run_afte
     """Takes a job from a holder that the caller has proved lost. Fenced when it moved on."""
     gone = (job.c.id == job_id, job.c.token == token)
     lost = Settlement(REQUEUE if requeue else State.FAILED, reason="lost", run_after_s=run_after_s)
-    rescued = _end(session, *gone, settlement=lost, outcome="lost")
+    rescued = _end(session, *gone, settlement=lost, outcome=LOST)
     if rescued is None:
         raise Fenced("job", job_id, token)
     return rescued
@@ -210,6 +216,19 @@ def _end(session: Session, *where: ColumnElement[bool], settlement: Settlement, 
     after = move(session, before, target, values)
     _close_attempt(session, after, settlement, outcome)
     return after
+
+
+def _has_ended_so(session: Session, claim: Claim, settlement: Settlement) -> bool:
+    """Whether the attempt was settled with this outcome, exit code and signal; a rescue knows neither of the two."""
+    outcome = _outcome(settlement)
+    if outcome == LOST and settlement.exit_code is None and settlement.signal is None:
+        return False
+    same = (
+        attempt.c.outcome == outcome,
+        attempt.c.exit_code.is_not_distinct_from(settlement.exit_code),
+        attempt.c.signal.is_not_distinct_from(settlement.signal),
+    )
+    return session.execute(select(attempt.c.token).where(_of(claim), *same)).first() is not None
 
 
 def _destination(before: Job, settlement: Settlement) -> tuple[State, dict[str, Any]]:

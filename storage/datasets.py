@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from storage.clock import now
 from storage.errors import Conflict, NotFound
-from storage.rows import select_values, table_of, to_value, to_values, upsert
+from storage.rows import one_at_a_time, select_values, table_of, to_value, to_values, upsert
 from storage.tables import DatasetRow, VersionRow
 from storage.usage import num_ended, user_of
 
@@ -87,6 +87,7 @@ SELECT_VERSION = _versions()
 
 def add_version(session: Session, new: NewVersion) -> Version:
     """Adds a version, and the dataset where it is the first; the same content gives the version that is there."""
+    one_at_a_time(session, "datasets")
     made = upsert(session, dataset).values(name=new.name, created_at=now()).on_conflict_do_nothing()
     session.execute(made)
     owner = session.execute(select(dataset.c.id).where(dataset.c.name == new.name).with_for_update()).scalar_one()
@@ -154,6 +155,7 @@ def find(session: Session, name: str) -> Dataset:
 
 def rename(session: Session, name: str, new_name: str) -> Dataset:
     """Gives a dataset another name, unless a job that is not finished knows it by the old one."""
+    one_at_a_time(session, "datasets")
     found = find(session, name)
     _must_not_be_in_use(session, name)
     taken = session.execute(select(dataset.c.id).where(dataset.c.name == new_name)).scalar()
@@ -165,6 +167,7 @@ def rename(session: Session, name: str, new_name: str) -> Dataset:
 
 def delete(session: Session, name: str) -> list[Version]:
     """Removes a dataset; returns the versions whose files no other dataset needs, for the caller to delete."""
+    one_at_a_time(session, "datasets")
     found = find(session, name)
     gone = _only_in(session, name)
     _must_not_be_in_use(session, name, gone)

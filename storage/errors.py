@@ -2,6 +2,7 @@
 
 StoreError
 ├── SchemaMismatch    the database was made by another version of the program
+├── StoreGone         the file under an open store was deleted or replaced
 ├── NotFound          no such row
 ├── Conflict          the row exists and its state forbids what was asked
 └── Fenced            another attempt holds the job, or nobody does
@@ -26,14 +27,31 @@ class StoreError(Exception):
 
 
 class SchemaMismatch(StoreError):
-    """The database has a schema that this version does not know."""
+    """The database has another schema than this version works with."""
 
-    def __init__(self, *, found: str, expected: str) -> None:
+    def __init__(self, *, found: str, expected: str, older: bool = False) -> None:
+        self.older = older
+        values = {"found": found, "expected": expected}
+        if older:
+            message = (
+                f"The store has the older schema {found}; this version of Atelier works with {expected}. "
+                "Stop every worker and web page of this store, then run: atelier store upgrade"
+            )
+            super().__init__("store_schema_old", {**values, "command": "atelier store upgrade"}, message)
+            return
         message = (
             f"The store has schema {found}; this version of Atelier knows schemas up to {expected}. "
             "Install the newer version of Atelier that wrote this store, or point ATELIER_HOME at another folder."
         )
-        super().__init__("store_schema_unknown", {"found": found, "expected": expected}, message)
+        super().__init__("store_schema_unknown", values, message)
+
+
+class StoreGone(StoreError):
+    """The file under an open store was deleted or replaced: what is written now would reach nobody."""
+
+    def __init__(self, path: object) -> None:
+        message = f"The store {path} was deleted or replaced while it was in use."
+        super().__init__("store_gone", {"path": str(path)}, message)
 
 
 class NotFound(StoreError):

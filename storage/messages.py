@@ -67,6 +67,7 @@ def ask(
 
 def regenerate(session: Session, message_id: int, seed: int) -> int:
     """Asks for another answer in the place of the last one of its slot; returns its id."""
+    _lock(session, get(session, message_id).conversation_id)
     old = get(session, message_id)
     newest = session.execute(
         select(func.max(message.c.turn)).where(message.c.conversation_id == old.conversation_id)
@@ -160,6 +161,11 @@ def _continue(session: Session, conversation_id: int, params: dict[str, Any]) ->
     if number is None:
         raise NotFound("conversation", conversation_id)
     return number
+
+
+def _lock(session: Session, conversation_id: int) -> None:
+    """Makes whoever else would add to the conversation wait; what was read of it before must be read anew."""
+    session.execute(select(conversation.c.id).where(conversation.c.id == conversation_id).with_for_update())
 
 
 def _address(target: Target) -> dict[str, Any]:

@@ -66,7 +66,8 @@ def add(session: Session, new: NewModel) -> Model:
 
 def move(session: Session, new: NewModel) -> Model:
     """Adds a model, or brings the one of its name and source to another folder; what was trained on it moves along."""
-    known = session.execute(SELECT_MODEL.where(model.c.name == new.name, model.c.source == new.source)).one_or_none()
+    same = SELECT_MODEL.where(model.c.name == new.name, model.c.source == new.source)
+    known = session.execute(same.with_for_update()).one_or_none()
     if known is not None and known.path != new.path:
         session.execute(update(model).where(model.c.id == known.id).values(path=new.path))
         checkpoints.move_base(session, known.path, new.path)

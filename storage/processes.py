@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from storage.clock import now
 from storage.errors import Fenced, NotFound
-from storage.rows import columns, select_values, table_of, to_value, to_values
+from storage.rows import columns, one_at_a_time, select_values, table_of, to_value, to_values
 from storage.tables import ChatProcessRow
 
 process = table_of(ChatProcessRow)
+
+SEEN_WITHIN_S = 60.0
+"""A process that was not seen for longer counts as gone: its host may have vanished with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,16 @@ def add(session: Session, *, base_key: str, host: str, pid: int, pid_start: floa
     return to_value(ChatProcess, session.execute(statement).one())
 
 
+def add_first(
+    session: Session, *, base_key: str, host: str, pid: int, pid_start: float | None, within_s: float = SEEN_WITHIN_S
+) -> ChatProcess | None:
+    """Lists a process unless one serves the base already, also where several hosts begin at one instant."""
+    one_at_a_time(session, f"base {base_key}")
+    if base_key in serving(session, within_s=within_s):
+        return None
+    return add(session, base_key=base_key, host=host, pid=pid, pid_start=pid_start)
+
+
 def seen(session: Session, process_id: int, **facts: Unpack[Sighting]) -> bool:
     """Notes that the process lives; returns whether it was asked to unload. Fenced when it was written off."""
     alive = (process.c.id == process_id, process.c.state != "gone")
@@ -81,6 +94,18 @@ def listing(session: Session) -> list[ChatProcess]:
     """The processes that are not gone, first started first."""
     statement = select_values(process, ChatProcess).where(process.c.state != "gone").order_by(process.c.id)
     return to_values(ChatProcess, session.execute(statement))
+
+
+def serving(session: Session, *, within_s: float = SEEN_WITHIN_S) -> set[str]:
+    """The bases that a process serves which was seen within the last seconds."""
+    lives = (process.c.state != "gone", process.c.seen_at >= now() - within_s)
+    return set(session.execute(select(process.c.base_key).where(*lives)).scalars())
+
+
+def lost(session: Session, *, older_than_s: float = SEEN_WITHIN_S) -> list[ChatProcess]:
+    """The processes that are not gone and were not seen for longer."""
+    late = (process.c.state != "gone", process.c.seen_at < now() - older_than_s)
+    return to_values(ChatProcess, session.execute(select_values(process, ChatProcess).where(*late)))
 
 
 def request_unload(session: Session, process_id: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from storage.clock import now
 from storage.errors import Fenced, NotFound
-from storage.rows import columns, select_values, table_of, to_value
+from storage.rows import columns, select_values, table_of, to_value, to_values
 from storage.tables import RequestRow
 
 request = table_of(RequestRow)
@@ -36,6 +36,7 @@ class Request:
     created_at: float
     taken_at: float | None
     answered_at: float | None
+    taken_by: str | None
 
 
 ONE_REQUEST = select_values(request, Request).where(request.c.id == bindparam("id"))
@@ -53,12 +54,30 @@ def waiting(session: Session, *, without: Collection[str] = ()) -> int:
     return session.execute(WAITING, {"without": list(without)}).scalar_one()
 
 
-def take(session: Session, *, without: Collection[str] = ()) -> Request | None:
-    """Takes the oldest request that is not of these kinds; None when there is none. Who takes it begins at once."""
+def asked(session: Session, *, without: Collection[str] = (), limit: int = 50) -> list[Request]:
+    """The requests that nobody has taken, oldest first, those of some kinds left out."""
     open_ = (request.c.state == "asked", request.c.kind.not_in(without))
+    statement = select_values(request, Request).where(*open_).order_by(request.c.id).limit(limit)
+    return to_values(Request, session.execute(statement))
+
+
+def take(
+    session: Session,
+    *,
+    without: Collection[str] = (),
+    only: Sequence[int] | None = None,
+    taken_by: str | None = None,
+) -> Request | None:
+    """Takes the oldest request that is not of these kinds; None when there is none. Who takes it begins at once.
+
+    With `only`, one of these: those that the host `taken_by` can answer.
+    """
+    open_ = [request.c.state == "asked", request.c.kind.not_in(without)]
+    if only is not None:
+        open_.append(request.c.id.in_(only))
     oldest = select(request.c.id).where(*open_).order_by(request.c.id).limit(1)
     chosen = (request.c.id == oldest.with_for_update(skip_locked=True).scalar_subquery(), request.c.state == "asked")
-    statement = update(request).where(*chosen).values(state="taken", taken_at=now())
+    statement = update(request).where(*chosen).values(state="taken", taken_at=now(), taken_by=taken_by)
     row = session.execute(statement.returning(*columns(request, Request))).one_or_none()
     return None if row is None else to_value(Request, row)
 
@@ -71,9 +90,13 @@ def renew(session: Session, request_id: int) -> None:
         raise Fenced("request", request_id, request_id)
 
 
-def fail_overdue(session: Session, problems: list[Any], *, older_than_s: float) -> list[int]:
-    """Fails the requests that were taken or renewed longer ago; returns them."""
-    late = (request.c.state == "taken", request.c.taken_at < now() - older_than_s)
+def fail_overdue(
+    session: Session, problems: list[Any], *, older_than_s: float, taken_by: str | None = None
+) -> list[int]:
+    """Fails the requests that a host (any, if none is named) took or renewed longer ago; returns them."""
+    late = [request.c.state == "taken", request.c.taken_at < now() - older_than_s]
+    if taken_by is not None:
+        late.append(request.c.taken_by == taken_by)
     failed = {"state": "failed", "problems": problems, "answered_at": now()}
     return list(session.execute(update(request).where(*late).values(failed).returning(request.c.id)).scalars())
 
@@ -96,10 +119,13 @@ def get(session: Session, request_id: int) -> Request:
     return to_value(Request, row)
 
 
-def fail_taken(session: Session, problems: list[Any]) -> None:
-    """Fails what a preview child took and, being dead, will not answer."""
+def fail_taken(session: Session, problems: list[Any], *, taken_by: str | None = None) -> None:
+    """Fails what the preview child of a host (of any, if none is named) took and, being dead, will not answer."""
     lost = {"state": "failed", "problems": problems, "answered_at": now()}
-    session.execute(update(request).where(request.c.state == "taken").values(lost))
+    where = [request.c.state == "taken"]
+    if taken_by is not None:
+        where.append(request.c.taken_by == taken_by)
+    session.execute(update(request).where(*where).values(lost))
 
 
 def sweep(session: Session, *, older_than_s: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Column, Row, Select, Table, select
+from sqlalchemy import Column, Row, Select, Table, func, select
 from sqlalchemy.orm import DeclarativeBase, Session
 
 if TYPE_CHECKING:
@@ -51,3 +51,9 @@ def upsert(session: Session, table: Table) -> Insert:
     from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 
     return cast("Insert", postgresql_insert(table))
+
+
+def one_at_a_time(session: Session, what: str) -> None:
+    """Lets one transaction after another through to what no row lock covers. SQLite's writers wait anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"atelier {what}", 0))))

@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from storage.plain import plain
 from storage.states import State
 
 NAMES = {
@@ -42,10 +43,20 @@ class StateType(TypeDecorator[State]):
         return None if value is None else State(value)
 
 
+class PlainText(TypeDecorator[str]):
+    """Text without what some databases refuse: see `storage.plain`."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        return None if value is None else plain(value)
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMES)
     type_annotation_map: ClassVar = {
-        str: Text,
+        str: PlainText,
         float: Double,
         State: StateType,
         dict[str, Any]: JSON(none_as_null=True),
@@ -352,6 +363,8 @@ class RequestRow(Base):
     created_at: Mapped[float]
     taken_at: Mapped[float | None]
     answered_at: Mapped[float | None]
+    taken_by: Mapped[str | None]
+    """The host whose preview child works on it."""
 
     __table_args__ = (
         CheckConstraint(_among("state", "asked", "taken", "answered", "failed"), name="state"),

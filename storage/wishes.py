@@ -13,7 +13,7 @@ from storage.attempts import NO_REASON
 from storage.clock import now
 from storage.errors import Conflict, NotFound
 from storage.job_values import ONE_JOB, QUEUE_ORDER, Job, change, job, move, queue_place, record
-from storage.rows import to_value
+from storage.rows import one_at_a_time, to_value
 from storage.states import FINAL, State
 
 KEEPING = frozenset({"train"})
@@ -127,6 +127,7 @@ def place_before(session: Session, job_id: int, other_id: int | None) -> Job:
 
     It takes the priority of its neighbour there, and the places of the lane are numbered anew.
     """
+    one_at_a_time(session, "places of the queue")
     before = _locked(session, job_id)
     _must_be(before, State.QUEUED)
     if other_id == job_id:
@@ -141,7 +142,7 @@ def place_before(session: Session, job_id: int, other_id: int | None) -> Job:
     neighbour = rows[min(at, len(rows) - 1)] if rows else None
     priority = before.priority if neighbour is None else neighbour.priority
     for place, one in enumerate(order, start=1):
-        session.execute(update(job).where(job.c.id == one).values(rank=float(place)))
+        session.execute(update(job).where(job.c.id == one, job.c.state == State.QUEUED).values(rank=float(place)))
     after = change(session, job_id, {"priority": priority})
     return _recorded(session, after, kind="moved", data={"before": other_id})
 

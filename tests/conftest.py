@@ -1,12 +1,16 @@
-"""Fixtures that all tests share: the starter model, a tiny one, and a switch against silent skips."""
+"""Fixtures that all tests share: a PostgreSQL, the starter model, a tiny one, and a switch against silent skips."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.fakes import tiny_model as tiny_model_files
+from tests.postgres import Cluster, cluster
 
 REQUIRE_ALL = os.environ.get("ATELIER_REQUIRE_ALL") == "1"
 
@@ -22,6 +26,20 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server of our own; `with postgres.database() as url` gives a migrated database."""
+    with cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def postgres_url(postgres: Cluster) -> Iterator[str]:
+    """The URL of a migrated PostgreSQL database of the test's own."""
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def starter() -> Path:
     """The starter model's folder, as `make setup` leaves it."""
     folder = Path(sys.prefix) / "share" / "atelier" / "starter"
@@ -33,27 +51,4 @@ def starter() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two small layers with random weights and the starter's tokenizer, in Hugging Face layout."""
-    import torch
-    from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    tokenizer = AutoTokenizer.from_pretrained(starter)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-        tie_word_embeddings=True,
-    )
-    model = LlamaForCausalLM(config).to(torch.bfloat16)
-    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return tiny_model_files.write(starter, tmp_path_factory.mktemp("models") / "tiny")

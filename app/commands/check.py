@@ -33,7 +33,7 @@ WARNINGS = ("check_sqlite_old", "check_disk_low", "check_memory_low", "check_sta
 def check(json: AsJson = False) -> None:
     with refusals(json):
         home = Home.from_environment()
-        found = [*folders(home), *libraries()]
+        found = [*folders(home), *libraries(), *([] if _is_server(home) else old_sqlite())]
         blocked = any(one.code == "home_unusable" for one in found)
         store, trouble = (None, []) if blocked else _opened(home)
         try:
@@ -59,10 +59,14 @@ def check(json: AsJson = False) -> None:
 
 
 def libraries() -> Iterator[Problem]:
-    """Name packages that are missing, and an old SQLite."""
+    """Name packages that are missing."""
     missing = [name for name in versions.PACKAGES if versions.of(name) is None]
     if missing:
         yield problem("internal_packages_missing", names=", ".join(missing))
+
+
+def old_sqlite() -> Iterator[Problem]:
+    """Name a SQLite that can damage a store which several processes use."""
     if sqlite3.sqlite_version_info < SAFE_SQLITE:
         yield problem("check_sqlite_old", given=sqlite3.sqlite_version, needed=".".join(map(str, SAFE_SQLITE)))
 
@@ -74,7 +78,8 @@ def folders(home: Home) -> Iterator[Problem]:
     except OSError as error:
         yield problem("home_unusable", folder=str(home.root), detail=error.strerror or str(error))
         return
-    for folder in (home.root, home.datasets, home.models, home.runs, home.exports, home.logs, home.staging):
+    ours = (home.root, home.datasets, home.models, home.runs, home.exports, home.logs, home.staging, home.locks)
+    for folder in ours:
         if folder.stat().st_mode & 0o077:
             yield problem("home_open_to_others", folder=str(folder))
         if not _can_write(folder):
@@ -105,9 +110,13 @@ def devices(store: Store | None) -> list[dict[str, Any]]:
     return seen()
 
 
+def _is_server(home: Home) -> bool:
+    return not home.store_url.startswith("sqlite")
+
+
 def _opened(home: Home) -> tuple[Store | None, list[Problem]]:
     try:
-        return open_store(home.store_url), []
+        return open_store(home.store_url, create=home.is_new()), []
     except StoreError as error:
         return None, list(problems_of(error))
 

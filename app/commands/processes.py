@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from typing import IO, Any, Literal
 
 import psutil
 
-from engine.specs.home import Home
+from engine.specs.home import Home, host_name
 from engine.specs.inherited import inherited
 from engine.specs.problem import ProblemError, problem
 from storage import workers
@@ -49,7 +48,14 @@ def live_worker(store: Store) -> Worker | None:
     """Return a worker that lives on this home, if there is one."""
     with store.read() as session:
         seen = workers.live(session)
-    return next((one for one in seen if one.host != socket.gethostname() or is_running(one.pid, one.pid_start)), None)
+    return next((one for one in seen if one.host != host_name() or is_running(one.pid, one.pid_start)), None)
+
+
+def own_worker(store: Store) -> Worker | None:
+    """Return the worker that lives on this host, if there is one."""
+    with store.read() as session:
+        here = [one for one in workers.live(session) if one.host == host_name()]
+    return next((one for one in here if is_running(one.pid, one.pid_start)), None)
 
 
 def is_running(pid: int, started_at: float | None) -> bool:
@@ -82,7 +88,7 @@ def start_worker(home: Home, store: Store, *, until_job: int | None = None) -> s
         if code is not None:
             raise ProblemError([problem("internal_worker_ended", exit_code=code, log=str(path))])
         with store.read() as session:
-            if any(one.pid == started.pid for one in workers.live(session)):
+            if any((one.host, one.pid) == (host_name(), started.pid) for one in workers.live(session)):
                 return started
         time.sleep(0.05)
     stop(started)

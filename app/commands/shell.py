@@ -34,15 +34,20 @@ class Shell:
 
     def answer(self, document: Mapping[str, Any], lines: Iterable[str]) -> None:
         """Print the document, or the lines that say the same to people."""
-        if self.json:
-            put(json.dumps(document, ensure_ascii=False, indent=2, default=str))
-        else:
-            for line in lines:
-                put(line)
+        answer(self.json, document, lines)
 
     def tell(self, key: str, /, **values: Any) -> None:
         """Say something to people, beside the answer."""
         say(self.t(key, **values))
+
+
+def answer(as_json: bool, document: Mapping[str, Any], lines: Iterable[str]) -> None:
+    """Print the document, or the lines that say the same to people, where there is no open store."""
+    if as_json:
+        put(json.dumps(document, ensure_ascii=False, indent=2, default=str))
+        return
+    for line in lines:
+        put(line)
 
 
 @contextmanager
@@ -56,7 +61,7 @@ def shell(as_json: bool) -> Iterator[Shell]:
         except OSError as error:
             found = problem("home_unusable", folder=str(home.root), detail=error.strerror or str(error))
             raise ProblemError([found]) from error
-        store = open_store(home.store_url)
+        store = open_store(home.store_url, create=home.is_new())
         try:
             yield Shell(home, store, t, as_json)
         finally:

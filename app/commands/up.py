@@ -14,7 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.commands import exits, processes
 from app.commands.shell import Shell, describe, put, say, shell
 from app.commands.speech import speech
+from app.refusal import problems_of
 from engine.specs.problem import ProblemError
+from storage.errors import StoreError
 
 t = speech()
 LOOK_S = 2.0
@@ -59,8 +61,8 @@ class Keeper(threading.Thread):
             trouble = ""
             try:
                 self._attach_or_start()
-            except ProblemError as error:
-                trouble = describe(self._shell.t, error.problems[0])
+            except (ProblemError, StoreError) as error:
+                trouble = describe(self._shell.t, problems_of(error)[0])
             except (SQLAlchemyError, OSError) as error:
                 trouble = self._shell.t("cli.up.trouble", detail=getattr(error, "orig", error))
             if trouble and trouble != self._trouble:
@@ -68,7 +70,7 @@ class Keeper(threading.Thread):
             self._trouble = trouble
 
     def _attach_or_start(self) -> None:
-        found = processes.live_worker(self._shell.store)
+        found = processes.own_worker(self._shell.store)
         if found is not None:
             if found.pid != self._pid:
                 self._shell.tell("cli.up.attached", pid=found.pid)
@@ -88,7 +90,7 @@ def up(
 
 def worker() -> None:
     with shell(False) as sh:
-        found = processes.live_worker(sh.store)
+        found = processes.own_worker(sh.store)
         if found is not None:
             sh.tell("cli.worker.there", pid=found.pid)
             raise typer.Exit(64)

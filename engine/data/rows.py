@@ -37,12 +37,17 @@ def fingerprint(row: Row) -> bytes:
     return hashlib.blake2b(canonical({**row, "split": None}), digest_size=16).digest()
 
 
+def content_hash(row_kind: str) -> Any:
+    """The hash of a version's content, which `canonical(row)` and a line feed go into row by row."""
+    return hashlib.sha256(f"rows 1 {row_kind}\n".encode())
+
+
 class RowWriter:
     """Writes rows of one kind to a Parquet file, batch by batch, and hashes them as they pass."""
 
     def __init__(self, path: Path, row_kind: str) -> None:
         self._schema = SCHEMAS[row_kind]
-        self._hash = hashlib.sha256(f"rows 1 {row_kind}\n".encode())
+        self._hash = content_hash(row_kind)
         self._batch: list[Row] = []
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -19,15 +20,16 @@ import pyarrow.parquet as pq
 
 from engine.data.render import Renderer
 from engine.data.rendered import TokenRow
-from engine.data.rows import Row, iterate_rows
+from engine.data.rows import Row, canonical, content_hash, iterate_rows
 from engine.data.split import split
 from engine.files import sync_file, write_json
 from engine.objectives import OBJECTIVES
 from engine.specs.job import JobSpec
 from engine.specs.problem import Problem, ProblemError, problem
 
-TOKENS_VERSION = 1
+TOKENS_VERSION = 2
 """Grows when the same rows, tokenizer and settings would give other tokens than before."""
+_HASH = re.compile(r"[0-9a-f]{64}")
 KEPT_PREPARATIONS = 24
 BATCH_ROWS = 1000
 
@@ -55,13 +57,15 @@ def prepare(
     """Turn a dataset version into the token rows of a run, or find them made before.
 
     `seen` is called before each row is read, divided or rendered.
-    A version's folder is named by the hash of its rows; that name stands for its content here.
+    A version's folder is named by the hash of its rows: they are checked against it when tokens are made of them.
 
     Raises:
-        ProblemError: the rows are of another kind than the objective takes, or nothing of them is trained.
+        ProblemError: the rows are of another kind than the objective takes, nothing of them is trained, or they are
+            gone or damaged.
     """
     folder = cache_folder / _key(version_path, renderer, spec)
-    if not (folder / "prepared.json").exists():
+    if not _is_whole(folder):
+        shutil.rmtree(folder, ignore_errors=True)
         cache_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=cache_folder) as making:
             made = Path(making) / "made"
@@ -122,7 +126,7 @@ def _check_kind(row: Row, objective: Any) -> None:
 
 
 def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec, seen: Callable[[], None]) -> None:
-    rows = list(_told(iterate_rows(version_path), seen))
+    rows = _whole_rows(version_path, seen)
     if rows:
         _check_kind(rows[0], spec.objective)
     parts = split(_told(rows, seen), spec.data.eval_fraction, spec.seed)
@@ -143,8 +147,42 @@ def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec, s
         "eval_sequences": evaluation.sequences,
         "test_rows": len(parts.test),
     }
-    known = {"counts": counts, "test_indices": parts.test, "eval_indices": parts.eval}
+    known = {"counts": counts, "test_indices": parts.test, "eval_indices": parts.eval, "files": _digests(folder)}
     write_json(folder / "prepared.json", known)
+
+
+def _whole_rows(version_path: Path, seen: Callable[[], None]) -> list[Row]:
+    """All rows of a version, as they were when they were stored."""
+    try:
+        rows = list(_told(iterate_rows(version_path), seen))
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ProblemError([problem("data_damaged", field="data.dataset", detail=type(error).__name__)]) from error
+    named = version_path.parent.name
+    if rows and _HASH.fullmatch(named):
+        content = content_hash("conversation" if "messages" in rows[0] else "preference")
+        for row in rows:
+            content.update(canonical(row) + b"\n")
+        if content.hexdigest() != named:
+            raise ProblemError([problem("data_damaged", field="data.dataset", detail="sha256")])
+    return rows
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The hash of each stored file of token rows."""
+    found = {}
+    for path in sorted(folder.glob("*.parquet")):
+        with path.open("rb") as handle:
+            found[path.name] = hashlib.file_digest(handle, "sha256").hexdigest()
+    return found
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether token rows are stored there, unchanged since they were made."""
+    try:
+        known = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(known.get("files") == _digests(folder))
 
 
 def _told(rows: Iterable[Row], seen: Callable[[], None]) -> Iterator[Row]:

@@ -30,11 +30,13 @@ from engine.specs.problem import ProblemError, problem
 from storage import messages, processes
 from storage.database import Store, open_store
 from storage.errors import Fenced
+from storage.patience import patiently
 from storage.targets import parse_key
 
 POLL_S = 0.015
 LOOK_ANYWAY_S = 0.5
 HEARTBEAT_S = 2.0
+LOST_FOR_S = 60.0
 SPACE_FACTORS = {"none": 1.0, "int8": 0.6, "nf4": 0.4}
 SPACE_EXTRA_BYTES = 768 * 2**20
 log = logging.getLogger(__name__)
@@ -55,11 +57,18 @@ class Life:
 
 
 class Mail:
-    """Tells cheaply whether the store may hold something new: by its log file's time, and every half second anyway."""
+    """Tells cheaply whether the store may hold something new, and every half second says that it may.
+
+    A file tells by its log's time, a server by what is committed.
+    """
 
     def __init__(self, store: Store) -> None:
-        database = store.url.database if store.url.get_backend_name() == "sqlite" else None
-        self._log = f"{database}-wal" if database else None
+        self._log = f"{store.file}-wal" if store.file else None
+        self._watch = None if store.file else store.watch()
+        self._seen, self._looked = 0, 0.0
+
+    def look_again(self) -> None:
+        """What was seen while something else was done counts as new."""
         self._seen, self._looked = 0, 0.0
 
     def is_due(self) -> bool:
@@ -74,7 +83,8 @@ class Mail:
 
     def _changed(self) -> int:
         if self._log is None:
-            return time.time_ns()
+            assert self._watch is not None
+            return self._seen + self._watch.changed()
         try:
             return os.stat(self._log).st_mtime_ns
         except FileNotFoundError:
@@ -91,7 +101,7 @@ def serve(store: Store, process_id: int, base_key: str, *, life: Life, idle_s: f
     beat(store, process_id, life)
     mail, asked_at = Mail(store), time.monotonic()
     while not (life.must_break_off() or life.unload.is_set()):
-        claimed = _claim(store, process_id, base_key) if mail.is_due() else None
+        claimed = _claimed(store, process_id, base_key) if mail.is_due() else None
         if claimed is None:
             if time.monotonic() - asked_at > idle_s:
                 break
@@ -103,7 +113,7 @@ def serve(store: Store, process_id: int, base_key: str, *, life: Life, idle_s: f
             log.warning("answer lost message=%d", claimed.id)
         life.facts |= {"adapters": served.adapters, "memory_bytes": memory_bytes(served.device)}
         asked_at = time.monotonic()
-        mail = Mail(store)
+        mail.look_again()
     return Exit.DONE
 
 
@@ -159,6 +169,22 @@ def _claim(store: Store, process_id: int, base_key: str) -> messages.Message | N
         return messages.claim(session, base_key=base_key, process_id=process_id)
 
 
+def _claimed(store: Store, process_id: int, base_key: str) -> messages.Message | None:
+    """Claim; a store that is not reached for a moment has nothing for us."""
+    try:
+        return _claim(store, process_id, base_key)
+    except DBAPIError as error:
+        log.warning("store not reached: %s", error)
+        patiently(lambda: _drop(store, process_id), patience_s=LOST_FOR_S)
+        return None
+
+
+def _drop(store: Store, process_id: int) -> None:
+    """Mark what was given to us in a transaction whose reply was lost."""
+    with store.write() as session:
+        messages.fail_of_dead(session, process_id, "chat_ended")
+
+
 def _give_up(store: Store, base_key: str, error: Exception) -> Exit:
     """Tell those who wait that the base cannot be loaded."""
     code, reason, values = Exit.INTERNAL, "internal_error", {"error": type(error).__name__}
@@ -185,7 +211,7 @@ def run(process_id: int, base_key: str) -> Exit:
     from engine.models.loading import use_threads
     from engine.runtime.child import die_with_the_worker
 
-    store = open_store(Home.from_environment().store_url)
+    store = open_store(Home.from_environment().store_url, create=False)
     life = Life()
     signal.signal(signal.SIGTERM, lambda *_: life.terminated.set())
     die_with_the_worker()

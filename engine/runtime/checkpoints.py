@@ -147,6 +147,15 @@ def verify(folder: Path, *, deep: bool = True) -> Manifest:
     return Manifest(step, token, spec, files, hashlib.sha256(text).hexdigest(), total)
 
 
+def sweep_attempt(folder: Path) -> None:
+    """Remove what a killed process left half-made in its attempt's folder."""
+    for leftover in folder.glob(".*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
 def unlisted(parent: Path, listed: Collection[tuple[int, int]]) -> list[Path]:
     """The checkpoint folders below `parent` whose token and step are not listed, first step first.
 

@@ -14,16 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
 from engine.files import write_json
 from engine.runtime.crashing import crash_here
-from engine.runtime.failures import is_disk_full, is_out_of_memory, needed_space
+from engine.runtime.failures import is_disk_full, is_out_of_memory, is_store_lost, needed_space
+from engine.runtime.machine import session_of
 from engine.runtime.outcome import Exit, exit_of
+from engine.runtime.settings import Settings
 from engine.specs.home import Home
 from engine.specs.problem import ProblemError
 from storage import jobs
 from storage.database import Store, open_store
-from storage.errors import Fenced
+from storage.errors import Fenced, StoreError, StoreGone
 from storage.jobs import Claim, Flags, Job
+from storage.patience import patiently
 
 
 class Stopped(Exception):
@@ -65,6 +71,8 @@ class Context:
     store: Store
     job: Job
     claim: Claim
+    patience_s: float = 60.0
+    """How long a store that is not reached is tried again: as long as the lease."""
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -77,23 +85,31 @@ class Context:
 
     def phase(self, code: str) -> None:
         """Show people what is being done."""
-        with self.store.write() as session:
-            jobs.progress(session, self.claim, phase=code)
+        self._write(lambda session: jobs.progress(session, self.claim, phase=code))
 
     def progress(self, step: int, total: int) -> None:
         """Show people how far it is."""
-        with self.store.write() as session:
-            jobs.progress(session, self.claim, step=step, total=total)
+        self._write(lambda session: jobs.progress(session, self.claim, step=step, total=total))
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """Append a line to the job's history."""
-        with self.store.write() as session:
-            jobs.event(session, self.claim, kind, data)
+        self._write(lambda session: jobs.event(session, self.claim, kind, data))
 
     def flags(self) -> Flags:
         """What was asked of the job meanwhile."""
-        with self.store.read() as session:
-            return jobs.flags(session, self.claim)
+
+        def look() -> Flags:
+            with self.store.read() as session:
+                return jobs.flags(session, self.claim)
+
+        return patiently(look, patience_s=self.patience_s)
+
+    def _write(self, change: Callable[[Session], None]) -> None:
+        def once() -> None:
+            with self.store.write() as session:
+                change(session)
+
+        patiently(once, patience_s=self.patience_s)
 
 
 def run(main: Callable[[Context], Mapping[str, Any]]) -> None:
@@ -107,11 +123,14 @@ def run(main: Callable[[Context], Mapping[str, Any]]) -> None:
     arguments = parser.parse_args()
     die_with_the_worker()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    home = Home.from_environment()
-    store = open_store(home.store_url)
-    with store.read() as session:
-        job = jobs.get(session, arguments.job_id)
-    context = Context(home, store, job, Claim(job.id, job.attempt, arguments.token))
+    home, patience_s = Home.from_environment(), Settings.from_environment().lease_s
+    try:
+        store, job = patiently(lambda: _found(home, arguments.job_id), patience_s=patience_s)
+    except (StoreError, DBAPIError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        os._exit(Exit.FENCED)  # what nobody can be told is not done
+    context = Context(home, store, job, Claim(job.id, job.attempt, arguments.token), patience_s)
     context.folder.mkdir(parents=True, exist_ok=True)
     marker = context.folder / "result.json"
     signal.signal(signal.SIGTERM, _stop)
@@ -122,7 +141,21 @@ def run(main: Callable[[Context], Mapping[str, Any]]) -> None:
     crash_here("result_written")
     sys.stdout.flush()
     sys.stderr.flush()
+    for pid in session_of(os.getpid(), None):  # what the work started and left: nobody knows of it once we are gone
+        if pid != os.getpid():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     os._exit(code)  # no library's exit handler may hang or change the code
+
+
+def _found(home: Home, job_id: int) -> tuple[Store, Job]:
+    store = open_store(home.store_url, create=False)
+    try:
+        with store.read() as session:
+            return store, jobs.get(session, job_id)
+    except BaseException:
+        store.dispose()
+        raise
 
 
 def _end_of(main: Callable[[Context], Mapping[str, Any]], context: Context) -> tuple[Exit, dict[str, Any]]:
@@ -132,7 +165,7 @@ def _end_of(main: Callable[[Context], Mapping[str, Any]], context: Context) -> t
         return Exit.DONE, {"ok": True, **how, "result": result}
     except Stopped:
         return Exit.STOPPED, {"ok": False, "reason": "stopped"}
-    except Fenced:
+    except (Fenced, StoreGone):
         return Exit.FENCED, {}
     except ProblemError as error:
         found = [item.as_dict() for item in error.problems]
@@ -157,6 +190,8 @@ def _end_of(main: Callable[[Context], Mapping[str, Any]], context: Context) -> t
             return Exit.OUT_OF_MEMORY, {"ok": False, "reason": "out_of_memory", "values": {}}
         if is_disk_full(error):
             return Exit.DISK_FULL, {"ok": False, "reason": "disk_full", "values": needed_space(error)}
+        if is_store_lost(error):
+            return Exit.FENCED, {}
         return Exit.INTERNAL, {"ok": False, "reason": "internal_error", "values": {"error": type(error).__name__}}
 
 

@@ -1,9 +1,11 @@
-"""What an error means: memory that ran out, a disk that is full. Torch-free."""
+"""What an error means: memory that ran out, a disk that is full, a store out of reach. Torch-free."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+
+from storage import patience
 
 _NO_MEMORY = (
     "can't allocate memory",  # the CPU's allocator says it in a RuntimeError
@@ -42,6 +44,11 @@ def is_disk_full(error: BaseException) -> bool:
         or any(said in str(one) for said in _CUT_SHORT)
         for one in causes(error)
     )
+
+
+def is_store_lost(error: BaseException) -> bool:
+    """Whether the store could not be reached: the work was not at fault, and may be tried again."""
+    return any(patience.is_lost(one) for one in causes(error))
 
 
 def needed_space(error: BaseException) -> dict[str, int]:

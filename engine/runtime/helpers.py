@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import time
 
-from engine.runtime import process
+from sqlalchemy.exc import DBAPIError
+
+from engine.runtime import fitting, process
+from engine.runtime.fitting import Here
 from engine.runtime.machine import host, is_alive
 from engine.runtime.process import Child
 from engine.specs.home import Home
@@ -25,11 +28,12 @@ class Helpers:
     """Keeps them alive while they are needed."""
 
     def __init__(self, home: Home, store: Store) -> None:
-        self._home, self._store = home, store
+        self._home, self._store, self._here = home, store, Here.of(home)
         self._preview: Child | None = None
         self._preview_ended_at = -RESTART_AFTER_S
         self._preview_began_at = self._preview_looked_at = 0.0
         self._chats: dict[int, Child] = {}
+        self._bases: dict[int, str] = {}
         self._write_off_the_dead()
 
     def tick(self) -> None:
@@ -37,9 +41,10 @@ class Helpers:
         self._keep_preview()
         self._bury_chats()
         with self._store.read() as session:
-            wanted = set(answers.waiting_bases(session))
-            served = {one.base_key for one in processes.listing(session)}
-        for base_key in wanted - served:
+            served = processes.serving(session) | set(self._bases.values())
+            wanted = [key for key in answers.waiting_bases(session) if key not in served]
+            loadable = fitting.loadable(session, self._here, wanted) if wanted else []
+        for base_key in loadable:
             self._start_chat(base_key)
 
     def is_busy(self) -> bool:
@@ -48,16 +53,26 @@ class Helpers:
 
     def close(self) -> None:
         """End them all; answers that were being written are marked."""
-        children = [*self._chats.values(), *([self._preview] if self._preview else [])]
+        children = self._children()
         for child in children:
             child.ask_to_end()
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and any(child.ended() is None for child in children):
             time.sleep(0.05)
-        for child in children:
+        self.kill()
+        try:
+            self._bury_chats()
+        except DBAPIError as error:  # whoever serves the home next marks them
+            log.warning("store not reached: %s", error)
+
+    def kill(self) -> None:
+        """End what still lives at once, without the store."""
+        for child in self._children():
             if child.ended() is None:
                 child.kill()
-        self._bury_chats()
+
+    def _children(self) -> list[Child]:
+        return [*self._chats.values(), *([self._preview] if self._preview else [])]
 
     def _keep_preview(self) -> None:
         self._end_preview_that_stands_still()
@@ -65,7 +80,8 @@ class Helpers:
             log.warning("preview child ended code=%s", self._preview.process.returncode)
             self._preview, self._preview_ended_at = None, time.monotonic()
             with self._store.write() as session:
-                requests.fail_taken(session, [{"code": "preview_died", "field": None, "line": None, "values": {}}])
+                died = {"code": "preview_died", "field": None, "line": None, "values": {}}
+                requests.fail_taken(session, [died], taken_by=self._here.host)
         if self._preview is None and time.monotonic() - self._preview_ended_at >= RESTART_AFTER_S:
             self._preview = process.spawn("engine.runtime.preview", [], log=self._home.logs / "preview.log")
             self._preview_began_at = time.monotonic()
@@ -77,28 +93,35 @@ class Helpers:
         self._preview_looked_at = now
         said = problem("preview_stood_still", seconds=round(STANDS_STILL_S)).as_dict()
         with self._store.write() as session:
-            given_up = requests.fail_overdue(session, [said], older_than_s=STANDS_STILL_S)
+            given_up = requests.fail_overdue(session, [said], older_than_s=STANDS_STILL_S, taken_by=self._here.host)
+            requests.fail_overdue(session, [said], older_than_s=2 * STANDS_STILL_S)  # a host that vanished with them
+            lost = [one for one in processes.lost(session) if one.id not in self._chats]
+        for one in lost:
+            log.warning("chat process=%d of host=%s was not seen for long", one.id, one.host)
+            self._write_off(one.id, at_fault=False)
         if given_up and self._preview is not None and now - self._preview_began_at > STANDS_STILL_S:
             log.warning("preview child stands still requests=%s", given_up)
             self._preview.kill()
 
     def _start_chat(self, base_key: str) -> None:
         with self._store.write() as session:
-            row = processes.add(session, base_key=base_key, host=host(), pid=0, pid_start=None)
+            row = processes.add_first(session, base_key=base_key, host=host(), pid=0, pid_start=None)
+        if row is None:  # another host was first
+            return
         child = process.spawn("engine.runtime.chat", [str(row.id), base_key], log=self._home.logs / "chat.log")
-        self._chats[row.id] = child
+        self._chats[row.id], self._bases[row.id] = child, base_key
         log.info("chat process=%d pid=%d base=%s", row.id, child.pid, base_key)
 
     def _bury_chats(self) -> None:
         for process_id, child in list(self._chats.items()):
             if child.ended() is not None:
-                del self._chats[process_id]
                 self._write_off(process_id)
+                del self._chats[process_id], self._bases[process_id]
 
-    def _write_off(self, process_id: int) -> None:
+    def _write_off(self, process_id: int, *, at_fault: bool = True) -> None:
         with self._store.write() as session:
             ended = processes.get(session, process_id)
-            if ended.state == "loading":  # it died of loading: to start it again would only repeat that
+            if at_fault and ended.state == "loading":  # it died of loading: to start it again would only repeat that
                 answers.fail_waiting(session, ended.base_key, reason="chat_died", values={})
             answers.fail_of_dead(session, process_id, "chat_died")
             processes.gone(session, process_id)

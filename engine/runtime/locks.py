@@ -17,3 +17,12 @@ def take(path: Path) -> int | None:
         os.close(handle)
         return None
     return handle
+
+
+def sweep(folder: Path) -> None:
+    """Remove the locks of runs that nobody holds; for the worker of the host alone, since no other takes them."""
+    for path in folder.glob("run-*.lock"):
+        handle = take(path)
+        if handle is not None:
+            path.unlink()
+            os.close(handle)

@@ -20,14 +20,24 @@ def redact(line: bytes) -> bytes:
 
 
 def carry(pipe: IO[bytes], path: Path) -> threading.Thread:
-    """Copy `pipe` to the end of `path` until it closes; past the cap it is read and dropped: no child blocks."""
-    thread = threading.Thread(target=_copy, args=(pipe, path), name=f"log {path.name}", daemon=True)
-    thread.start()
+    """Copy `pipe` to the end of `path` until it closes; past the cap it is read and dropped: no child blocks.
+
+    Raises:
+        OSError: the file cannot be opened.
+        RuntimeError: no thread can be started.
+    """
+    out = path.open("ab")
+    thread = threading.Thread(target=_copy, args=(pipe, out), name=f"log {path.name}", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        out.close()
+        raise
     return thread
 
 
-def _copy(pipe: IO[bytes], path: Path) -> None:
-    with pipe, path.open("ab") as out:
+def _copy(pipe: IO[bytes], out: IO[bytes]) -> None:
+    with pipe, out:
         size = out.tell()
         while line := pipe.readline(65536):
             if size > CAP_BYTES:

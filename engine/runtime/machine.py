@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from engine.specs.home import host_name
 
 
 def boot_id() -> str:
@@ -21,7 +22,7 @@ def boot_id() -> str:
 
 
 def host() -> str:
-    return socket.gethostname()
+    return host_name()
 
 
 def start_time(pid: int) -> float | None:
@@ -39,6 +40,23 @@ def is_alive(pid: int | None, started_at: float | None) -> bool:
         return False
     now_there = start_time(pid)
     return now_there is not None and (started_at is None or abs(now_there - started_at) < 0.5)
+
+
+def session_of(pid: int | None, started_at: float | None) -> list[int]:
+    """The living processes of the session that a process began when it was started, itself among them.
+
+    While one of them lives its number is not given anew; where a process of another start has it, all of them are gone.
+    """
+    if pid is None or (start_time(pid) is not None and not is_alive(pid, started_at)):
+        return []
+    return [one for one in psutil.pids() if _session(one) == pid and start_time(one) is not None]
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 def devices() -> list[dict[str, Any]]:

@@ -14,7 +14,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
+from engine.runtime import fitting
 from engine.runtime.desk import SLOW, Desk
+from engine.runtime.fitting import Here
 from engine.specs.home import Home
 from engine.specs.problem import ProblemError, problem
 from storage import requests
@@ -27,6 +31,7 @@ log = logging.getLogger(__name__)
 BUSY_POLL_S = 0.01
 IDLE_POLL_S = 0.1
 BUSY_FOR_S = 20.0
+LOST_FOR_S = 1.0
 RENEW_EVERY_S = 5.0
 SWEEP_EVERY_S = 60.0
 KEEP_S = 3600.0
@@ -38,8 +43,8 @@ class Preview:
     What is taken is worked on at once, and renewed as its rows go by: the worker ends a child that stands still.
     """
 
-    def __init__(self, store: Store, desk: Desk) -> None:
-        self._store, self._desk = store, desk
+    def __init__(self, store: Store, desk: Desk, here: Here) -> None:
+        self._store, self._desk, self._here = store, desk, here
         self._news = store.watch()
         self._slow: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._slow_is_free = threading.Event()
@@ -52,10 +57,14 @@ class Preview:
         """Answer until the lifeline ends, or the second thread has died: the worker then starts a new child."""
         busy_until = time.monotonic() + BUSY_FOR_S
         while not ended.is_set() and self._slow_worker.is_alive():
-            if self._news.changed() and self.answer_one():
-                busy_until = time.monotonic() + BUSY_FOR_S
-                continue
-            self._sweep()
+            try:
+                if self._news.changed() and self.answer_one():
+                    busy_until = time.monotonic() + BUSY_FOR_S
+                    continue
+                self._sweep()
+            except DBAPIError as error:
+                log.warning("store not reached: %s", error)
+                ended.wait(LOST_FOR_S)
             ended.wait(BUSY_POLL_S if time.monotonic() < busy_until else IDLE_POLL_S)
 
     def answer_one(self) -> bool:
@@ -64,8 +73,11 @@ class Preview:
         with self._store.read() as session:
             if not requests.waiting(session, without=without):
                 return False
+            only = fitting.answerable(session, self._here, without=without)
+        if only == []:
+            return False
         with self._store.write() as session:
-            request = requests.take(session, without=without)
+            request = requests.take(session, without=without, only=only, taken_by=self._here.host)
         if request is None:
             return False
         if request.kind in SLOW:
@@ -139,9 +151,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     ended = watch_lifeline()
     home = Home.from_environment()
-    store = open_store(home.store_url)
+    store = open_store(home.store_url, create=False)
     desk = Desk(home, store)
-    preview = Preview(store, desk)
+    preview = Preview(store, desk, Here.of(home))
     try:
         desk.warm_up()
     except (StoreError, ProblemError, OSError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -94,7 +95,11 @@ def spawn(
     log: Path,
     locks: Sequence[int] = (),
 ) -> Child:
-    """Start `python -m module arguments` in a process group of its own; the locks' descriptors go with it."""
+    """Start `python -m module arguments` in a process group of its own; the locks' descriptors go with it.
+
+    Raises:
+        OSError: no process, thread or descriptor is left for it; nothing of it runs.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
@@ -106,4 +111,10 @@ def spawn(
         cwd="/",
     )
     assert process.stdout is not None
-    return Child(process, start_time(process.pid), logs.carry(process.stdout, log))
+    try:
+        pump = logs.carry(process.stdout, log)
+    except (RuntimeError, OSError) as error:  # no thread is left: a child whose output nobody reads would stand still
+        with process:
+            process.kill()
+        raise OSError(errno.EAGAIN, str(error)) from error
+    return Child(process, start_time(process.pid), pump)

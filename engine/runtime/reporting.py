@@ -10,9 +10,10 @@ from sqlalchemy.exc import DBAPIError
 
 from engine.runtime.child import Context
 from storage import jobs, metrics
-from storage.errors import Fenced
+from storage.errors import Fenced, StoreGone
 from storage.jobs import Flags
 from storage.metrics import Point
+from storage.patience import patiently
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +55,15 @@ class Reporter:
         self._beat = True
 
     def flush(self) -> None:
-        """Write what is queued now.
+        """Write what is queued now; again where the store is not reached, as long as the lease.
 
         Raises:
             Fenced: the job is no longer ours.
+            DBAPIError: the store was not reached for that long.
         """
+        patiently(self._write, patience_s=self._lease_s)
+
+    def _write(self) -> None:
         with self._writing:
             with self._lock:
                 points, self._points = self._points, []
@@ -74,7 +79,7 @@ class Reporter:
                     elif beat:
                         jobs.beat(session, self._context.claim)
                     self.flags = jobs.flags(session, self._context.claim)
-            except Fenced:
+            except (Fenced, StoreGone):
                 self.fenced.set()
                 raise
             except DBAPIError:
@@ -93,9 +98,9 @@ class Reporter:
     def _run(self) -> None:
         while not self._end.wait(INTERVAL_S) and not self.fenced.is_set():
             try:
-                self.flush()
-            except Fenced:
-                log.error("fenced job=%s token=%s", self._context.claim.job_id, self._context.claim.token)
+                self._write()
+            except (Fenced, StoreGone) as error:
+                log.error("stopped job=%s token=%s: %s", self._context.claim.job_id, self._context.claim.token, error)
             except DBAPIError as error:
                 log.warning("store not reached, points kept: %s", error)
                 if time.monotonic() - self._reached > self._lease_s:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from engine.runtime import locks, process
+from engine.runtime import checkpoints, fitting, locks, process
 from engine.runtime.crashing import crash_here
+from engine.runtime.fitting import Here
 from engine.runtime.helpers import Helpers
 from engine.runtime.machine import boot_id, devices, host, start_time
 from engine.runtime.memory import Kills
@@ -30,7 +31,7 @@ from engine.specs.home import Home
 from engine.specs.kinds import KINDS
 from storage import jobs, workers
 from storage.database import Store, open_store
-from storage.errors import Fenced
+from storage.errors import Fenced, StoreError, StoreGone
 from storage.jobs import Claim, Flags, Holder, Job
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,11 @@ LANES = {"gpu": 1, "cpu": 2}
 """How many jobs of a lane run at a time."""
 TAKEN = 64
 """The exit code where another worker has the home: whoever started this one looks again."""
+NO_STORE = 70
+"""The exit code where the store cannot be used, or was taken away."""
 RESCUE_EVERY_S = 1.0
+FIRST_PAUSE_S = 0.1
+"""After a lost connection; doubled up to an eighth of the lease, so that children are ended in time."""
 LOOK_EVERY_S = 1.0
 """How often at least the store is read although nothing was written to it: delays and leases run out by themselves."""
 STACKS_S = 2.0
@@ -57,6 +62,8 @@ class Running:
     renewed_at: float
     kills: Kills
     pulse: Pulse
+    told: bool = False
+    """Whether the store knows the child."""
     stalled_at: float | None = None
     flags: Flags = field(default_factory=lambda: Flags(False, False, False))
 
@@ -67,6 +74,7 @@ class Worker:
     def __init__(self, home: Home, store: Store, settings: Settings) -> None:
         self.home, self.store, self.settings = home, store, settings
         self.holder = Holder(f"{host()}:{os.getpid()}", host(), boot_id())
+        self.here = Here.of(home)
         self.running: dict[int, Running] = {}
         self.helpers = Helpers(home, store)
         self.ending = threading.Event()
@@ -74,17 +82,31 @@ class Worker:
         self._rescued = self._looked = -math.inf
 
     def tick(self) -> None:
-        """One round: the children are looked at each time, the store only when there may be news in it."""
+        """One round: the children are looked at each time, the store only when there may be news in it.
+
+        Each child is looked after, also where the store is not reached for one of them.
+
+        Raises:
+            DBAPIError: the store was not reached.
+            StoreGone: its file was deleted or replaced.
+        """
         look = self._news.changed() or time.monotonic() - self._looked > min(LOOK_EVERY_S, self.settings.lease_s / 8)
+        trouble = None
         for item in list(self.running.values()):
-            look = self._watch(item, look=look) or look
+            try:
+                look = self._watch(item, look=look) or look
+            except DBAPIError as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble
         if not look:
             return
         self._looked = time.monotonic()
         if not self.ending.is_set():
             if time.monotonic() - self._rescued > RESCUE_EVERY_S:
                 self._rescued = time.monotonic()
-                rescue_lost(self.store, self.home, self.settings)
+                holding = {number: item.claim.token for number, item in self.running.items()}
+                rescue_lost(self.store, self.home, self.settings, holding=holding)
             self._claim()
         self.helpers.tick()
 
@@ -94,37 +116,45 @@ class Worker:
                 with self.store.read() as session:
                     if not jobs.claimable(session, lanes=[lane]):
                         break
-                    fitting = [one.id for one in jobs.waiting(session, lanes=[lane]) if has_space(self.home, one)]
-                if not fitting:
+                    able = fitting.claimable(session, self.here, lanes=[lane])
+                    waiting = jobs.waiting(session, lanes=[lane], limit=fitting.LOOK_AT)
+                only = [one.id for one in waiting if has_space(self.home, one) and (able is None or one.id in able)]
+                if not only:
                     break
                 with self.store.write() as session:
-                    lease_s = self.settings.lease_s
-                    taken = jobs.claim(session, self.holder, lanes=[lane], lease_s=lease_s, only=fitting)
+                    taken = jobs.claim(session, self.holder, lanes=[lane], lease_s=self.settings.lease_s, only=only)
                 if taken is None:
                     break
                 crash_here("worker_claimed")
                 self._start(*taken)
 
     def _start(self, claim: Claim, job: Job) -> None:
-        lock = locks.take(self.home.runs / str(job.id) / "lock")
-        if lock is None:  # the last attempt's process still holds it: its death is not yet complete
-            self._put_back(claim, "still_ending", run_after_s=1.0)
-            return
+        lock = None
         try:
+            lock = locks.take(self.home.run_lock(job.id))
+            if lock is None:  # the last attempt's process still holds it: its death is not yet complete
+                self._put_back(claim, "still_ending", run_after_s=1.0)
+                return
             (self.home.runs / str(job.id) / str(claim.token)).mkdir(parents=True, exist_ok=True)
             arguments = [str(job.id), str(claim.token)]
             child = process.spawn(KINDS[job.kind].module, arguments, log=self.home.log(job.id), locks=[lock])
         except OSError as error:
             log.error("not started job=%d: %s", job.id, error)
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
             self._put_back(claim, "not_started", run_after_s=self.settings.backoff_s)
             return
         crash_here("worker_spawned")
         now = time.monotonic()
-        self.running[job.id] = Running(claim, job, child, lock, now, Kills(child.pid), Pulse(now))
+        item = self.running[job.id] = Running(claim, job, child, lock, now, Kills(child.pid), Pulse(now))
         log.info("started job=%d token=%d kind=%s pid=%d", job.id, claim.token, job.kind, child.pid)
+        self._tell(item)
+
+    def _tell(self, item: Running) -> None:
+        """Write down the child; again in the next round where the store was not reached."""
         with contextlib.suppress(Fenced), self.store.write() as session:
-            jobs.started(session, claim, pid=child.pid, pid_start=child.pid_start)
+            jobs.started(session, item.claim, pid=item.child.pid, pid_start=item.child.pid_start)
+        item.told = True
         crash_here("worker_started")
 
     def _put_back(self, claim: Claim, reason: str, *, run_after_s: float) -> None:
@@ -141,6 +171,8 @@ class Worker:
         if look:
             item.kills.look()
             self._renew(item)
+            if not item.told:
+                self._tell(item)
             self._end_if_stalled(item)
         if self.ending.is_set() or item.flags.cancel or (item.flags.pause and item.job.kind != "train"):
             item.child.ask_to_end()
@@ -184,6 +216,7 @@ class Worker:
             item.child.show_stacks()
 
     def _settle(self, item: Running, code: int) -> None:
+        checkpoints.sweep_attempt(self.home.runs / str(item.job.id) / str(item.claim.token))
         silent_s = None if item.stalled_at is None else item.pulse.silent_s
         end = End(code, self.ending.is_set(), item.kills.moved(), silent_s)
         with self.store.read() as session:
@@ -199,33 +232,63 @@ class Worker:
         del self.running[item.job.id]
 
     def run(self, *, until_job: int | None = None) -> None:
-        """Work until asked to end, or until one job has come to an end or to a hold."""
-        with self.store.write() as session:
-            workers.sweep(session, older_than_s=600)
-            row = workers.add(
-                session,
-                workers.NewWorker(
-                    self.holder.host, os.getpid(), start_time(os.getpid()), self.holder.boot_id, devices(), list(LANES)
-                ),
-            )
-        seen = 0.0
+        """Work until asked to end, or until one job has come to an end or to a hold.
+
+        Raises:
+            SystemExit: the store was taken away; every child is ended first.
+        """
+        try:
+            self._serve(until_job)
+        except StoreGone as error:
+            log.error("%s Every child of this worker is ended.", error)
+            for item in self.running.values():
+                item.child.kill()
+            self.helpers.kill()
+            raise SystemExit(NO_STORE) from error
+
+    def _serve(self, until_job: int | None) -> None:
+        row = self._list()
+        seen, pause = 0.0, FIRST_PAUSE_S
         while not (self.ending.is_set() and not self.running):
             try:
                 self.tick()
                 if time.monotonic() - seen > 2.0:
                     seen = time.monotonic()
-                    with self.store.write() as session:
-                        workers.seen(session, row.id)
+                    row = self._be_seen(row)
                     self.store.checkpoint()
                 if until_job is not None and self._is_over(until_job):
                     self.ending.set()
+                pause = FIRST_PAUSE_S
             except DBAPIError as error:
-                log.warning("store not reached: %s", error)
-                self.ending.wait(1.0)
+                log.warning("store not reached, again in %.1f s: %s", pause, error)
+                time.sleep(pause)
+                pause = min(2 * pause, self.settings.lease_s / 8)
             time.sleep(self.settings.poll_s if not self.helpers.is_busy() else self.settings.poll_s / 4)
         self.helpers.close()
+        try:
+            with self.store.write() as session:
+                workers.gone(session, row.id)
+        except DBAPIError as error:  # its row is forgotten once it was not seen for a while
+            log.warning("store not reached: %s", error)
+
+    def _list(self) -> workers.Worker:
         with self.store.write() as session:
-            workers.gone(session, row.id)
+            workers.sweep(session, older_than_s=600)
+            return workers.add(
+                session,
+                workers.NewWorker(
+                    self.holder.host, os.getpid(), start_time(os.getpid()), self.holder.boot_id, devices(), list(LANES)
+                ),
+            )
+
+    def _be_seen(self, row: workers.Worker) -> workers.Worker:
+        """Note that we live; where another worker forgot us, since we stood still for long, be listed anew."""
+        try:
+            with self.store.write() as session:
+                workers.seen(session, row.id)
+            return row
+        except Fenced:
+            return self._list()
 
     def _is_over(self, job_id: int) -> bool:
         with self.store.read() as session:
@@ -241,11 +304,16 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     home = Home.from_environment().ensure()
-    lock = locks.take(home.root / "worker.lock")
+    lock = locks.take(home.worker_lock)
     if lock is None:
         log.warning("another worker already serves this home")
         raise SystemExit(TAKEN)
-    store = open_store(home.store_url)
+    try:
+        store = open_store(home.store_url, create=home.is_new())
+    except StoreError as error:
+        log.error("%s", error)
+        raise SystemExit(NO_STORE) from error
+    locks.sweep(home.locks)
     sweep_leftovers(home)
     list_starter(home, store)
     worker = Worker(home, store, Settings.from_environment())

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+HOST_NAME = "ATELIER_HOST_NAME"
+"""Replaces the name of the machine, where two machines of one store bear the same."""
+
+
+def host_name() -> str:
+    """The name of this machine, under which its workers, locks and processes are known to the others."""
+    return os.environ.get(HOST_NAME) or socket.gethostname()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,25 @@ class Home:
         return self.root / "staging"
 
     @property
+    def locks(self) -> Path:
+        """The lock files of this host: hosts may share the home, and a lock holds between processes of one host."""
+        return self.root / "locks" / (re.sub(r"[^A-Za-z0-9._-]", "_", host_name()).strip(".") or "_")
+
+    @property
+    def worker_lock(self) -> Path:
+        """Held by the worker of this host."""
+        return self.locks / "worker.lock"
+
+    @property
+    def ui_lock(self) -> Path:
+        """Held by the web server of this host."""
+        return self.locks / "ui.lock"
+
+    def run_lock(self, job_id: int) -> Path:
+        """Held by a job's processes on this host, as long as one of them lives."""
+        return self.locks / f"run-{job_id}.lock"
+
+    @property
     def password_file(self) -> Path:
         """The hash of the password that the Settings page set."""
         return self.root / "password"
@@ -65,9 +94,14 @@ class Home:
         Raises:
             OSError: a folder cannot be made or entered.
         """
-        for folder in (self.root, self.datasets, self.models, self.runs, self.exports, self.logs, self.staging):
+        ours = (self.root, self.datasets, self.models, self.runs, self.exports, self.logs, self.staging)
+        for folder in (*ours, self.locks.parent, self.locks):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self
+
+    def is_new(self) -> bool:
+        """Whether no run has left files here: with some, a store that is missing was lost, and none is made anew."""
+        return not self.runs.is_dir() or not any(self.runs.iterdir())
 
 
 def inside(root: Path, name: str) -> Path:

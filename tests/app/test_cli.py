@@ -560,7 +560,7 @@ def test_a_waiting_command_starts_a_worker_where_the_one_it_relied_on_goes_away(
 
 
 def test_a_worker_that_finds_the_home_taken_is_no_fault(store, home):
-    with (home.root / "worker.lock").open("a") as held:
+    with home.worker_lock.open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert processes.start_worker(home, store) is None
 
@@ -626,7 +626,7 @@ def test_a_host_for_others_without_a_password_is_refused_with_64(home):
     ended = start("up", "--host", "0.0.0.0", home=home)
     _, said = ended.communicate(timeout=120)
     assert ended.returncode == 64 and "ATELIER_PASSWORD" in said
-    assert not (home.root / "worker.lock").exists()
+    assert not home.worker_lock.exists()
 
 
 def test_up_starts_a_worker_survives_a_kill_attaches_and_ends_what_it_started(home, store):

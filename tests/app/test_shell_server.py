@@ -115,7 +115,7 @@ def test_a_second_web_server_on_the_same_home_is_refused(home):
     home.ensure()
     spawn = multiprocessing.get_context("spawn")
     held = spawn.Event()
-    other = spawn.Process(target=_hold, args=(str(home.root / "ui.lock"), held))
+    other = spawn.Process(target=_hold, args=(str(home.ui_lock), held))
     other.start()
     try:
         assert held.wait(30)
@@ -125,7 +125,7 @@ def test_a_second_web_server_on_the_same_home_is_refused(home):
     finally:
         other.kill()
         other.join()
-    with server._lock(home.root / "ui.lock", home):
+    with server._lock(home.ui_lock, home):
         pass
 
 

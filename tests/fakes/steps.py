@@ -8,6 +8,8 @@ import threading
 import time
 from typing import Any
 
+from sqlalchemy.exc import OperationalError
+
 from engine.runtime import child
 from engine.runtime.checkpoints import NoSpace
 from engine.runtime.child import Context, Stopped
@@ -31,6 +33,8 @@ def main(context: Context) -> dict[str, Any]:
             os.kill(os.getpid(), signal.SIGKILL)
         if step == spec.get("refuse_at"):
             raise ProblemError([problem("data_not_there", given="nothing")])
+        if step == spec.get("lose_store_at") and context.claim.token == 1:
+            raise OperationalError("COMMIT", {}, Exception("gone"), connection_invalidated=True)
         if step == spec.get("crash_at"):
             raise RuntimeError("with a token: hf_abcdefgh12345678")
         if step == spec.get("hang_at"):

@@ -18,6 +18,7 @@ from engine.models.inspect import inspect
 from engine.runtime import helpers
 from engine.runtime import preview as preview_module
 from engine.runtime.desk import SLOW, Desk, Unknown
+from engine.runtime.fitting import Here
 from engine.runtime.preview import Preview
 from engine.specs.home import Home
 from engine.specs.problem import ProblemError
@@ -188,7 +189,7 @@ def wait(store, request_id, seconds):
 
 
 def test_a_fault_of_the_program_fails_the_request_and_not_the_child(store, desk, version):
-    preview = Preview(store, desk)
+    preview = Preview(store, desk, Here(desk._home, "here", has_gpu=False))
     broken = ask(store, "tokens", {"row": "no version"})
     assert preview.answer_one()
     found = wait(store, broken, 1)
@@ -199,7 +200,7 @@ def test_a_fault_of_the_program_fails_the_request_and_not_the_child(store, desk,
 def test_a_slow_question_waits_untaken_while_another_is_worked_on(store, desk, version, monkeypatch):
     go = threading.Event()
     monkeypatch.setitem(SLOW, "plan", lambda *_: {"ready": go.wait(30)})
-    preview = Preview(store, desk)
+    preview = Preview(store, desk, Here(desk._home, "here", has_gpu=False))
     first, second = ask(store, "plan", {}), ask(store, "plan", {})
     quick = ask(store, "tokens", {"version_id": version.id, "row": 0, "model": "starter"})
     assert preview.answer_one() and preview.answer_one() and not preview.answer_one()
@@ -217,7 +218,7 @@ def test_a_slow_question_waits_untaken_while_another_is_worked_on(store, desk, v
 def test_a_plan_is_renewed_with_each_row_and_ends_when_it_was_given_up(store, desk, version, monkeypatch):
     monkeypatch.setattr(preview_module, "RENEW_EVERY_S", -1.0)
     monkeypatch.setattr(requests, "renew", given_up := Mock(side_effect=Fenced("request", 1, 1)))
-    preview = Preview(store, desk)
+    preview = Preview(store, desk, Here(desk._home, "here", has_gpu=False))
     plan = ask(store, "plan", {"spec": {**spec(), "seed": 4321}})
     assert preview.answer_one()
     deadline = time.monotonic() + 30

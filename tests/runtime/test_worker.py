@@ -20,24 +20,9 @@ from engine.specs.home import Home
 from engine.specs.kinds import KINDS, JobKind
 from storage import jobs, metrics
 from storage.database import open_store
+from tests.fakes.no_helpers import NoHelpers
 
 FAST = Settings(lease_s=4.0, grace_s=5.0, backoff_s=0.05, poll_s=0.02)
-
-
-class NoHelpers:
-    """The standing children have tests of their own."""
-
-    def __init__(self, *_):
-        pass
-
-    def tick(self):
-        pass
-
-    def close(self):
-        pass
-
-    def is_busy(self):
-        return False
 
 
 @pytest.fixture
@@ -187,7 +172,7 @@ RUN_A_WORKER = """
 from engine.runtime import worker
 from engine.specs.base import Spec
 from engine.specs.kinds import KINDS, JobKind
-from tests.runtime.test_worker import NoHelpers
+from tests.fakes.no_helpers import NoHelpers
 KINDS["import"] = JobKind(Spec, "tests.fakes.steps", "cpu")
 worker.Helpers = NoHelpers
 worker.main()

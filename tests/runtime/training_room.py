@@ -20,7 +20,7 @@ from storage import datasets, jobs, metrics, models
 from storage.database import open_store
 from storage.datasets import NewVersion
 from storage.models import NewModel
-from tests.runtime.test_worker import NoHelpers
+from tests.fakes.no_helpers import NoHelpers
 
 FAST = Settings(lease_s=20.0, grace_s=60.0, backoff_s=0.05, poll_s=0.02)
 SAMPLES = Path(__file__).resolve().parents[2] / "assets" / "samples"

@@ -1,4 +1,4 @@
-"""A real SQLite store for every test: migrated once, then copied."""
+"""A real store for every test, once on SQLite and once on PostgreSQL: migrated once, then copied."""
 
 from __future__ import annotations
 
@@ -28,10 +28,24 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def store_url(empty_database: Path, tmp_path: Path) -> str:
-    shutil.copy(empty_database, tmp_path / "store.db")
-    return f"sqlite:///{tmp_path / 'store.db'}"
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, empty_database: Path, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        shutil.copy(empty_database, tmp_path / "store.db")
+        yield f"sqlite:///{tmp_path / 'store.db'}"
+        return
+    with request.getfixturevalue("postgres").database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A store that is still to be made."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'store.db'}"
+        return
+    with request.getfixturevalue("postgres").empty_database() as url:
+        yield url
 
 
 @pytest.fixture

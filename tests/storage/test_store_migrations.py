@@ -1,4 +1,4 @@
-"""The migrated database is the one that the tables describe, on SQLite; PostgreSQL accepts the same words."""
+"""The migrated database is the one that the tables describe; an older one is migrated forward, all or nothing."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ from storage import (
 )
 from storage.database import Store
 from storage.tables import Base
+from tests.postgres import Cluster
+from tests.stores import POSTGRESQL, SQLITE
 
-POSTGRESQL = postgresql.dialect()
+DIALECT = postgresql.dialect()
 STATEMENTS = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%' AND tbl_name <> :own"
 
 
@@ -51,10 +53,12 @@ def _schema(connection: Any) -> list[list[str]]:
     return sorted(_pieces(row) for row in rows)
 
 
-def test_the_newest_migration_is_the_one_that_opening_looks_for() -> None:
+def test_the_schemas_that_opening_knows_are_the_migrations() -> None:
     config = Config()
     config.set_main_option("script_location", str(schema.MIGRATIONS))
-    assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
+    scripts = ScriptDirectory.from_config(config)
+    assert tuple(script.revision for script in scripts.walk_revisions())[::-1] == schema.KNOWN
+    assert scripts.get_current_head() == schema.HEAD
 
 
 def test_alembic_finds_nothing_to_change_in_a_migrated_database(store: Store) -> None:
@@ -63,6 +67,7 @@ def test_alembic_finds_nothing_to_change_in_a_migrated_database(store: Store) ->
         assert compare_metadata(context, Base.metadata) == []
 
 
+@SQLITE
 def test_a_migrated_database_has_every_check_and_index_of_the_tables(store: Store, tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{tmp_path / 'plain.db'}")
     Base.metadata.create_all(engine)
@@ -71,11 +76,29 @@ def test_a_migrated_database_has_every_check_and_index_of_the_tables(store: Stor
     engine.dispose()
 
 
+@POSTGRESQL
+def test_a_migrated_server_has_every_check_key_and_index_of_the_tables(store: Store, postgres: Cluster) -> None:
+    with postgres.empty_database() as url, store.read() as migrated:
+        engine = create_engine(url)
+        Base.metadata.create_all(engine)
+        with engine.connect() as plain:
+            assert _rules(migrated.connection()) == _rules(plain)
+        engine.dispose()
+
+
+def _rules(connection: Any) -> list[Any]:
+    constraints = "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+    where = " WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version'"
+    indexes = "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+    own = " AND tablename <> 'alembic_version'"
+    return [sorted(map(tuple, connection.execute(text(sql)))) for sql in (constraints + where, indexes + own)]
+
+
 def test_the_tables_can_be_written_for_postgresql() -> None:
     for table in Base.metadata.sorted_tables:
-        assert str(CreateTable(table).compile(dialect=POSTGRESQL)).strip().startswith("CREATE TABLE")
+        assert str(CreateTable(table).compile(dialect=DIALECT)).strip().startswith("CREATE TABLE")
         for index in table.indexes:
-            CreateIndex(index).compile(dialect=POSTGRESQL)
+            CreateIndex(index).compile(dialect=DIALECT)
 
 
 def test_the_prepared_reads_can_be_written_for_postgresql() -> None:
@@ -83,7 +106,7 @@ def test_the_prepared_reads_can_be_written_for_postgresql() -> None:
     found = [value for module in modules for value in vars(module).values() if isinstance(value, Select)]
     assert len(found) > 10
     for statement in found:
-        statement.compile(dialect=POSTGRESQL)
+        statement.compile(dialect=DIALECT)
 
 
 class _WrittenError(Exception):
@@ -101,10 +124,10 @@ class _PostgresqlSession:
 
     @property
     def dialect(self) -> Any:
-        return POSTGRESQL
+        return DIALECT
 
     def execute(self, statement: Any, *_parameters: Any) -> Any:
-        self.sql = str(statement.compile(dialect=POSTGRESQL))
+        self.sql = str(statement.compile(dialect=DIALECT))
         raise _WrittenError
 
 
