@@ -115,5 +115,6 @@ def _mounted(ui: Ui, policy: Policy) -> FastAPI:
 
 def _private(home: Home) -> list[Path]:
     folders = [home.datasets, home.models, home.runs, home.exports, home.logs]
+    folders.append(home.root / "backups")
     files = ("store.db", "store.db-wal", "store.db-shm", "ui.lock")
     return [*folders, *(home.root / name for name in files), home.password_file, home.token_file]

@@ -17,13 +17,14 @@ from sqlalchemy.exc import DBAPIError
 from engine.runtime import locks, process
 from engine.runtime.helpers import Helpers
 from engine.runtime.machine import boot_id, devices, host, start_time
+from engine.runtime.notifying import Notifier
 from engine.runtime.process import Child
 from engine.runtime.rescue import rescue_lost
 from engine.runtime.settings import Settings
 from engine.runtime.settling import settlement_of
 from engine.runtime.starting import list_starter, sweep_leftovers
 from engine.specs.home import Home
-from engine.specs.kinds import KINDS
+from engine.specs.kinds import KINDS, LANES
 from storage import jobs, workers
 from storage.database import Store, open_store
 from storage.errors import Fenced
@@ -31,8 +32,6 @@ from storage.jobs import Claim, Flags, Holder, Job
 
 log = logging.getLogger(__name__)
 
-LANES = {"gpu": 1, "cpu": 2}
-"""How many jobs of a lane run at a time."""
 TAKEN = 64
 """The exit code where another worker has the home: whoever started this one looks again."""
 RESCUE_EVERY_S = 1.0
@@ -158,6 +157,8 @@ class Worker:
                     self.holder.host, os.getpid(), start_time(os.getpid()), self.holder.boot_id, devices(), list(LANES)
                 ),
             )
+        notifier = Notifier(self.store, row.id, pause_s=self.settings.backoff_s)
+        notifier.start()
         seen = 0.0
         while not (self.ending.is_set() and not self.running):
             try:
@@ -174,6 +175,7 @@ class Worker:
                 self.ending.wait(1.0)
             time.sleep(self.settings.poll_s if not self.helpers.is_busy() else self.settings.poll_s / 4)
         self.helpers.close()
+        notifier.close()
         with self.store.write() as session:
             workers.gone(session, row.id)
 

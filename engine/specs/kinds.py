@@ -18,6 +18,9 @@ class JobKind:
     lane: str
 
 
+LANES = {"gpu": 1, "cpu": 2}
+"""How many jobs of a lane a worker runs at a time."""
+
 KINDS: dict[str, JobKind] = {
     "train": JobKind(JobSpec, "engine.runtime.trainer", "gpu"),
     "trial": JobKind(TrialSpec, "engine.runtime.trial", "gpu"),
