@@ -59,8 +59,7 @@ def read(session: Session, paces: Paces, now: float) -> Scene:
     members = crew.members(session)
     running = jobs.listing(session, states=[State.RUNNING])[::-1]
     waiting = jobs.queue(session)
-    late = notices.ended(session, within_s=FAILED_WITHIN_S, limit=200)
-    failed = [job for job in reversed(late) if job.state == State.FAILED][:MOST_FAILED]
+    failed = notices.ended(session, within_s=FAILED_WITHIN_S, states=[State.FAILED], limit=MOST_FAILED)[::-1]
     earlier = _earlier(session, paces, [*running, *waiting])
     work = [_work(session, job, earlier) for job in (*running, *waiting)]
     return Scene(

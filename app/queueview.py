@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from app import failurecard
 from app.crew import Member
@@ -19,6 +20,16 @@ from storage.states import State
 
 PLACES = {"train": "/runs?run={id}", "import": "/data", "add_model": "/models", "export": "/export?export={id}"}
 PRIORITIES = {"high": 10, "normal": 0, "low": -10}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a job's row shows beside its name: remarks, times and buttons; its turn where it waits for one."""
+
+    about: Sequence[Html]
+    span: Span
+    buttons: Sequence[Html]
+    position: int | None = None
 
 
 def place_of(job: Job) -> str:
@@ -100,7 +111,7 @@ def _running(ui: Ui, scene: Scene, job: Job, now: float) -> Html:
     asked = job.cancel_requested_at is not None
     buttons = [] if asked else [_do(t, job, name) for name in (*wishes, "cancel")]
     times = Span(job.started_at, scene.spans[job.id].end)
-    return _row(t, job, _top(t, job, None, now), [figures, share], times, buttons, now)
+    return _row(t, job, Row([figures, share], times, buttons), now)
 
 
 def _waiting(ui: Ui, scene: Scene, job: Job, place: tuple[int, int], now: float) -> Html:
@@ -111,19 +122,18 @@ def _waiting(ui: Ui, scene: Scene, job: Job, place: tuple[int, int], now: float)
     moves = [_move(t, job, "top", "⤒", first), _move(t, job, "up", "↑", first), _move(t, job, "down", "↓", last)]
     held = [_do(t, job, "release" if job.held else "hold"), _do(t, job, "cancel")]
     buttons = [tag("span", *moves, cls="at-moves"), _priority(t, job), *held, *_clone(t, job)]
-    span = scene.spans[job.id]
-    return _row(t, job, _top(t, job, scene.positions.get(job.id), now), about, span, buttons, now, moves=True)
+    return _row(t, job, Row(about, scene.spans[job.id], buttons, scene.positions.get(job.id)), now)
 
 
-def _row(
-    t: Text, job: Job, top: Html, about: Sequence[Html], span: Span, buttons: Sequence[Html], now: float,
-    *, moves: bool = False,
-) -> Html:  # fmt: skip
-    main = tag("div", top, *about, cls="at-job-main")
+def _row(t: Text, job: Job, row: Row, now: float) -> Html:
+    moves = job.state == State.QUEUED
     grip = tag("span", "⋮⋮", cls="at-grip", aria_hidden="true", title=t("queue.drag")) if moves else ""
-    do = tag("div", *buttons, cls="at-job-do")
+    top = _top(t, job, row.position, now)
+    main = tag("div", top, *row.about, cls="at-job-main")
     more = {"draggable": "true", "data_job": job.id} if moves else {}
-    return tag("li", grip, main, _times(t, job, span, now), do, cls="at-job", **more)
+    return tag(
+        "li", grip, main, _times(t, job, row.span, now), tag("div", *row.buttons, cls="at-job-do"), cls="at-job", **more
+    )
 
 
 def _top(t: Text, job: Job, position: int | None, now: float) -> Html:

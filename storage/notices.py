@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 from storage.clock import now
 from storage.job_values import SELECT_JOB, Event, Job, event_table, job, record
 from storage.rows import select_values, to_value, to_values
-from storage.states import FINAL
+from storage.states import FINAL, State
 
 NOTIFIED = "notified"
 NOTIFY_FAILED = "notify_failed"
@@ -53,8 +54,8 @@ def last(session: Session) -> Event | None:
     return None if row is None else to_value(Event, row)
 
 
-def ended(session: Session, *, within_s: float, limit: int = 50) -> list[Job]:
-    """The jobs that ended within the last seconds, first ended first."""
-    recent = SELECT_JOB.where(ENDED, job.c.finished_at >= now() - within_s)
+def ended(session: Session, *, within_s: float, states: Collection[State] = FINAL, limit: int = 50) -> list[Job]:
+    """The jobs that ended within the last seconds, first ended first; the latest ones where they are too many."""
+    recent = SELECT_JOB.where(job.c.state.in_(states), job.c.finished_at >= now() - within_s)
     rows = to_values(Job, session.execute(recent.order_by(job.c.finished_at.desc(), job.c.id.desc()).limit(limit)))
     return rows[::-1]
