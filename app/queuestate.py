@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app import crew, forecast
 from app.crew import Member
 from app.forecast import Earlier, Span, Work
+from app.run_list import DISK_FULL
 from storage import jobs, metrics, notices
 from storage.jobs import Attempt, Job
 from storage.states import State
@@ -61,7 +62,8 @@ def read(session: Session, paces: Paces, now: float) -> Scene:
     waiting = jobs.queue(session)
     failed = notices.ended(session, within_s=FAILED_WITHIN_S, states=[State.FAILED], limit=MOST_FAILED)[::-1]
     earlier = _earlier(session, paces, [*running, *waiting])
-    work = [_work(session, job, earlier) for job in (*running, *waiting)]
+    safe = {job.id for one in members if one.lives for job in one.running} | {job.id for job in waiting}
+    work = [_work(session, job, earlier, lost=job.id not in safe) for job in (*running, *waiting)]
     return Scene(
         members=members,
         running=running,
@@ -90,11 +92,13 @@ def _earlier(session: Session, paces: Paces, open_jobs: Sequence[Job]) -> list[E
     return [Earlier(job.spec, job.progress_total, paces.of(session, job)) for job in ended]
 
 
-def _work(session: Session, job: Job, earlier: Sequence[Earlier]) -> Work:
+def _work(session: Session, job: Job, earlier: Sequence[Earlier], *, lost: bool) -> Work:
+    """A job whose worker is gone ends nobody knows when, and one that waits for room begins nobody knows when."""
     seconds = None
-    if job.kind == "train":
+    if job.kind == "train" and not lost:
         pace = metrics.pace_s(session, job.id) if job.attempt else None
         step, total = job.progress_step or 0, job.progress_total
         seconds = forecast.seconds_needed(job.spec, step=step, total=total, pace_s=pace, earlier=earlier)
     running = job.state == State.RUNNING
-    return Work(job.id, job.lane, seconds, running=running, held=job.held, not_before=job.run_after)
+    stays = job.held or (not running and job.reason == DISK_FULL)
+    return Work(job.id, job.lane, seconds, running=running, held=stays, not_before=job.run_after)

@@ -112,7 +112,7 @@ def updates(made: TrainForm, after: Filled, *, world: World, t: Text, before: Fi
     num_changed = len([path for path in after.changed if path in others and path != "model.quantization"])
     opened: dict[str, Any] = {"open": True} if before is None and set(others) & set(_mended(after)) else {}
     found[made.more] = gr.update(label=t("train.all", n=len(others), changed=num_changed), **opened)
-    if before is None or before.mended != after.mended:
+    if before is None or _mending(before, t) != _mending(after, t):
         found[made.mended] = _mending(after, t)
     return found
 
@@ -129,7 +129,7 @@ def _mending(filled: Filled, t: Text) -> Html:
     changes = (
         t(
             "train.mended_one",
-            label=settings()[path].name(t),
+            label=form.label_of(path, t),
             before=_value(value, t),
             now=_value(filled.values[path], t),
         )
