@@ -11,8 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from engine.runtime import notifying
+from engine.runtime import worker as worker_module
 from engine.runtime.notifying import MOST_TRIES, Notifier, NotTold, send
+from engine.runtime.settings import Settings
+from engine.runtime.worker import Worker
 from engine.specs import webhook
+from engine.specs.base import Spec
+from engine.specs.kinds import KINDS, JobKind
 from engine.specs.webhook import Webhook
 from storage import jobs, notices, settings, workers
 from storage.jobs import Holder, Settlement
@@ -21,6 +26,21 @@ from storage.workers import NewWorker
 
 ALLOW = {webhook.ALLOW: "127.0.0.1"}
 HOLDER = Holder("w", "h", "b")
+
+
+class NoHelpers:
+    """The standing children have tests of their own."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def tick(self) -> None:
+        pass
+
+    close = tick
+
+    def is_busy(self) -> bool:
+        return False
 
 
 class Receiver:
@@ -286,3 +306,16 @@ def test_an_end_just_before_the_worker_ends_is_still_told(studio, receiver):
     job = end(studio.store)
     one.close()
     assert is_told(studio.store, job) and len(receiver.told) == 1
+
+
+def test_a_worker_tells_the_end_of_its_last_job_before_it_leaves(studio, receiver, monkeypatch):
+    monkeypatch.setenv(webhook.ALLOW, "127.0.0.1")
+    monkeypatch.setitem(KINDS, "import", JobKind(Spec, "tests.fakes.steps", "cpu"))
+    monkeypatch.setattr(worker_module, "Helpers", NoHelpers)
+    aim(studio.store, receiver.url)
+    with studio.store.write() as session:
+        job = jobs.submit(session, kind="import", name="count", spec={"steps": 2}, lane="cpu").id
+    Worker(studio.home, studio.store, Settings(poll_s=0.02)).run(until_job=job)
+    assert [(one["id"], one["state"]) for one in receiver.told] == [(job, "succeeded")]
+    with studio.store.read() as session:
+        assert workers.listing(session) == []
