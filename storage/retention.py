@@ -58,7 +58,7 @@ def _user_of(session: Session, found: Checkpoint) -> int | None:
     """A job that starts from it or exports it and has not ended, or one whose own checkpoints stand on it."""
     name = f"{found.job_id}@{found.step}"
     named = (job.c.spec[("model", "start_from")].as_string() == name) | (job.c.spec["target"].as_string() == name)
-    user = session.execute(select(job.c.id).where(job.c.state.not_in(FINAL), named).limit(1)).scalar()
+    user: int | None = session.execute(select(job.c.id).where(job.c.state.not_in(FINAL), named).limit(1)).scalar()
     if user is not None:
         return user
     inside = f"{found.path}/"
