@@ -23,6 +23,7 @@ HEAD = """<meta name="color-scheme" content="light dark">
 <link rel="stylesheet" href="/studio/form.css">
 <link rel="stylesheet" href="/studio/chat.css">
 <link rel="stylesheet" href="/studio/queue.css">
+<script src="/studio/frames.js"></script>
 <script src="/studio/app.js"></script>
 <script src="/studio/address.js" defer></script>
 <script src="/studio/charts.js" defer></script>
@@ -89,12 +90,22 @@ def _switches(ui: Ui) -> Html:
     return tag("div", language, theme, cls="at-switches")
 
 
+QUIET: dict[str, Any] = {
+    "show_progress": "hidden",
+    "show_progress_on": [],
+    "queue": False,
+    "api_visibility": "private",
+}
+"""How a handler answers that a person does not wait for. Its progress is shown on no component at all: even where it is
+hidden, each of the outputs would count the time sixty times a second."""
+
+
 def on_load(handler: Callable[..., Any], *, inputs: Any = None, outputs: Any = None) -> None:
     """Run a handler when the page that is being built is opened. It may take a `gr.Request` to read the address."""
     blocks = Context.root_block
     assert blocks is not None
     event = _with_request(handler) if "request" in inspect.signature(handler).parameters else handler
-    blocks.load(event, inputs, outputs, show_progress="hidden", queue=False, api_visibility="private")
+    blocks.load(event, inputs, outputs, **QUIET)
 
 
 def _with_request(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -109,7 +120,7 @@ def _with_request(handler: Callable[..., Any]) -> Callable[..., Any]:
 def every(seconds: float, handler: Callable[..., Any], *, inputs: Any = None, outputs: Any = None) -> gr.Timer:
     """Run a handler again and again while the page is open; it returns `gr.skip()` where nothing changed."""
     timer = gr.Timer(seconds)
-    timer.tick(handler, inputs, outputs, show_progress="hidden", queue=False, api_visibility="private")
+    timer.tick(handler, inputs, outputs, **QUIET)
     return timer
 
 

@@ -1,7 +1,7 @@
 // The curves of a page: asks for new points of all runs in one request, and hands them to the charts.
 "use strict";
 (() => {
-  const LIVE_MS = 500;
+  const LIVE_MS = 1000;
   const RESTING_MS = 4000;
   const RETRY_MS = 1000;
   const MOST_POINTS = 3000; // beyond this the server is asked for its down-sampled series again

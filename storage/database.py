@@ -93,7 +93,10 @@ class Watch:
         if self._connection is None:
             return True
         before = self._seen
-        self._seen = self._connection.cursor().execute("PRAGMA data_version").fetchone()
+        try:
+            self._seen = self._connection.cursor().execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error:
+            return True  # the read that this leads to says what is wrong
         return self._seen != before
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from storage import jobs, metrics
 from storage.jobs import Job
 from storage.states import FINAL, State
 
-LOOK_S = 0.2
+LOOK_S = 0.5
 TEND_S = 1.0
 WIDTH = 24
 

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from app import chatview, ids, talk
-from app.frame import every, on_load, orders, selection
+from app.frame import QUIET, every, on_load, orders, selection
 from app.panel import Panel
 from app.refusal import refusal
 from app.render import Html, note
@@ -18,7 +18,6 @@ from app.ui import Ui
 from storage import drafts, messages, processes
 from storage.errors import StoreError
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 LOOK_S = 2.0
 MOST_LISTED = 60
 

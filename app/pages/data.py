@@ -13,7 +13,7 @@ import gradio as gr
 from app import datacard, dataview, importcard, uploads, watching
 from app.dataview import Tools, Wanted
 from app.form import label_of
-from app.frame import on_load, selection
+from app.frame import QUIET, on_load, selection
 from app.panel import Panel
 from app.refusal import refusal
 from app.render import Html, empty, heading, note
@@ -25,7 +25,7 @@ from storage.datasets import Version
 from storage.errors import StoreError
 from storage.states import FINAL
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+QUEUED: dict[str, Any] = {**QUIET, "queue": True}
 LOOK_AGAIN_S = 0.5
 POLICIES = ("keep_usable", "refuse")
 Updates = dict[Any, Any]
@@ -133,21 +133,21 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
         return look_again(ui, parts, Wanted.of(request.query_params, model, objective), before, pending)
 
     on_load(here, inputs=settings, outputs=drawn)
-    chosen.change(elsewhere, [chosen, *settings], drawn, trigger_mode="always_last", **QUIET)
+    chosen.change(elsewhere, [chosen, *settings], drawn, trigger_mode="always_last", **QUEUED)
     for one in settings:
-        one.input(here, settings, drawn, trigger_mode="always_last", **QUIET)
-    parts.timer.tick(again, [parts.drawn, parts.pending, parts.model, parts.objective], drawn, **QUIET)
+        one.input(here, settings, drawn, trigger_mode="always_last", **QUEUED)
+    parts.timer.tick(again, [parts.drawn, parts.pending, parts.model, parts.objective], drawn, **QUEUED)
     parts.file.upload(
         partial(upload, ui, parts),
         [parts.file, parts.name, parts.policy],
         [parts.file, parts.name, parts.said],
-        **QUIET,
-    ).then(here, settings, drawn, **QUIET)
-    parts.samples.click(partial(add_samples, ui), None, [parts.said], **QUIET).then(here, settings, drawn, **QUIET)
-    parts.seen.click(partial(put_away, ui), None, None, **QUIET).then(here, settings, drawn, **QUIET)
-    parts.sure.input(lambda sure: gr.update(interactive=sure), [parts.sure], [parts.delete], **QUIET)
-    parts.rename.click(partial(rename, ui, parts), [parts.drawn, parts.new_name], [*drawn, parts.new_name], **QUIET)
-    parts.delete.click(partial(delete, ui, parts), [parts.drawn, parts.sure], drawn, **QUIET)
+        **QUEUED,
+    ).then(here, settings, drawn, **QUEUED)
+    parts.samples.click(partial(add_samples, ui), None, [parts.said], **QUEUED).then(here, settings, drawn, **QUEUED)
+    parts.seen.click(partial(put_away, ui), None, None, **QUEUED).then(here, settings, drawn, **QUEUED)
+    parts.sure.input(lambda sure: gr.update(interactive=sure), [parts.sure], [parts.delete], **QUEUED)
+    parts.rename.click(partial(rename, ui, parts), [parts.drawn, parts.new_name], [*drawn, parts.new_name], **QUEUED)
+    parts.delete.click(partial(delete, ui, parts), [parts.drawn, parts.sure], drawn, **QUEUED)
 
 
 def show(ui: Ui, parts: Parts, wanted: Wanted, pending: int | None = None) -> Updates:

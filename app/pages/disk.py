@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any
 
 import gradio as gr
 
@@ -15,8 +14,6 @@ from app.render import Html, heading
 from app.ui import Ui
 from storage.errors import StoreError
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-
 
 def build(ui: Ui) -> None:
     """Lay the page out."""
@@ -24,7 +21,7 @@ def build(ui: Ui) -> None:
     order, armed = frame.orders(), gr.State("")
     said, shown = Panel(elem_id="at-disk-said"), Panel(elem_id="at-disk")
     frame.on_load(partial(show, ui), outputs=[shown])
-    order.change(partial(obey, ui), [order, armed], [shown, said, armed], **QUIET)
+    order.change(partial(obey, ui), [order, armed], [shown, said, armed], **frame.QUIET)
 
 
 def show(ui: Ui, armed: str = "") -> Html:

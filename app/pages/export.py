@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app import exports, exportview, ids, removal, talk
 from app.conversation import name_of
-from app.frame import every, on_load, orders, selection
+from app.frame import QUIET, every, on_load, orders, selection
 from app.panel import Panel
 from app.refusal import refusal
 from app.render import Html
@@ -25,7 +25,6 @@ from storage.errors import NotFound, StoreError
 from storage.jobs import Job
 from storage.targets import BASE
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 PAGE = "export"
 LOOK_S = 1.0
 MOST_LISTED = 60

@@ -54,9 +54,7 @@ def build(ui: Ui) -> None:
     show = partial(refresh, ui)
     frame.on_load(show, outputs=[scene, seen])
     frame.every(TICK_S, show, inputs=[seen], outputs=[scene, seen])
-    button.click(
-        partial(rehearse, ui), None, [said], show_progress="hidden", concurrency_limit=2, api_visibility="private"
-    )
+    button.click(partial(rehearse, ui), None, [said], **{**frame.QUIET, "queue": True}, concurrency_limit=2)
 
 
 def read(session: Session) -> Scene:

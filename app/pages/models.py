@@ -11,7 +11,7 @@ import gradio as gr
 from app import modeladding, modelcard, watching
 from app.dataview import moved
 from app.form import label_of, named
-from app.frame import on_load, selection
+from app.frame import QUIET, on_load, selection
 from app.panel import Panel
 from app.refusal import refusal
 from app.render import Html, empty, heading, note, problems
@@ -22,7 +22,7 @@ from storage import models
 from storage.errors import StoreError
 from storage.states import FINAL
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+QUEUED: dict[str, Any] = {**QUIET, "queue": True}
 LOOK_AGAIN_S = 0.7
 Updates = dict[Any, Any]
 
@@ -121,19 +121,19 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
         return look_again(ui, parts, request.query_params.get("model"), before)
 
     on_load(here, outputs=drawn)
-    chosen.change(partial(show, ui, parts), [chosen], drawn, trigger_mode="always_last", **QUIET)
-    parts.timer.tick(again, [parts.drawn], drawn, **QUIET)
+    chosen.change(partial(show, ui, parts), [chosen], drawn, trigger_mode="always_last", **QUEUED)
+    parts.timer.tick(again, [parts.drawn], drawn, **QUEUED)
     parts.source.input(
-        partial(change_source, ui, parts), [parts.source], [parts.source, parts.location, parts.revision], **QUIET
+        partial(change_source, ui, parts), [parts.source], [parts.source, parts.location, parts.revision], **QUEUED
     )
     given = [parts.source, parts.location, parts.revision, parts.name]
     cleared = [parts.said, parts.location, parts.revision, parts.name]
-    parts.add.click(partial(add, ui, parts), given, cleared, **QUIET).then(here, None, drawn, **QUIET)
-    parts.starter.click(partial(modeladding.add_starter, ui), None, None, **QUIET).then(here, None, drawn, **QUIET)
-    parts.cancel.click(partial(cancel, ui), None, None, **QUIET).then(here, None, drawn, **QUIET)
-    parts.seen.click(partial(put_away, ui), None, None, **QUIET).then(here, None, drawn, **QUIET)
-    parts.sure.input(lambda sure: gr.update(interactive=sure), [parts.sure], [parts.remove], **QUIET)
-    parts.remove.click(partial(remove, ui, parts), [parts.drawn, parts.sure], drawn, **QUIET)
+    parts.add.click(partial(add, ui, parts), given, cleared, **QUEUED).then(here, None, drawn, **QUEUED)
+    parts.starter.click(partial(modeladding.add_starter, ui), None, None, **QUEUED).then(here, None, drawn, **QUEUED)
+    parts.cancel.click(partial(cancel, ui), None, None, **QUEUED).then(here, None, drawn, **QUEUED)
+    parts.seen.click(partial(put_away, ui), None, None, **QUEUED).then(here, None, drawn, **QUEUED)
+    parts.sure.input(lambda sure: gr.update(interactive=sure), [parts.sure], [parts.remove], **QUEUED)
+    parts.remove.click(partial(remove, ui, parts), [parts.drawn, parts.sure], drawn, **QUEUED)
 
 
 def show(ui: Ui, parts: Parts, name: str | None) -> Updates:

@@ -19,7 +19,6 @@ from app.ui import Ui
 from storage.errors import StoreError
 
 TICK_S = 1.5
-QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 Seen = dict[str, str]
 Updates = dict[Any, Any]
 
@@ -49,7 +48,9 @@ def build(ui: Ui) -> None:
     show = partial(refresh, ui, parts, paces)
     frame.on_load(show, inputs=[parts.seen], outputs=parts.shown)
     frame.every(TICK_S, show, inputs=[parts.seen], outputs=parts.shown)
-    parts.order.change(partial(obey, ui, parts, paces), [parts.order, parts.seen], [*parts.shown, parts.said], **QUIET)
+    parts.order.change(
+        partial(obey, ui, parts, paces), [parts.order, parts.seen], [*parts.shown, parts.said], **frame.QUIET
+    )
 
 
 def lay_out(ui: Ui) -> Parts:

@@ -14,7 +14,7 @@ from app.run_list import Sparks
 from app.run_page import Page, Parts
 from app.ui import Ui
 
-TICK_S = 1.2
+TICK_S = 2.0
 WISHES = ("pause", "resume", "stop", "cancel", "retry")
 
 
@@ -91,29 +91,30 @@ def _tabs(ui: Ui) -> tuple[gr.Dropdown, dict[str, Panel]]:
 
 def _connect(ui: Ui, parts: Parts) -> None:
     page = Page(ui, parts, Sparks())
-    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     show = partial(run_page.refresh, page)
     inputs = [parts.selected, parts.overlay, parts.seen]
     calm = [parts.armed, parts.said, parts.name]
     frame.on_load(partial(run_page.opened, page), outputs=[parts.selected, *parts.shown])
     frame.every(TICK_S, show, inputs=inputs, outputs=parts.shown)
-    parts.selected.input(partial(run_page.chosen, page), [parts.selected, parts.seen], [*parts.shown, *calm], **quiet)
-    parts.overlay.input(show, inputs, parts.shown, **quiet)
+    parts.selected.input(
+        partial(run_page.chosen, page), [parts.selected, parts.seen], [*parts.shown, *calm], **frame.QUIET
+    )
+    parts.overlay.input(show, inputs, parts.shown, **frame.QUIET)
     for name in WISHES:
         asked = partial(run_actions.ask, page, name)
-        parts.buttons[name].click(asked, inputs, [*parts.shown, parts.said], **quiet)
+        parts.buttons[name].click(asked, inputs, [*parts.shown, parts.said], **frame.QUIET)
     mended = partial(run_actions.mend, page)
-    parts.order.change(mended, [parts.order, *inputs], [*parts.shown, parts.said], **quiet)
-    _connect_others(page, inputs, quiet)
+    parts.order.change(mended, [parts.order, *inputs], [*parts.shown, parts.said], **frame.QUIET)
+    _connect_others(page, inputs)
 
 
-def _connect_others(page: Page, inputs: list[Any], quiet: dict[str, Any]) -> None:
+def _connect_others(page: Page, inputs: list[Any]) -> None:
     parts, buttons, ui = page.parts, page.parts.buttons, page.ui
     begun = [parts.name, parts.said]
-    buttons["rename"].click(partial(run_actions.begin_rename, page), [parts.selected], begun, **quiet)
+    buttons["rename"].click(partial(run_actions.begin_rename, page), [parts.selected], begun, **frame.QUIET)
     renamed = [*parts.shown, parts.name, parts.said]
-    parts.name.submit(partial(run_actions.rename, page), [parts.name, *inputs], renamed, **quiet)
-    buttons["clone"].click(partial(run_actions.clone, ui), [parts.selected], [parts.said], **quiet)
-    buttons["continue"].click(partial(run_actions.go_on, ui), [parts.selected], [parts.said], **quiet)
+    parts.name.submit(partial(run_actions.rename, page), [parts.name, *inputs], renamed, **frame.QUIET)
+    buttons["clone"].click(partial(run_actions.clone, ui), [parts.selected], [parts.said], **frame.QUIET)
+    buttons["continue"].click(partial(run_actions.go_on, ui), [parts.selected], [parts.said], **frame.QUIET)
     deleted = [*parts.shown, parts.selected, parts.armed, parts.said]
-    buttons["delete"].click(partial(run_actions.delete, page), [parts.armed, parts.selected], deleted, **quiet)
+    buttons["delete"].click(partial(run_actions.delete, page), [parts.armed, parts.selected], deleted, **frame.QUIET)

@@ -12,14 +12,13 @@ import gradio as gr
 
 from app import auth, hooking, measure, secret, versions
 from app.folders import bytes_below
-from app.frame import on_load
+from app.frame import QUIET, on_load
 from app.language import LANGUAGES
 from app.panel import Panel
 from app.render import Html, card, chip, heading, key_values, link, note, table, tag
 from app.ui import Ui
 from storage import settings
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 LEAST_CHARACTERS = 8
 
 

@@ -12,7 +12,7 @@ import gradio as gr
 from app import draft, filling, form, ids, recipe, runcard, submission, trainform, trials
 from app.filling import METHODS, Filled
 from app.form import named
-from app.frame import on_load
+from app.frame import QUIET, on_load
 from app.panel import Panel
 from app.render import Html, button_link, code, heading, note, problems, tag
 from app.runcard import Card
@@ -22,7 +22,7 @@ from engine.specs.problem import ProblemError
 from storage import jobs
 from storage.errors import NotFound
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+QUEUED: dict[str, Any] = {**QUIET, "queue": True}
 FIRST_LOOK_S = 0.1
 """After the page was opened: the form does not wait for the numbers."""
 LOOK_AGAIN_S = 0.5
@@ -84,19 +84,19 @@ def _wire(ui: Ui, made: TrainForm, parts: Parts) -> None:
 
     on_load(opened, outputs=[*made.components, parts.changed])
     told = [*made.components, parts.changed, parts.said, parts.yaml]
-    last = {"trigger_mode": "always_last", **QUIET}
+    last = {"trigger_mode": "always_last", **QUEUED}
     for path, component in made.fields.items():
         component.input(partial(change, ui, made, parts, path), [component], told, **last)  # type: ignore[attr-defined]
     made.method.input(partial(change_method, ui, made, parts), [made.method], told, **last)
-    parts.reset.click(partial(go_back, ui, made, parts), None, told, **QUIET)
+    parts.reset.click(partial(go_back, ui, made, parts), None, told, **QUEUED)
     shown = [parts.card, parts.start, parts.measure, parts.recipe, parts.said, parts.pending, parts.timer]
     gr.on([parts.changed.change], partial(show, ui, parts), None, shown, **last)
-    parts.timer.tick(partial(show, ui, parts), [parts.pending], shown, **QUIET)
-    parts.measure.click(partial(measure, ui), None, [parts.said], **QUIET).then(
-        partial(show, ui, parts), None, shown, **QUIET
+    parts.timer.tick(partial(show, ui, parts), [parts.pending], shown, **QUEUED)
+    parts.measure.click(partial(measure, ui), None, [parts.said], **QUEUED).then(
+        partial(show, ui, parts), None, shown, **QUEUED
     )
-    parts.recipe.click(partial(show_yaml, ui), None, [parts.yaml], **QUIET)
-    parts.start.click(partial(start, ui), None, [parts.said], **QUIET)
+    parts.recipe.click(partial(show_yaml, ui), None, [parts.yaml], **QUEUED)
+    parts.start.click(partial(start, ui), None, [parts.said], **QUEUED)
 
 
 def open_form(ui: Ui, made: TrainForm, query: Mapping[str, str]) -> Updates:

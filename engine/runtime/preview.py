@@ -40,6 +40,7 @@ class Preview:
 
     def __init__(self, store: Store, desk: Desk) -> None:
         self._store, self._desk = store, desk
+        self._news = store.watch()
         self._slow: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._slow_is_free = threading.Event()
         self._slow_is_free.set()
@@ -51,7 +52,7 @@ class Preview:
         """Answer until the lifeline ends, or the second thread has died: the worker then starts a new child."""
         busy_until = time.monotonic() + BUSY_FOR_S
         while not ended.is_set() and self._slow_worker.is_alive():
-            if self.answer_one():
+            if self._news.changed() and self.answer_one():
                 busy_until = time.monotonic() + BUSY_FOR_S
                 continue
             self._sweep()

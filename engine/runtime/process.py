@@ -25,7 +25,7 @@ _FIXED = {
     "PYTHONUNBUFFERED": "1",
     "ATELIER_LIFELINE": "stdin",
 }
-_BRIEF_SPIN = {"GOMP_SPINCOUNT": "10000"}
+_BRIEF_SPIN = {"GOMP_SPINCOUNT": "100000"}
 """Threads that wait spin only briefly before they sleep. With a busy neighbour on the same cores the library's usual
 300,000 turns cost a training step two to four times its speed; alone, 10,000 cost it nothing. A word of a chat is
 hundreds of tiny products, and falling asleep at some of them is felt: the chat keeps the library's own way."""

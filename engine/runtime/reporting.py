@@ -58,8 +58,9 @@ class Reporter:
             with self._lock:
                 points, self._points = self._points, []
                 step, self._step = self._step, None
+            store = self._context.store
             try:
-                with self._context.store.write() as session:
+                with store.write() if points or step else store.read() as session:
                     if points:
                         metrics.append(session, self._context.claim, points)
                     if step:

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 TAKEN = 64
 """The exit code where another worker has the home: whoever started this one looks again."""
 RESCUE_EVERY_S = 1.0
+LOOK_EVERY_S = 1.0
+"""How often at least the store is read although nothing was written to it: delays and leases run out by themselves."""
 
 
 @dataclass(slots=True)
@@ -58,12 +60,17 @@ class Worker:
         self.running: dict[int, Running] = {}
         self.helpers = Helpers(home, store)
         self.ending = threading.Event()
-        self._rescued = -math.inf
+        self._news = store.watch()
+        self._rescued = self._looked = -math.inf
 
     def tick(self) -> None:
-        """One round."""
+        """One round: the children are looked at each time, the store only when there may be news in it."""
+        look = self._news.changed() or time.monotonic() - self._looked > min(LOOK_EVERY_S, self.settings.lease_s / 8)
         for item in list(self.running.values()):
-            self._watch(item)
+            look = self._watch(item, look=look) or look
+        if not look:
+            return
+        self._looked = time.monotonic()
         if not self.ending.is_set():
             if time.monotonic() - self._rescued > RESCUE_EVERY_S:
                 self._rescued = time.monotonic()
@@ -107,15 +114,18 @@ class Worker:
         with contextlib.suppress(Fenced), self.store.write() as session:
             jobs.settle(session, claim, waiting)
 
-    def _watch(self, item: Running) -> None:
+    def _watch(self, item: Running, *, look: bool) -> bool:
+        """Look after a child; whether it has ended."""
         code = item.child.ended()
         if code is not None:
             self._settle(item, code)
-            return
-        self._renew(item)
+            return True
+        if look:
+            self._renew(item)
         if self.ending.is_set() or item.flags.cancel or (item.flags.pause and item.job.kind != "train"):
             item.child.ask_to_end()
         item.child.insist(self.settings.grace_s)
+        return False
 
     def _renew(self, item: Running) -> None:
         """Renew the lease, look for wishes; a worker that cannot reach the store ends its child in time."""
