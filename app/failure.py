@@ -97,7 +97,8 @@ def _unchanged(_spec: Spec) -> Changes:
 
 def from_start(session: Session, job_id: int) -> Job:
     """Queue a run again without its checkpoints, none of which can be read."""
-    return jobs.retry(session, job_id, from_start=True)
+    retry: Callable[..., Job] = jobs.retry
+    return retry(session, job_id, from_start=True)
 
 
 REMEDIES: dict[str, Remedy] = {

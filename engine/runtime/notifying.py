@@ -19,6 +19,7 @@ from engine.specs.problem import ProblemError
 from engine.specs.webhook import Webhook
 from storage import notices, settings, workers
 from storage.database import Store
+from storage.errors import StoreError
 from storage.jobs import Job
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Notifier(threading.Thread):
             last = self._ending.is_set()
             try:
                 self.look()
-            except DBAPIError as error:
+            except (DBAPIError, StoreError) as error:
                 log.warning("store not reached: %s", error)
             if last:
                 return
