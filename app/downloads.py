@@ -1,7 +1,8 @@
-"""Files of exports, by job id and name: streamed, resumable, always as an attachment."""
+"""Files of exports, backups of the store and rows of a job: always as an attachment, files streamed and resumable."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,20 +11,33 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from app import diskuse
 from app.language import text_for
 from engine.specs.home import Home, inside
-from storage import jobs
+from storage import jobs, maintenance
 from storage.database import Store
 from storage.errors import NotFound
 from storage.states import State
 
 HEADERS = {"x-content-type-options": "nosniff", "cache-control": "private, no-cache"}
 PATH = "/files/export/{job_id:int}/{name}"
+BACKUP_PATH = "/files/backup/{number:int}"
+ROWS_PATH = "/files/rows/{job_id:int}"
 
 
 def address(job_id: int, name: str) -> str:
     """Return where a file of an export can be fetched."""
     return f"/files/export/{job_id}/{quote(name, safe='')}"
+
+
+def backup_address(number: int) -> str:
+    """Return where a backup of the store can be fetched."""
+    return f"/files/backup/{number}"
+
+
+def rows_address(job_id: int) -> str:
+    """Return where all rows of a job can be fetched as JSON."""
+    return f"/files/rows/{job_id}"
 
 
 def routes(home: Home, store: Store) -> list[Route]:
@@ -32,13 +46,43 @@ def routes(home: Home, store: Store) -> list[Route]:
     async def export_file(request: Request) -> Response:
         found = await run_in_threadpool(find, home, store, request.path_params["job_id"], request.path_params["name"])
         if found is None:
-            return PlainTextResponse(text_for(request)("http.no_file"), 404, headers=HEADERS)
-        kind = "application/octet-stream"  # nothing of an export is ever shown inline
-        return FileResponse(
-            found, media_type=kind, filename=found.name, content_disposition_type="attachment", headers=HEADERS
-        )
+            return _missing(request)
+        return _attached(found)
 
-    return [Route(PATH, export_file, methods=["GET", "HEAD"])]
+    async def backup(request: Request) -> Response:
+        found = diskuse.backup_path(home, request.path_params["number"])
+        return _attached(found) if found.is_file() and not found.is_symlink() else _missing(request)
+
+    async def rows(request: Request) -> Response:
+        job_id = request.path_params["job_id"]
+        try:
+            found = await run_in_threadpool(_rows, store, job_id)
+        except (NotFound, OverflowError):
+            return _missing(request)
+        named = {"content-disposition": f'attachment; filename="run-{job_id}.json"'}
+        return Response(found, media_type="application/json", headers={**HEADERS, **named})
+
+    return [
+        Route(PATH, export_file, methods=["GET", "HEAD"]),
+        Route(BACKUP_PATH, backup, methods=["GET", "HEAD"]),
+        Route(ROWS_PATH, rows, methods=["GET"]),
+    ]
+
+
+def _attached(path: Path) -> Response:
+    kind = "application/octet-stream"  # nothing of it is ever shown inline
+    return FileResponse(
+        path, media_type=kind, filename=path.name, content_disposition_type="attachment", headers=HEADERS
+    )
+
+
+def _missing(request: Request) -> Response:
+    return PlainTextResponse(text_for(request)("http.no_file"), 404, headers=HEADERS)
+
+
+def _rows(store: Store, job_id: int) -> str:
+    with store.read() as session:
+        return json.dumps(maintenance.run_rows(session, job_id), ensure_ascii=False, indent=1, default=str)
 
 
 def find(home: Home, store: Store, job_id: int, name: str) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -20,6 +21,14 @@ FOLLOWERS: dict[str, tuple[str, ...]] = {
     "model.start_from": ("model.id", "model.quantization", "tuner.kind", "tuner.lora.rank"),
 }
 """What follows anew when a person sets the field on the left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """A form that a remedy filled: the run that failed, and what stood there before, by path."""
+
+    run: int
+    before: Mapping[str, Any]
 
 
 def chosen(session: Session) -> Values:
@@ -52,6 +61,7 @@ def reset(session: Session) -> None:
     content = _content(session)
     stays = ("data.dataset", "model.id", "model.start_from", "model.quantization", *CHOICES)
     content["set"] = {path: value for path, value in content["set"].items() if path in stays}
+    content["mended"] = {}
     drafts.put(session, PAGE, _fresh(content))
 
 
@@ -69,6 +79,19 @@ def fill_from(session: Session, spec: Mapping[str, Any]) -> None:
             }
         ),
     )
+
+
+def mend(session: Session, changes: Mapping[str, Any], before: Mapping[str, Any], *, run: int) -> None:
+    """Change what stopped a run in the form that holds its settings, and remember what stood there."""
+    choose(session, changes)
+    kept = {path: before.get(path) for path in changes}
+    drafts.put(session, PAGE, {**_content(session), "mended": {"run": run, "before": kept}})
+
+
+def mended(session: Session) -> Mended | None:
+    """Return what was changed for a run that failed; None in a form that nothing was changed in for that."""
+    kept = drafts.get(session, PAGE).get("mended")
+    return Mended(int(kept["run"]), dict(kept["before"])) if kept else None
 
 
 def nonce(session: Session) -> str:
@@ -104,8 +127,12 @@ def _content(session: Session) -> dict[str, Any]:
         "nonce": content.get("nonce") or secrets.token_hex(8),
         "used": bool(content.get("used")),
         "link": dict(content.get("link", {})),
+        "mended": dict(content.get("mended") or {}),
     }
 
 
 def _fresh(content: dict[str, Any]) -> dict[str, Any]:
-    return {**content, "nonce": secrets.token_hex(8), "used": False} if content.get("used") else content
+    """The form for another run, where it has made one."""
+    if not content.get("used"):
+        return content
+    return {**content, "nonce": secrets.token_hex(8), "used": False, "mended": {}}

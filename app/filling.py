@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app import devices, draft
+from app.draft import Mended
 from app.form import Required, Values, flat, nested, settings
 from engine.advice import defaults
 from engine.objectives import OBJECTIVES
@@ -81,6 +82,7 @@ class Filled:
     chosen: frozenset[str]
     defaults: Values
     reasons: Mapping[str, Reason]
+    mended: Mended | None = None
 
     @property
     def data(self) -> dict[str, Any]:
@@ -122,7 +124,12 @@ def _starts(session: Session) -> Iterator[StartPoint]:
 
 def current(session: Session) -> Filled:
     """Return the form as it stands."""
-    return fill(draft.chosen(session), look_around(session))
+    return filled(session, look_around(session))
+
+
+def filled(session: Session, world: World) -> Filled:
+    """Return the form as it stands in a world that was read already."""
+    return replace(fill(draft.chosen(session), world), mended=draft.mended(session))
 
 
 def fill(choices: Mapping[str, Any], world: World) -> Filled:

@@ -22,12 +22,15 @@ HEAD = """<meta name="color-scheme" content="light dark">
 <link rel="stylesheet" href="/studio/studio.css">
 <link rel="stylesheet" href="/studio/form.css">
 <link rel="stylesheet" href="/studio/chat.css">
+<link rel="stylesheet" href="/studio/queue.css">
 <script src="/studio/frames.js"></script>
 <script src="/studio/app.js"></script>
 <script src="/studio/address.js" defer></script>
 <script src="/studio/charts.js" defer></script>
 <script src="/studio/curves.js" defer></script>
-<script src="/studio/chat.js" defer></script>"""
+<script src="/studio/chat.js" defer></script>
+<script src="/studio/queue.js" defer></script>
+<script src="/studio/toasts.js" defer></script>"""
 
 
 def address(name: str) -> str:
@@ -60,7 +63,8 @@ def _rail(ui: Ui, current: str, names: Sequence[str]) -> Html:
     foot = tag("div", worker, _switches(ui), cls="at-foot")
     close = tag("button", "×", type="button", aria_label=ui.t("frame.close"))
     fault = tag("div", tag("p"), close, id="at-fault", role="alert", hidden=True)
-    return safe(skip) + tag("nav", brand, *pages, aria_label=ui.t("frame.pages")) + foot + fault
+    toasts = tag("div", id="at-toasts", role="status", aria_live="polite", data_word_close=ui.t("frame.close"))
+    return safe(skip) + tag("nav", brand, *pages, aria_label=ui.t("frame.pages")) + foot + fault + toasts
 
 
 def _switches(ui: Ui) -> Html:
@@ -127,6 +131,14 @@ def selection() -> gr.Textbox:
     its `change` event tells the page. A plain load of the same address must give the same: see `on_load`.
     """
     return gr.Textbox(elem_id="at-selection", visible="hidden", show_label=False, container=False)
+
+
+def orders() -> gr.Textbox:
+    """Return the hidden field that a button with `data_order="verb:id"` fills: its `change` event tells the page.
+
+    A number that tells two equal orders apart comes after another colon.
+    """
+    return gr.Textbox(elem_id="at-order", visible="hidden", show_label=False)
 
 
 def go(to: str) -> Html:

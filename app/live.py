@@ -10,18 +10,23 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app import ids
+from app import crew, ids
 from app.conversation import live_conversation
 from app.curves import metric_names
 from app.language import Text, text_for
 from app.render import Html, tag
-from storage import checkpoints, jobs, metrics, workers
+from app.run_list import state_words
+from storage import checkpoints, jobs, metrics, notices
 from storage.database import Store
 from storage.errors import NotFound
+from storage.jobs import Job
 from storage.states import FINAL, State
 
 MOST_POINTS = 2000
 MOST_RUNS = 8
+TOLD_WITHIN_S = 900.0
+"""How long after its end a browser that comes back is still told of it."""
+TOLD = {"train": "/runs?run={id}", "export": "/export?export={id}"}
 
 
 def routes(store: Store) -> list[Route]:
@@ -90,13 +95,21 @@ def _curves(session: Any, run: int, after: tuple[int, int]) -> dict[str, Any]:
 
 
 def live_rail(store: Store, request: Request) -> dict[str, Any]:
-    """Return the foot of the rail: who would do the work, and how much there is."""
+    """Return the foot of the rail: who would do the work, and how much there is; and what has ended lately."""
     t = text_for(request)
     with store.read() as session:
-        living = workers.live(session)
+        living = crew.living(session)
         counts = jobs.counts(session)
+        ended = [job for job in notices.ended(session, within_s=TOLD_WITHIN_S) if job.kind in TOLD]
     device = living[0].devices[0] if living and living[0].devices else {}
-    return {"html": _worker(t, device, bool(living), counts)}
+    told = [_ended(t, job) for job in ended if job.state != State.CANCELLED]
+    return {"html": _worker(t, device, bool(living), counts), "ended": told}
+
+
+def _ended(t: Text, job: Job) -> dict[str, str]:
+    words, tone = state_words(t, job, None, 0.0)
+    href = TOLD[job.kind].format(id=job.id)
+    return {"key": f"{job.id}.{job.token}", "name": job.name, "text": words, "tone": tone, "href": href}
 
 
 def _worker(t: Text, device: dict[str, Any], lives: bool, counts: dict[State, int]) -> Html:

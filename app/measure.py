@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from app.language import Text
@@ -47,6 +48,14 @@ def size(num_bytes: float | None) -> str:
             return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def readable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a reason with byte counts as people read them: what is called `…_bytes` is one."""
+    return {
+        name: size(value) if name.endswith("_bytes") and isinstance(value, int | float) else value
+        for name, value in values.items()
+    }
 
 
 def duration(t: Text, seconds: float | None) -> str:

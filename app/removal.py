@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from app.folders import bytes_below
 from engine.specs.home import Home
 from storage import jobs
 from storage.database import Store
@@ -23,7 +24,7 @@ def size_of(store: Store, home: Home, job_id: int) -> int:
     """
     with store.read() as session:
         jobs.get(session, job_id)
-    return sum(_bytes(path) for path in folders_of(home, job_id))
+    return sum(bytes_below(path) for path in folders_of(home, job_id))
 
 
 def delete_job(store: Store, home: Home, job_id: int) -> None:
@@ -46,9 +47,3 @@ def delete_folder(folder: Path, *, below: Path) -> None:
     folder, root = folder.resolve(), below.resolve()
     if folder != root and folder.is_relative_to(root):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _bytes(path: Path) -> int:
-    if path.is_dir():
-        return sum(one.lstat().st_size for one in path.rglob("*") if one.is_file())
-    return path.stat().st_size if path.is_file() else 0

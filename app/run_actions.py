@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app import draft, frame, ids, removal, run_head
+from app import draft, failure, frame, ids, removal, run_head
 from app.measure import size
 from app.refusal import refusal
 from app.render import Html, note
@@ -24,6 +24,22 @@ def ask(page: Page, name: str, selected: str, overlaid: list[str], seen: Seen) -
             run_head.wish(name)(session, _id(selected))
     except StoreError as error:
         said = refusal(error, page.ui.t)
+    return _shown(page, selected, overlaid, seen) | {page.parts.said: said}
+
+
+def mend(page: Page, order: str, selected: str, overlaid: list[str], seen: Seen) -> Updates:
+    """Start the remedy of a failure card, `remedy:id:name` and a number that tells two equal orders apart."""
+    said = Html("")
+    verb, asked, name, *_ = [*order.split(":"), "", "", ""]
+    if verb != "remedy":
+        return {page.parts.said: said}
+    try:
+        with page.ui.store.write() as session:
+            to = failure.apply(session, name, _id(asked))
+    except StoreError as error:
+        said = refusal(error, page.ui.t)
+    else:
+        said = frame.go(to) if to else said
     return _shown(page, selected, overlaid, seen) | {page.parts.said: said}
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app import failurecard
 from app.language import Text
-from app.measure import duration, number, short, size, when
-from app.render import Html, bar, button_link, card, chip, facts, note, problems, tag
-from app.run_list import state_words, subtitle
+from app.measure import duration, number, readable, short, size, when
+from app.render import Html, bar, button_link, card, chip, facts, note, tag
+from app.run_list import DISK_FULL, state_words, subtitle
 from app.ui import Ui
 from engine.advice.advice import Advice
 from engine.advice.diagnosis import diagnose
-from engine.specs.problem import Problem
 from storage import checkpoints, jobs, metrics
 from storage.checkpoints import Checkpoint
-from storage.jobs import Job
+from storage.jobs import Attempt, Job
 from storage.metrics import Series
 from storage.states import FINAL, State
 
@@ -35,6 +36,7 @@ class Standing:
     pace_s: float | None
     best: Checkpoint | None
     last: Checkpoint | None
+    attempts: Sequence[Attempt]
 
 
 def standing(session: Session, job_id: int) -> Standing:
@@ -49,6 +51,7 @@ def standing(session: Session, job_id: int) -> Standing:
         pace_s=metrics.pace_s(session, job_id) if job.state == State.RUNNING else None,
         best=checkpoints.best(session, job_id),
         last=saved[-1] if saved else None,
+        attempts=jobs.attempts(session, job_id),
     )
 
 
@@ -129,20 +132,26 @@ def _recent(points: list[tuple[int, float | None]]) -> float:
 
 def remarks(ui: Ui, found: Standing) -> Html:
     """Return what to make of the run: why it ended, and what its curves say."""
-    return Html("".join((*_ending(ui, found.job), *(_reading(ui.t, advice) for advice in _diagnosis(found)))))
+    return Html("".join((*_ending(ui, found), *(_reading(ui.t, advice) for advice in _diagnosis(found)))))
 
 
-def _ending(ui: Ui, job: Job) -> list[Html]:
-    t = ui.t
-    listed = [Problem.from_dict(item) for item in job.values.get("problems", ())]
+def _ending(ui: Ui, found: Standing) -> list[Html]:
+    job = found.job
+    said = failurecard.overrides(ui, found.attempts)
+    smaller = [note("", said, tone="waiting")] if said else []
     if job.state == State.FAILED:
-        fix = t.get(f"reason.{job.reason}.fix", **job.values)
-        return [
-            note(t("runs.failed"), " ".join((ui.reason(job.reason, job.values), fix)), tone="bad"),
-            problems(listed, t),
-        ]
+        return [failurecard.failed(ui, job, found.attempts), *smaller]
+    return [*_waiting(ui, job), *smaller]
+
+
+def _waiting(ui: Ui, job: Job) -> list[Html]:
+    t = ui.t
+    if job.state == State.QUEUED and job.reason == DISK_FULL and not job.held:
+        action = button_link(t("page.disk"), "/disk", small=True)
+        why = t("queue.why_disk", **readable(job.values)) if "needed_bytes" in job.values else ""
+        return [note(t("state.disk"), why, tone="waiting", action=action)]
     if job.state == State.QUEUED and job.run_after is not None and job.reason:
-        return [note(t("runs.again"), ui.reason(job.reason, job.values), tone="waiting")]
+        return [note(t("runs.again"), ui.reason(job.reason, readable(job.values)), tone="waiting")]
     if job.state == State.QUEUED and job.held and job.attempt:
         return [note("", t("runs.paused_note"), tone="waiting")]
     return []

@@ -19,6 +19,7 @@ from storage.states import State
 MOST_RUNS = 100
 SPARK_POINTS = 60
 MOST_SPARKS = 400
+DISK_FULL = "disk_full"
 Loss = tuple[list[float | None], float | None]
 
 
@@ -85,6 +86,8 @@ def _running(t: Text, job: Job) -> str:
 def _queued(t: Text, job: Job, position: int | None, now: float) -> str:
     if job.held:
         return t("state.paused" if job.attempt else "state.held")
+    if job.reason == DISK_FULL:
+        return t("state.disk")
     if job.run_after is not None and job.run_after > now:
         return t("state.again", at=when(t, job.run_after, now))
     return t("state.queued", position=position or "")

@@ -29,6 +29,8 @@ class Parts:
     """The components of the page."""
 
     selected: gr.Textbox
+    order: gr.Textbox
+    """What a button of a failure card asks for."""
     seen: gr.State
     """What each panel shows, as a digest: a tick sends only what is different."""
     armed: gr.State

@@ -14,6 +14,8 @@ from app.filling import METHODS, Filled, StartPoint, World
 from app.form import Setting, plain, settings
 from app.language import Text
 from app.measure import number
+from app.panel import Panel
+from app.render import Html, link, note
 from engine.objectives import OBJECTIVES
 from storage.datasets import Version
 
@@ -30,15 +32,18 @@ class TrainForm:
     fields: dict[str, Component]
     method: gr.Radio
     more: gr.Accordion
+    mended: Panel
+    """What a remedy changed, for which run."""
 
     @property
     def components(self) -> list[Any]:
-        return [*self.fields.values(), self.method, self.more]
+        return [*self.fields.values(), self.method, self.more, self.mended]
 
 
 def build(t: Text) -> TrainForm:
     """Lay the form out: what is trained on what, how, a few settings, and all others one click away."""
     fields: dict[str, Component] = {}
+    mended = Panel(elem_id="train-mended")
     rest = [one for one in settings().values() if one.path not in CHOSEN_ABOVE]
     with gr.Group(elem_classes=["at-fields"]):
         for path in ("data.dataset", "model.id"):
@@ -56,7 +61,7 @@ def build(t: Text) -> TrainForm:
             gr.Markdown(f"**{heading}**", elem_classes=["at-section"])
             with gr.Group(elem_classes=["at-fields"]):
                 fields |= {one.path: form.component(one, t) for one in members}
-    return TrainForm(fields, method, more)
+    return TrainForm(fields, method, more, mended)
 
 
 FIRST = ("training.epochs", "training.learning_rate")
@@ -105,8 +110,39 @@ def updates(made: TrainForm, after: Filled, *, world: World, t: Text, before: Fi
         if not one.simple and one.path not in CHOSEN_ABOVE and _applies(one, after)
     ]
     num_changed = len([path for path in after.changed if path in others and path != "model.quantization"])
-    found[made.more] = gr.update(label=t("train.all", n=len(others), changed=num_changed))
+    opened: dict[str, Any] = {"open": True} if before is None and set(others) & set(_mended(after)) else {}
+    found[made.more] = gr.update(label=t("train.all", n=len(others), changed=num_changed), **opened)
+    if before is None or _mending(before, t) != _mending(after, t):
+        found[made.mended] = _mending(after, t)
     return found
+
+
+def _mended(filled: Filled) -> dict[str, Any]:
+    """The values before of the settings that a remedy changed and that are still changed."""
+    before = filled.mended.before if filled.mended else {}
+    return {path: value for path, value in before.items() if filled.values.get(path) != value}
+
+
+def _mending(filled: Filled, t: Text) -> Html:
+    if filled.mended is None:
+        return Html("")
+    changes = (
+        t(
+            "train.mended_one",
+            label=form.label_of(path, t),
+            before=_value(value, t),
+            now=_value(filled.values[path], t),
+        )
+        for path, value in _mended(filled).items()
+    )
+    run = link(t("train.mended_run", id=filled.mended.run), f"/runs?run={filled.mended.run}")
+    return note(t("train.mended"), " · ".join(changes), action=run)
+
+
+def _value(value: Any, t: Text) -> str:
+    if isinstance(value, bool):
+        return t("train.on" if value else "train.off")
+    return plain(value) if isinstance(value, int | float) else str(value or "–")
 
 
 def _shown(path: str, filled: Filled, world: World, t: Text) -> dict[str, Any]:
@@ -139,6 +175,8 @@ def _info(one: Setting, filled: Filled, t: Text) -> str:
 
 def why(one: Setting, filled: Filled, t: Text) -> str:
     """Return the reason of a default with its source, or what the default of a changed value is."""
+    if (mended := _mended(filled)) and one.path in mended:
+        return t("form.mended", before=_value(mended[one.path], t))
     default = filled.defaults.get(one.path)
     if one.path in filled.changed and one.kind in ("whole", "number") and default is not None:
         return t("form.changed", default=plain(default))

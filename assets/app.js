@@ -115,13 +115,18 @@
       try {
         const answer = await fetch("/live/rail", { cache: "no-store" });
         if (answer.status === 401) return location.assign("/login");
-        if (answer.ok) draw(place, (await answer.json()).html);
+        if (answer.ok) hear(place, await answer.json());
         root.classList.toggle("at-offline", !answer.ok);
       } catch {
         root.classList.add("at-offline");
       }
     }
     setTimeout(refreshRail, 2000);
+  }
+
+  function hear(place, told) {
+    draw(place, told.html);
+    document.dispatchEvent(new CustomEvent("atelier:ended", { detail: told.ended }));
   }
 
   function draw(place, html) {

@@ -218,6 +218,8 @@
     setTimeout(() => (pressed.textContent = place.dataset.wordCopy), 1200);
   }
 
+  document.addEventListener("atelier:order", (event) => give(event.detail));
+
   // A button with data-order tells the page's hidden field what to do; data-sure asks before.
   document.addEventListener("click", (event) => {
     const order = event.target.closest("[data-order]");

@@ -70,6 +70,11 @@ def live(session: Session, *, within_s: float = SEEN_WITHIN_S) -> list[Worker]:
     return to_values(Worker, session.execute(select_values(worker, Worker).where(recent).order_by(worker.c.id)))
 
 
+def listing(session: Session) -> list[Worker]:
+    """All workers that are listed, also those that were killed and are not forgotten yet, first started first."""
+    return to_values(Worker, session.execute(select_values(worker, Worker).order_by(worker.c.id)))
+
+
 def sweep(session: Session, *, older_than_s: float) -> None:
     """Forgets workers that were killed and have not been seen since."""
     session.execute(delete(worker).where(worker.c.seen_at < now() - older_than_s))

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import psutil
-
+from app import crew
+from app.crew import is_running as is_running
 from engine.specs.home import Home, host_name
 from engine.specs.inherited import inherited
 from engine.specs.problem import ProblemError, problem
@@ -47,25 +47,13 @@ def environment() -> dict[str, str]:
 def live_worker(store: Store) -> Worker | None:
     """Return a worker that lives on this home, if there is one."""
     with store.read() as session:
-        seen = workers.live(session)
-    return next((one for one in seen if one.host != host_name() or is_running(one.pid, one.pid_start)), None)
+        return next(iter(crew.living(session)), None)
 
 
 def own_worker(store: Store) -> Worker | None:
     """Return the worker that lives on this host, if there is one."""
     with store.read() as session:
-        here = [one for one in workers.live(session) if one.host == host_name()]
-    return next((one for one in here if is_running(one.pid, one.pid_start)), None)
-
-
-def is_running(pid: int, started_at: float | None) -> bool:
-    """Tell whether the very process that was started then is there: a pid alone may long be someone else's."""
-    try:
-        found = psutil.Process(pid)
-        there = found.status() != psutil.STATUS_ZOMBIE
-        return there and (started_at is None or abs(found.create_time() - started_at) < 0.5)
-    except psutil.NoSuchProcess:
-        return False
+        return next((one for one in crew.living(session) if one.host == host_name()), None)
 
 
 def start_worker(home: Home, store: Store, *, until_job: int | None = None) -> subprocess.Popen[bytes] | None:

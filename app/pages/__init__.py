@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from app.pages import chat, data, export, home, models, runs, settings, train
+from app.pages import chat, data, disk, export, home, models, queue, runs, settings, train
 from app.ui import Ui
 
 
@@ -20,9 +20,11 @@ PAGES: dict[str, Page] = {
     "home": home,
     "data": data,
     "train": train,
+    "queue": queue,
     "runs": runs,
     "chat": chat,
     "models": models,
     "export": export,
+    "disk": disk,
     "settings": settings,
 }

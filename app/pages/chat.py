@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from app import chatview, ids, talk
-from app.frame import QUIET, every, on_load, selection
+from app.frame import QUIET, every, on_load, orders, selection
 from app.panel import Panel
 from app.refusal import refusal
 from app.render import Html, note
@@ -43,7 +43,7 @@ def build(ui: Ui) -> None:
     t = ui.t
     chosen = selection()
     conversation = gr.Textbox(elem_id="at-conversation", visible="hidden", show_label=False)
-    order = gr.Textbox(elem_id="at-order", visible="hidden", show_label=False)
+    order = orders()
     known = gr.State([])
     with gr.Row(elem_classes=["at-split"]):
         with gr.Column(elem_classes=["at-list"]):

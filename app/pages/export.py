@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app import exports, exportview, ids, removal, talk
 from app.conversation import name_of
-from app.frame import QUIET, every, on_load, selection
+from app.frame import QUIET, every, on_load, orders, selection
 from app.panel import Panel
 from app.refusal import refusal
 from app.render import Html
@@ -51,7 +51,7 @@ class Parts:
 def build(ui: Ui) -> None:
     """Lay the page out."""
     chosen = selection()
-    order = gr.Textbox(elem_id="at-order", visible="hidden", show_label=False)
+    order = orders()
     parts = _layout(ui)
     choice: list[Any] = [parts.target, parts.kind, parts.base]
     everything = [getattr(parts, name) for name in Parts.__dataclass_fields__]

@@ -60,7 +60,7 @@ def build(ui: Ui) -> None:
 def read(session: Session) -> Scene:
     """Read what Home shows."""
     waiting = jobs.listing(session, states=[State.RUNNING, State.QUEUED], limit=MOST_OPEN)
-    ordered = sorted(waiting, key=lambda job: (job.state != State.RUNNING, -job.priority, job.id))
+    ordered = sorted(waiting, key=_turn)
     ended = jobs.listing(session, kinds=["train", "export"], states=list(FINAL), limit=MOST_FINISHED)
     good = (job for job in ended if job.kind == "train" and job.state == State.SUCCEEDED)
     return Scene(
@@ -69,6 +69,11 @@ def read(session: Session) -> Scene:
         num_datasets=len(datasets.listing(session)),
         latest=next((job for job in good if checkpoints.best(session, job.id) is not None), None),
     )
+
+
+def _turn(job: Job) -> tuple[bool, int, float, int]:
+    """What runs, then what waits in the order in which it is taken."""
+    return job.state != State.RUNNING, -job.priority, job.id if job.rank is None else job.rank, job.id
 
 
 def refresh(ui: Ui, seen: str = "") -> Any:

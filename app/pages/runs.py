@@ -27,7 +27,7 @@ def lay_out(ui: Ui) -> Parts:
     """Make the components and put them in their places."""
     t = ui.t
     Panel(heading(t("page.runs")))
-    selected, seen, armed = frame.selection(), gr.State({}), gr.State(None)
+    selected, order, seen, armed = frame.selection(), frame.orders(), gr.State({}), gr.State(None)
     with gr.Row(elem_classes=["at-split"]):
         with gr.Column(elem_classes=["at-list"]):
             listed = Panel(elem_id="at-run-list")
@@ -36,7 +36,8 @@ def lay_out(ui: Ui) -> Parts:
             with gr.Column(visible=False, elem_id="at-run") as detail:
                 head, (links, buttons), name, said = Panel(elem_id="at-run-head"), _buttons(ui), _name(ui), Panel()
                 overlay, panels = _tabs(ui)
-    return Parts(selected, seen, armed, listed, detail, nothing, head, links, said, buttons, name, overlay, panels)
+    fixed = (selected, order, seen, armed, listed, detail, nothing)
+    return Parts(*fixed, head, links, said, buttons, name, overlay, panels)
 
 
 def _buttons(ui: Ui) -> tuple[Panel, dict[str, gr.Button]]:
@@ -102,6 +103,8 @@ def _connect(ui: Ui, parts: Parts) -> None:
     for name in WISHES:
         asked = partial(run_actions.ask, page, name)
         parts.buttons[name].click(asked, inputs, [*parts.shown, parts.said], **frame.QUIET)
+    mended = partial(run_actions.mend, page)
+    parts.order.change(mended, [parts.order, *inputs], [*parts.shown, parts.said], **frame.QUIET)
     _connect_others(page, inputs)
 
 

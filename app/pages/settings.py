@@ -10,11 +10,12 @@ from typing import Any
 
 import gradio as gr
 
-from app import auth, measure, secret, versions
+from app import auth, hooking, measure, secret, versions
+from app.folders import bytes_below
 from app.frame import QUIET, on_load
 from app.language import LANGUAGES
 from app.panel import Panel
-from app.render import Html, card, chip, heading, key_values, note, table, tag
+from app.render import Html, card, chip, heading, key_values, link, note, table, tag
 from app.ui import Ui
 from storage import settings
 
@@ -41,18 +42,26 @@ def build(ui: Ui) -> None:
     with gr.Row(elem_classes=["at-buttons"]):
         set_token = gr.Button(t("settings.token.save"), size="sm", elem_id="at-token-save")
         clear_token = gr.Button(t("settings.token.remove"), size="sm", visible=False)
+    hook_state = Panel(elem_id="at-webhook-state")
+    hook = gr.Textbox(label=t("settings.webhook.new"), max_lines=1, elem_id="at-webhook")
+    with gr.Row(elem_classes=["at-buttons"]):
+        set_hook = gr.Button(t("settings.webhook.save"), size="sm", elem_id="at-webhook-save")
+        clear_hook = gr.Button(t("settings.webhook.remove"), size="sm", visible=False)
     about = Panel(elem_id="at-about")
     of_password = [password_state, current, new, again, clear_password]
     of_token = [token_state, token, clear_token]
+    of_hook = [hook_state, hook, clear_hook]
     set_password.click(partial(save_password, ui), [current, new, again], of_password, **QUIET)
     clear_password.click(partial(remove_password, ui), current, of_password, **QUIET)
     set_token.click(partial(save_token, ui), token, of_token, **QUIET)
     clear_token.click(partial(remove_token, ui), None, of_token, **QUIET)
+    set_hook.click(partial(hooking.save, ui), hook, of_hook, **QUIET)
+    clear_hook.click(partial(hooking.remove, ui), None, of_hook, **QUIET)
 
     def opened() -> tuple[Any, ...]:
-        return (*_password(ui), *_token(ui), about_html(ui))
+        return (*_password(ui), *_token(ui), *hooking.shown(ui), about_html(ui))
 
-    on_load(opened, outputs=[*of_password, *of_token, about])
+    on_load(opened, outputs=[*of_password, *of_token, *of_hook, about])
 
 
 def save_password(ui: Ui, current: str, new: str, again: str) -> tuple[Any, ...]:
@@ -98,7 +107,7 @@ def about_html(ui: Ui) -> Html:
     t, home = ui.t, ui.home
     named = [home.datasets, home.models, home.runs, home.exports, home.logs, home.staging]
     rows = [
-        (t(f"settings.folder.{one.name}"), tag("span", str(one), cls="at-path"), measure.size(_bytes(one)))
+        (t(f"settings.folder.{one.name}"), tag("span", str(one), cls="at-path"), measure.size(bytes_below(one)))
         for one in named
     ]
     rows.append(
@@ -108,11 +117,12 @@ def about_html(ui: Ui) -> Html:
             measure.size(_store(home.root)),
         )
     )
+    more = link(t("settings.more"), "/disk")
     free = t("settings.free", size=measure.size(shutil.disk_usage(home.root).free))
     folders = card(
         table([t("settings.what"), t("settings.folder"), t("settings.takes")], rows),
         title=t("settings.disk"),
-        aside=free,
+        aside=tag("span", free, " · ", more),
     )
     return tag("div", folders, card(key_values(versions.found().items()), title=t("settings.versions")), cls="at-stack")
 
@@ -168,10 +178,6 @@ def _state(ui: Ui, title: str, text: str, is_set: bool, said: tuple[str | None, 
     mark = chip(t("settings.is_set" if is_set else "settings.not_set"), "good" if is_set else "plain")
     news = note("", t(said[0], n=LEAST_CHARACTERS), tone="bad" if said[1] else "good") if said[0] else ""
     return card(tag("p", t(text), cls="at-soft"), news, title=t(title), aside=mark)
-
-
-def _bytes(folder: Path) -> int:
-    return sum(one.lstat().st_size for one in folder.rglob("*") if one.is_file() and not one.is_symlink())
 
 
 def _store(root: Path) -> int:

@@ -106,7 +106,7 @@ def open_form(ui: Ui, made: TrainForm, query: Mapping[str, str]) -> Updates:
         if draft.is_new_link(session, {key: query[key] for key in ("from", *QUERY) if key in query}):
             _follow(session, query)
         world = filling.look_around(session)
-        filled = filling.fill(draft.chosen(session), world)
+        filled = filling.filled(session, world)
         if "data.dataset" not in filled.chosen:  # what is shown is what starts, whatever is imported meanwhile
             draft.choose(session, {"data.dataset": filled.values["data.dataset"]})
     return trainform.updates(made, filled, world=world, t=ui.t)
@@ -146,12 +146,12 @@ def go_back(ui: Ui, made: TrainForm, parts: Parts) -> Updates:
 def _changed(ui: Ui, made: TrainForm, parts: Parts, changes: Mapping[str, Any] | None) -> Updates:
     with ui.store.write() as session:
         world = filling.look_around(session)
-        before = filling.fill(draft.chosen(session), world)
+        before = filling.filled(session, world)
         if changes is None:
             draft.reset(session)
         else:
             draft.choose(session, changes)
-        after = filling.fill(draft.chosen(session), world)
+        after = filling.filled(session, world)
     found = trainform.updates(made, after, world=world, t=ui.t, before=None if changes is None else before)
     return {**found, parts.changed: _stamp(ui), parts.said: Html(""), parts.yaml: Html("")}
 

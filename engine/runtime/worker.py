@@ -20,6 +20,7 @@ from engine.runtime.fitting import Here
 from engine.runtime.helpers import Helpers
 from engine.runtime.machine import boot_id, devices, host, start_time
 from engine.runtime.memory import Kills
+from engine.runtime.notifying import Notifier
 from engine.runtime.process import Child
 from engine.runtime.rescue import rescue_lost
 from engine.runtime.settings import Settings
@@ -28,7 +29,7 @@ from engine.runtime.space import has_space
 from engine.runtime.stall import Pulse
 from engine.runtime.starting import list_starter, sweep_leftovers
 from engine.specs.home import Home
-from engine.specs.kinds import KINDS
+from engine.specs.kinds import KINDS, LANES
 from storage import jobs, workers
 from storage.database import Store, open_store
 from storage.errors import Fenced, StoreError, StoreGone
@@ -36,8 +37,6 @@ from storage.jobs import Claim, Flags, Holder, Job
 
 log = logging.getLogger(__name__)
 
-LANES = {"gpu": 1, "cpu": 2}
-"""How many jobs of a lane run at a time."""
 TAKEN = 64
 """The exit code where another worker has the home: whoever started this one looks again."""
 NO_STORE = 70
@@ -248,6 +247,8 @@ class Worker:
 
     def _serve(self, until_job: int | None) -> None:
         row = self._list()
+        notifier = Notifier(self.store, row.id, pause_s=self.settings.backoff_s)
+        notifier.start()
         seen, pause = 0.0, FIRST_PAUSE_S
         while not (self.ending.is_set() and not self.running):
             try:
@@ -265,6 +266,7 @@ class Worker:
                 pause = min(2 * pause, self.settings.lease_s / 8)
             time.sleep(self.settings.poll_s if not self.helpers.is_busy() else self.settings.poll_s / 4)
         self.helpers.close()
+        notifier.close()
         try:
             with self.store.write() as session:
                 workers.gone(session, row.id)

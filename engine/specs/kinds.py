@@ -23,6 +23,9 @@ class JobKind:
     resumes: bool = False
 
 
+LANES = {"gpu": 1, "cpu": 2}
+"""How many jobs of a lane a worker runs at a time."""
+
 KINDS: dict[str, JobKind] = {
     "train": JobKind(JobSpec, "engine.runtime.trainer", "gpu", resumes=True),
     "trial": JobKind(TrialSpec, "engine.runtime.trial", "gpu"),

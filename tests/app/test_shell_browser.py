@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from storage import jobs
 from storage.jobs import Job
 from storage.states import State
-from tests.app.conftest import Runs, home_in
+from tests.app.conftest import HOLDER, Runs, home_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +39,7 @@ from engine.specs.home import Home
 root = Path(sys.argv[1])
 serve(Home(root, f"sqlite:///{root / 'store.db'}"), "127.0.0.1", int(sys.argv[2]), ready=lambda address: print(address, flush=True))
 """
-PAGES = ("/", "/data", "/train", "/runs", "/chat", "/models", "/export", "/settings")
+PAGES = ("/", "/data", "/train", "/queue", "/runs", "/chat", "/models", "/export", "/disk", "/settings")
 NASTY = "<img src=x onerror=\"document.title='broken in'\">"
 
 
@@ -292,6 +293,56 @@ def test_what_the_server_says_of_a_failed_handler_is_drawn_until_it_is_closed(pa
     page.unroute_all(behavior="wait")
     page.locator("#at-fault button").click()
     assert page.locator("#at-fault").is_hidden()
+
+
+def waiting(page) -> list[str]:
+    return page.evaluate(
+        "[...document.querySelectorAll('#at-queue-waiting .at-job strong')].map((one) => one.innerText)"
+    )
+
+
+def test_a_waiting_job_is_dragged_to_another_place_and_moved_with_the_keyboard(page, studio):
+    names = ["first", "second", "third"]
+    made = [studio.runs.submit(name) for name in names]
+    visit(page, studio, "/queue")
+    page.wait_for_selector("#at-queue-waiting .at-job >> nth=2")
+    assert waiting(page) == names
+    rows = page.locator("#at-queue-waiting .at-job")
+    rows.nth(2).drag_to(rows.nth(0), target_position={"x": 60, "y": 4}, source_position={"x": 8, "y": 12})
+    page.wait_for_selector("#at-queue-waiting .at-job:first-child strong:has-text('third')")
+    assert waiting(page) == ["third", "first", "second"]
+    control = f"[data-order='down:{made[2].id}']"
+    page.locator(control).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#at-queue-waiting .at-job:nth-child(2) strong:has-text('third')")
+    until(page, f'document.activeElement === document.querySelector("{control}")')
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#at-queue-waiting .at-job:nth-child(3) strong:has-text('third')")
+    page.locator(f"[data-order-of='priority:{made[2].id}']").select_option("high")
+    page.wait_for_selector("#at-queue-waiting .at-job:first-child strong:has-text('third')")
+    assert page.faults == []
+    for job in made:
+        with studio.runs.store.write() as session:
+            jobs.cancel(session, job.id)
+
+
+def test_an_end_is_told_once_in_each_browser_and_on_every_page(page, studio):
+    visit(page, studio, "/data")
+    until(page, "localStorage.getItem('atelier_told') !== null")
+    assert page.locator(".at-toast").count() == 0, "a browser that was never here has missed nothing"
+    job = studio.runs.submit("short one")
+    with studio.runs.store.write() as session:
+        claimed = jobs.claim(session, HOLDER, lanes=["gpu"], lease_s=60, only=[job.id])
+    studio.runs.settle(claimed[0], State.FAILED, "non_finite", values={"name": "loss", "step": 3})
+    page.wait_for_selector(".at-toast:has-text('short one stopped: not a number')")
+    assert page.locator(".at-toast a").get_attribute("href") == f"/runs?run={job.id}"
+    assert page.locator("#at-toasts").get_attribute("aria-live") == "polite"
+    page.locator(".at-toast button").click()
+    assert page.locator(".at-toast").count() == 0
+    visit(page, studio, "/models")
+    until(page, "document.querySelector('#at-worker').childElementCount > 0")
+    page.wait_for_timeout(300)
+    assert page.locator(".at-toast").count() == 0
 
 
 def test_the_page_can_be_walked_with_the_keyboard(page, studio):
