@@ -54,7 +54,9 @@ def _member(t: Text, one: Member, now: float) -> Html:
     doing = tag("span", *(part for name in names for part in (name, " "))) if names else t("queue.nothing")
     head = tag("span", dot, tag("strong", worker.host), tag("span", f" · {seen}", cls="at-soft"))
     about = tag("span", t("queue.process", pid=worker.pid), " · ", devices, " · ", lanes, cls="at-soft at-small")
-    return tag("li", head, about, tag("span", t("queue.doing"), " ", doing, cls="at-small") if one.lives else "")
+    waits = tag("span", t(f"queue.waits_for.{worker.waits_for}"), cls="at-small") if worker.waits_for else ""
+    runs = tag("span", t("queue.doing"), " ", doing, cls="at-small")
+    return tag("li", head, about, *([runs, waits] if one.lives else []))
 
 
 def _device(t: Text, device: dict[str, object]) -> str:

@@ -345,6 +345,8 @@ class WorkerRow(Base):
     boot_id: Mapped[str]
     devices: Mapped[list[Any]]
     lanes: Mapped[list[str]]
+    waits_for: Mapped[str | None]
+    """What its waiting jobs of the heavy lane lack, as a code; empty where nothing holds them up."""
     started_at: Mapped[float]
     seen_at: Mapped[float]
 

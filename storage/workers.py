@@ -42,6 +42,7 @@ class Worker:
     boot_id: str
     devices: list[dict[str, Any]]
     lanes: list[str]
+    waits_for: str | None
     started_at: float
     seen_at: float
 
@@ -52,9 +53,10 @@ def add(session: Session, new: NewWorker) -> Worker:
     return to_value(Worker, session.execute(statement.returning(*columns(worker, Worker))).one())
 
 
-def seen(session: Session, worker_id: int) -> None:
-    """Notes that the worker lives; Fenced when its row was taken away."""
-    statement = update(worker).where(worker.c.id == worker_id).values(seen_at=now()).returning(worker.c.id)
+def seen(session: Session, worker_id: int, *, waits_for: str | None = None) -> None:
+    """Notes that the worker lives, and what its heavy jobs wait for; Fenced when its row was taken away."""
+    values = {"seen_at": now(), "waits_for": waits_for}
+    statement = update(worker).where(worker.c.id == worker_id).values(values).returning(worker.c.id)
     if session.execute(statement).scalar() is None:
         raise Fenced("worker", worker_id, worker_id)
 

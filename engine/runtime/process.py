@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,8 +94,11 @@ def spawn(
     *,
     log: Path,
     locks: Sequence[int] = (),
+    more: Mapping[str, str] | None = None,
 ) -> Child:
     """Start `python -m module arguments` in a process group of its own; the locks' descriptors go with it.
+
+    `more` is added to what the child inherits of the environment.
 
     Raises:
         OSError: no process, thread or descriptor is left for it; nothing of it runs.
@@ -107,7 +110,7 @@ def spawn(
         stderr=subprocess.STDOUT,
         start_new_session=True,
         pass_fds=tuple(locks),
-        env=environment(module),
+        env={**environment(module), **(more or {})},
         cwd="/",
     )
     assert process.stdout is not None

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from engine.runtime import checkpoints, fitting, locks, process
+from engine.runtime import checkpoints, fitting, gpus, locks, process
 from engine.runtime.crashing import crash_here
 from engine.runtime.fitting import Here
+from engine.runtime.gpus import Gpu
 from engine.runtime.helpers import Helpers
 from engine.runtime.machine import boot_id, devices, host, start_time
 from engine.runtime.memory import Kills
@@ -46,6 +47,8 @@ FIRST_PAUSE_S = 0.1
 """After a lost connection; doubled up to an eighth of the lease, so that children are ended in time."""
 LOOK_EVERY_S = 1.0
 """How often at least the store is read although nothing was written to it: delays and leases run out by themselves."""
+HEAVY = "gpu"
+"""The lane whose jobs each take a GPU, where there is one."""
 STACKS_S = 2.0
 """From the wish that a child shows its stacks to its kill."""
 
@@ -57,7 +60,7 @@ class Running:
     claim: Claim
     job: Job
     child: Child
-    lock: int
+    locks: list[int]
     renewed_at: float
     kills: Kills
     pulse: Pulse
@@ -74,6 +77,10 @@ class Worker:
         self.home, self.store, self.settings = home, store, settings
         self.holder = Holder(f"{host()}:{os.getpid()}", host(), boot_id())
         self.here = Here.of(home)
+        self.devices = devices()
+        self.gpus = gpus.names(sum(one["kind"] == "cuda" for one in self.devices))
+        self.gpus_are_taken = False
+        """Whether a heavy job waits since another studio computes on every GPU."""
         self.running: dict[int, Running] = {}
         self.helpers = Helpers(home, store)
         self.ending = threading.Event()
@@ -111,41 +118,53 @@ class Worker:
 
     def _claim(self) -> None:
         for lane, room in LANES.items():
-            while sum(item.job.lane == lane for item in self.running.values()) < room:
-                with self.store.read() as session:
-                    if not jobs.claimable(session, lanes=[lane]):
-                        break
-                    able = fitting.claimable(session, self.here, lanes=[lane])
-                    waiting = jobs.waiting(session, lanes=[lane], limit=fitting.LOOK_AT)
-                only = [one.id for one in waiting if has_space(self.home, one) and (able is None or one.id in able)]
-                if not only:
-                    break
-                with self.store.write() as session:
-                    taken = jobs.claim(session, self.holder, lanes=[lane], lease_s=self.settings.lease_s, only=only)
-                if taken is None:
-                    break
-                crash_here("worker_claimed")
-                self._start(*taken)
+            while sum(item.job.lane == lane for item in self.running.values()) < room and self._claim_one(lane):
+                continue
 
-    def _start(self, claim: Claim, job: Job) -> None:
-        lock = None
+    def _claim_one(self, lane: str) -> bool:
+        """Claim and start the best job that this host can do; whether there was one."""
+        with self.store.read() as session:
+            if not jobs.claimable(session, lanes=[lane]):
+                return False
+            able = fitting.claimable(session, self.here, lanes=[lane])
+            waiting = jobs.waiting(session, lanes=[lane], limit=fitting.LOOK_AT)
+        only = [one.id for one in waiting if has_space(self.home, one) and (able is None or one.id in able)]
+        gpu = gpus.take(self.gpus) if only and lane == HEAVY else None
+        self.gpus_are_taken = bool(only and lane == HEAVY and self.gpus) and gpu is None
+        if not only or self.gpus_are_taken:
+            return False
+        with self.store.write() as session:
+            taken = jobs.claim(session, self.holder, lanes=[lane], lease_s=self.settings.lease_s, only=only)
+        if taken is not None:
+            crash_here("worker_claimed")
+            self._start(*taken, gpu)
+        elif gpu is not None:
+            gpu.release()
+        return taken is not None
+
+    def _start(self, claim: Claim, job: Job, gpu: Gpu | None) -> None:
+        held = [] if gpu is None else [gpu.lock]
         try:
             lock = locks.take(self.home.run_lock(job.id))
             if lock is None:  # the last attempt's process still holds it: its death is not yet complete
+                _close(held)
                 self._put_back(claim, "still_ending", run_after_s=1.0)
                 return
+            held.append(lock)
             (self.home.runs / str(job.id) / str(claim.token)).mkdir(parents=True, exist_ok=True)
             arguments = [str(job.id), str(claim.token)]
-            child = process.spawn(KINDS[job.kind].module, arguments, log=self.home.log(job.id), locks=[lock])
+            only_gpu = gpu.environment if gpu is not None else {}
+            child = process.spawn(
+                KINDS[job.kind].module, arguments, log=self.home.log(job.id), locks=held, more=only_gpu
+            )
         except OSError as error:
             log.error("not started job=%d: %s", job.id, error)
-            if lock is not None:
-                os.close(lock)
+            _close(held)
             self._put_back(claim, "not_started", run_after_s=self.settings.backoff_s)
             return
         crash_here("worker_spawned")
         now = time.monotonic()
-        item = self.running[job.id] = Running(claim, job, child, lock, now, Kills(child.pid), Pulse(now))
+        item = self.running[job.id] = Running(claim, job, child, held, now, Kills(child.pid), Pulse(now))
         log.info("started job=%d token=%d kind=%s pid=%d", job.id, claim.token, job.kind, child.pid)
         self._tell(item)
 
@@ -227,7 +246,7 @@ class Worker:
                 settled = jobs.settle(session, item.claim, settlement)
             log.info("settled job=%d token=%d state=%s", settled.id, item.claim.token, settled.state)
         crash_here("worker_settled")
-        os.close(item.lock)
+        _close(item.locks)
         del self.running[item.job.id]
 
     def run(self, *, until_job: int | None = None) -> None:
@@ -276,18 +295,14 @@ class Worker:
     def _list(self) -> workers.Worker:
         with self.store.write() as session:
             workers.sweep(session, older_than_s=600)
-            return workers.add(
-                session,
-                workers.NewWorker(
-                    self.holder.host, os.getpid(), start_time(os.getpid()), self.holder.boot_id, devices(), list(LANES)
-                ),
-            )
+            pid, kept = os.getpid(), (self.holder.boot_id, self.devices, list(LANES))
+            return workers.add(session, workers.NewWorker(self.holder.host, pid, start_time(pid), *kept))
 
     def _be_seen(self, row: workers.Worker) -> workers.Worker:
         """Note that we live; where another worker forgot us, since we stood still for long, be listed anew."""
         try:
             with self.store.write() as session:
-                workers.seen(session, row.id)
+                workers.seen(session, row.id, waits_for="gpu_elsewhere" if self.gpus_are_taken else None)
             return row
         except Fenced:
             return self._list()
@@ -296,6 +311,11 @@ class Worker:
         with self.store.read() as session:
             job = jobs.get(session, job_id)
         return job.state not in ("queued", "running") or job.held
+
+
+def _close(descriptors: list[int]) -> None:
+    for one in descriptors:
+        os.close(one)
 
 
 def main() -> None:

@@ -44,7 +44,8 @@ STATEMENTS = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT L
 
 def _pieces(statement: str) -> list[str]:
     """The lines of a CREATE statement, without the order in which they stand."""
-    lines = re.split(r"\n|,\s*(?![^()]*\))", statement)  # SQLite adds a new column to the end of the last line
+    whole = statement.rstrip().removesuffix(")")  # SQLite adds a new column to the end of the last line
+    lines = re.split(r"\n|,\s*(?![^()]*\))", whole)
     return sorted(re.sub(r"\s+", " ", line).strip(" ,\"'") for line in lines if line.strip(" ,"))
 
 

@@ -13,3 +13,4 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("request", sa.Column("taken_by", sa.Text(), nullable=True))
+    op.add_column("worker", sa.Column("waits_for", sa.Text(), nullable=True))
