@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Select, select, text
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from storage import checkpoints, datasets, jobs, models, sqlite_file
@@ -105,12 +106,15 @@ def integrity(store: Store) -> list[str]:
 
     Each line is technical: where, and what was found there. There is none where all is well.
     """
-    with store.read() as session:
-        checks = {"sqlite": _sqlite_faults, "postgresql": _postgresql_faults}
-        found = list(checks[store.url.get_backend_name()](session))
-        kept = to_values(Checkpoint, session.execute(SELECT_CHECKPOINT.order_by(checkpoints.checkpoint.c.id)))
-        files = [(f"dataset {one.name}@{one.version}", Path(one.path)) for one in _all_versions(session)]
-        files += [(f"model {one.name}", Path(one.path)) for one in models.listing(session)]
+    found: list[str] = []
+    try:
+        with store.read() as session:
+            found += _CHECKS[store.url.get_backend_name()](session)
+            kept = to_values(Checkpoint, session.execute(SELECT_CHECKPOINT.order_by(checkpoints.checkpoint.c.id)))
+            files = [(f"dataset {one.name}@{one.version}", Path(one.path)) for one in _all_versions(session)]
+            files += [(f"model {one.name}", Path(one.path)) for one in models.listing(session)]
+    except DatabaseError as error:  # so damaged that it cannot be read to its end
+        return [*found, str(error.orig).strip()]
     for row in kept:
         found += [f"checkpoint {row.job_id}@{row.step}: {fault}" for fault in _checkpoint_faults(row)]
     return [*found, *(f"{name}: {path} is missing" for name, path in files if not path.exists())]
@@ -244,6 +248,9 @@ def _postgresql_faults(session: Session) -> Iterator[str]:
         yield f"constraint {name} is not validated"
     for (name,) in session.execute(text("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid")):
         yield f"index {name} is not valid"
+
+
+_CHECKS = {"sqlite": _sqlite_faults, "postgresql": _postgresql_faults}
 
 
 def _all_versions(session: Session) -> list[datasets.Version]:

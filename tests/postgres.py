@@ -29,6 +29,8 @@ synchronous_commit = on
 autovacuum = off
 """
 TEMPLATE = "migrated"
+END = 'read _; "$0" -D "$1/data" -m immediate stop; rm -rf "$1"'
+"""Waits for the end of our side of its input, also where we are killed, and clears up."""
 
 
 def binaries() -> Path | None:
@@ -53,6 +55,12 @@ class Cluster:
 
     def start(self) -> None:
         self._control("start")
+
+    def keeper(self) -> subprocess.Popen[bytes]:
+        """A process that ends the server and removes its folder when we end, however we end."""
+        command = ["/bin/sh", "-c", END, str(self._programs / "pg_ctl"), str(self._folder)]
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
+        return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, **quiet, **self._as)
 
     def stop(self, mode: str = "fast") -> None:
         """`smart`, `fast`, or `immediate`: as a crash does."""
@@ -129,9 +137,7 @@ def cluster() -> Iterator[Cluster]:
         if os.geteuid() == 0:
             shutil.chown(folder, "postgres", "postgres")
         one = Cluster(folder, programs)
-        try:
+        with one.keeper():  # leaving closes its input and waits for it
             yield one
-        finally:
-            one.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
