@@ -113,7 +113,7 @@ def find_leftovers(session: Session, home: Home) -> Iterator[Path]:
     ]
     logs = [path for path in home.logs.glob("job-*.log") if path.stem.removeprefix("job-") not in known]
     yield from (path for path in [*half, *orphans, *logs] if _age_s(path) > OLD_S)
-    yield from (path for path in home.staging.iterdir() if _age_s(path) > UPLOAD_OLD_S)
+    yield from (path for path in home.staging.glob("*") if _age_s(path) > UPLOAD_OLD_S)
 
 
 def _age_s(path: Path) -> float:

@@ -58,7 +58,9 @@ def _run(t: Text, one: RunUse, armed: str, now: float) -> Html:
         [t("runs.column.step"), t("runs.column.size"), t("runs.column.saved"), ""],
         [_saved(t, one, saved, now) for saved in reversed(one.saved)],
     )
-    return tag("div", top, tag("details", tag("summary", t("disk.each")), marks), cls="at-use")
+    return tag(
+        "div", top, tag("details", tag("summary", t("disk.each")), marks, data_keep=f"run-{one.job.id}"), cls="at-use"
+    )
 
 
 def _saved(t: Text, run: RunUse, one: Checkpoint, now: float) -> Sequence[object]:
@@ -77,7 +79,7 @@ def _saved(t: Text, run: RunUse, one: Checkpoint, now: float) -> Sequence[object
         aria_label=t(f"disk.{verb}_step", step=one.step),
     )
     step = tag("span", number(one.step), *(part for mark in marks if mark for part in (" ", mark)))
-    return [step, size(one.bytes), when(t, one.created_at, now), button]
+    return [step, _whole_size(one.bytes), when(t, one.created_at, now), button]
 
 
 def _exports(t: Text, use: Use, armed: str, now: float) -> Html:
@@ -86,7 +88,7 @@ def _exports(t: Text, use: Use, armed: str, now: float) -> Html:
     rows = [
         (
             link(job.name, f"/export?export={job.id}"),
-            size(taken),
+            _whole_size(taken),
             when(t, job.finished_at, now),
             _button(t, f"export:{job.id}", armed, t("disk.delete")),
         )
@@ -98,21 +100,21 @@ def _exports(t: Text, use: Use, armed: str, now: float) -> Html:
 
 
 def _rest(t: Text, use: Use, armed: str) -> Html:
-    left = t("disk.leftovers_n", n=len(use.leftovers))
+    left = t("disk.leftovers_n", n=len(use.leftovers)) if use.leftovers else t("disk.leftovers_none")
     rows = [
-        (link(t("disk.datasets"), "/data"), size(use.datasets), ""),
-        (link(t("disk.models"), "/models"), size(use.models), ""),
+        (link(t("disk.datasets"), "/data"), _whole_size(use.datasets), ""),
+        (link(t("disk.models"), "/models"), _whole_size(use.models), ""),
         (
-            tag("span", t("disk.tokens"), " ", tag("small", t("disk.tokens_text"), cls="at-soft")),
-            size(use.tokens),
+            tag("span", t("disk.tokens"), " ", tag("span", t("disk.tokens_text"), cls="at-soft at-small")),
+            _whole_size(use.tokens),
             _button(t, "tokens:0", armed, t("disk.clear")) if use.tokens else "",
         ),
         (
-            tag("span", t("disk.leftovers"), " ", tag("small", left, cls="at-soft")),
-            size(use.leftover_bytes),
+            tag("span", t("disk.leftovers"), " ", tag("span", left, cls="at-soft at-small")),
+            _whole_size(use.leftover_bytes),
             _button(t, "leftovers:0", armed, t("disk.remove")) if use.leftovers else "",
         ),
-        (t("disk.logs"), size(use.logs), ""),
+        (t("disk.logs"), _whole_size(use.logs), ""),
     ]
     return card(table([t("disk.what"), t("runs.column.size"), ""], rows), title=t("disk.rest"))
 
@@ -123,7 +125,7 @@ def _store(t: Text, use: Use, armed: str) -> Html:
     rows = [
         (
             link(t("disk.backup_of", at=_stamp(stamp)), downloads.backup_address(stamp), download=True),
-            size(taken),
+            _whole_size(taken),
             _button(t, f"unbackup:{stamp}", armed, t("disk.delete")),
         )
         for stamp, taken in use.backups
@@ -136,6 +138,10 @@ def _store(t: Text, use: Use, armed: str) -> Html:
 def _stamp(stamp: int) -> str:
     text = str(stamp)
     return f"{text[:4]}-{text[4:6]}-{text[6:8]} {text[8:10]}:{text[10:12]}:{text[12:14]}"
+
+
+def _whole_size(num_bytes: int) -> Html:
+    return tag("span", size(num_bytes), cls="at-whole")
 
 
 def _plain(label: str, order: str) -> Html:

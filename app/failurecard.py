@@ -17,13 +17,16 @@ LAST_LINES = 12
 
 
 def failed(ui: Ui, job: Job, attempts: Sequence[Attempt], *, title: object = "") -> Html:
-    """Return the card. `title` stands in the place of the plain word that it failed."""
+    """Return the card. With a title it is one of several: its lines are folded and no button stands out."""
     t, values = ui.t, readable(job.values)
     said = tag("p", " ".join(part for part in (ui.reason(job.reason, values), _fix(ui, job)) if part))
     listed = [Problem.from_dict(item) for item in job.values.get("problems", ())]
     lines = tail(ui.home.log(job.id), lines=LAST_LINES)
-    printed = tag("details", tag("summary", t("failure.lines")), log(lines), cls="at-lines") if lines else ""
-    body = tag("div", said, problems(listed, t) if listed else "", actions(ui, job, attempts), printed, cls="at-stack")
+    alone = not title
+    kept = {"data_keep": f"lines-{job.id}", "open": alone}
+    printed = tag("details", tag("summary", t("failure.lines")), log(lines), cls="at-lines", **kept) if lines else ""
+    buttons = actions(ui, job, attempts, primary=alone)
+    body = tag("div", said, problems(listed, t) if listed else "", buttons, printed, cls="at-stack")
     category = chip(t(f"failure.{failure.category_of(job.reason)}"), "bad")
     return card(body, title=title or t("runs.failed"), aside=category, tone="bad")
 
@@ -32,10 +35,10 @@ def _fix(ui: Ui, job: Job) -> str:
     return ui.t.get(f"reason.{job.reason}.fix", **readable(job.values))
 
 
-def actions(ui: Ui, job: Job, attempts: Sequence[Attempt]) -> Html:
+def actions(ui: Ui, job: Job, attempts: Sequence[Attempt], *, primary: bool) -> Html:
     """Return the buttons of the remedies; the first is the one to take."""
     found = failure.remedies(job, attempts)
-    buttons = [_button(ui, job, one, is_first=place == 0) for place, one in enumerate(found)]
+    buttons = [_button(ui, job, one, is_first=primary and place == 0) for place, one in enumerate(found)]
     return tag("p", *buttons, cls="at-choices") if buttons else Html("")
 
 

@@ -171,7 +171,8 @@ def links(t: Text, found: Standing) -> Html:
     if saved is None:
         return Html("")
     target = f"{found.job.id}@{saved.step}"
-    chat = button_link(t("runs.chat_with", step=saved.step), f"/chat?target={target}", primary=True)
+    failed = found.job.state == State.FAILED  # the one button that stands out is then that of the remedy
+    chat = button_link(t("runs.chat_with", step=saved.step), f"/chat?target={target}", primary=not failed)
     export = button_link(t("runs.export"), f"/export?target={target}") if found.job.state in FINAL else ""
     return tag("div", chat, export, cls="at-ways")
 

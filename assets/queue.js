@@ -83,9 +83,30 @@
     if (usable) usable.focus();
   }
 
+  // --- what was unfolded stays so when it is drawn anew -------------------------------------------------------------
+
+  const folded = new Map(); // the wish of a person, by what was folded
+
+  document.addEventListener("click", (event) => {
+    const details = event.target.closest("summary")?.parentElement;
+    if (details && details.dataset.keep) folded.set(details.dataset.keep, !details.open);
+  });
+
+  function unfold() {
+    for (const [name, open] of folded) {
+      const details = document.querySelector(`details[data-keep="${name}"]`);
+      if (details && details.open !== open) details.open = open;
+    }
+  }
+
+  function look() {
+    restore();
+    unfold();
+  }
+
   function begin() {
-    if (location.pathname === "/queue")
-      new MutationObserver(restore).observe(document.body, { childList: true, subtree: true });
+    if (["/queue", "/disk", "/runs"].includes(location.pathname))
+      new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
   }
 
   if (document.body) begin();
