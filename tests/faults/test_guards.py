@@ -149,6 +149,7 @@ def test_a_trainer_that_reaches_no_store_for_a_lease_fences_itself(
     time.sleep(1.0)
     assert not reporter.fenced.is_set(), "while it reaches the store, it lives"
     monkeypatch.setattr(bare_house.store, "write", lost)
+    monkeypatch.setattr(bare_house.store, "read", lost)
     assert reporter.fenced.wait(6)
 
 
