@@ -229,8 +229,9 @@ def test_a_base_is_loaded_by_one_host_that_sees_it(
     list_worker(store, "south")
     ask(store, "/other/host/base")
     key = ask(store, str(things["model"]))
-    for host in ("north", "south", "north"):
-        standing_on(host, home, store, monkeypatch).tick()
+    both = [standing_on(host, home, store, monkeypatch) for host in ("north", "south")]
+    for standing in [*both, *both]:
+        standing.tick()
     with store.read() as session:
         assert [one.base_key for one in processes.listing(session)] == [key]
     assert spawned.modules.count("engine.runtime.chat") == 1
