@@ -184,14 +184,15 @@ RUN = {"training": {"batch_size": 4, "gradient_accumulation": 1, "max_steps": 8}
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_gets_smaller_twice_and_sees_the_same_rows_in_the_same_order(room, monkeypatch):
     monkeypatch.setenv("ATELIER_HUNGRY_ROWS", "100")
     monkeypatch.setenv("ATELIER_HUNGRY_LATER", "100")
-    whole = room.train(**RUN)
+    whole = room.train(280, **RUN)
     assert whole.state == "succeeded", room.log(whole.id)
     monkeypatch.setenv("ATELIER_HUNGRY_ROWS", "2")
     monkeypatch.setenv("ATELIER_HUNGRY_LATER", "1")
-    done = room.train(**RUN)
+    done = room.train(500, **RUN)
     assert done.state == "succeeded", room.log(done.id)
     attempts = room.attempts(done.id)
     assert [(one.outcome, one.overrides and one.overrides["batch_size"]) for one in attempts] == [

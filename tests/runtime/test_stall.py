@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.runtime import worker as worker_module
@@ -59,14 +61,21 @@ def test_a_worker_that_slept_does_not_blame_the_run():
 def worker(home, store, monkeypatch):  # noqa: F811
     monkeypatch.setitem(KINDS, "train", JobKind(Spec, "tests.fakes.steps", "cpu", resumes=True))
     monkeypatch.setattr(worker_module, "Helpers", NoHelpers)
-    one = Worker(home, store, Settings(lease_s=4.0, grace_s=5.0, backoff_s=0.05, poll_s=0.02, stall_s=3.0))
+    one = Worker(home, store, Settings(lease_s=4.0, grace_s=5.0, backoff_s=0.05, poll_s=0.02))
     yield one
     for item in list(one.running.values()):
         item.child.kill()
 
 
+def be_impatient(worker, store, job_id):  # noqa: F811
+    """Wait until it is at its third step, so that a slow start is not taken for a hang; from then on silence is short."""
+    work(worker, lambda: job(store, job_id).progress_step == 3, seconds=60)
+    worker.settings = replace(worker.settings, stall_s=3.0)
+
+
 def test_a_run_that_hangs_is_ended_with_its_stacks_in_the_log_and_not_tried_again(worker, store, home):  # noqa: F811
     job_id = submit(store, kind="train", steps=5, hang_at=3)
+    be_impatient(worker, store, job_id)
     work(worker, is_final(store, job_id), seconds=40)
     failed = job(store, job_id)
     assert (failed.state, failed.reason, failed.attempt) == ("failed", "stalled", 1)
@@ -77,6 +86,7 @@ def test_a_run_that_hangs_is_ended_with_its_stacks_in_the_log_and_not_tried_agai
 
 def test_a_long_evaluation_that_beats_is_left_alone(worker, store):  # noqa: F811
     job_id = submit(store, kind="train", steps=5, beat_at=3, beat_s=8.0)
+    be_impatient(worker, store, job_id)
     work(worker, is_final(store, job_id), seconds=40)
     assert job(store, job_id).state == "succeeded"
 
@@ -84,6 +94,7 @@ def test_a_long_evaluation_that_beats_is_left_alone(worker, store):  # noqa: F81
 @pytest.mark.slow
 def test_only_what_reports_its_steps_is_watched(worker, store):  # noqa: F811
     job_id = submit(store, kind="import", steps=5, hang_at=3, hang_s=6.0)
+    be_impatient(worker, store, job_id)
     work(worker, is_final(store, job_id), seconds=40)
     assert job(store, job_id).state == "succeeded"
 
@@ -91,7 +102,7 @@ def test_only_what_reports_its_steps_is_watched(worker, store):  # noqa: F811
 @pytest.mark.slow
 def test_a_run_that_was_asked_to_end_has_its_grace(worker, store):  # noqa: F811
     job_id = submit(store, kind="train", steps=5, hang_at=3, hang_s=30.0)
-    work(worker, lambda: job(store, job_id).progress_step == 3)
+    be_impatient(worker, store, job_id)
     with store.write() as session:
         jobs.cancel(session, job_id)
     work(worker, is_final(store, job_id), seconds=40)
