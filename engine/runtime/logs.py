@@ -26,7 +26,7 @@ def carry(pipe: IO[bytes], path: Path) -> threading.Thread:
         OSError: the file cannot be opened.
         RuntimeError: no thread can be started.
     """
-    out = path.open("ab")
+    out = path.open("ab", buffering=0)  # what a full disk did not take is not tried again at the end
     thread = threading.Thread(target=_copy, args=(pipe, out), name=f"log {path.name}", daemon=True)
     try:
         thread.start()
@@ -46,7 +46,6 @@ def _copy(pipe: IO[bytes], out: IO[bytes]) -> None:
             size += len(clean)
             with contextlib.suppress(OSError):  # a full disk: a child that prints must not fail over it
                 out.write(clean if size <= CAP_BYTES else b"\n[log cut: 50 MB reached]\n")
-                out.flush()
 
 
 def tail(path: Path, *, lines: int = 50) -> str:

@@ -35,7 +35,7 @@ from tests.faults.recorder import Recorder
 from tests.faults.test_processes import undisturbed
 
 IMAGES = 240
-DISK_MB = 24
+DISK_MB = 160
 CALLS = ("fsync", "fdatasync", "pwrite64", "write", "rename")
 
 
@@ -135,6 +135,7 @@ def test_09_a_log_on_a_full_disk_stops_no_child(tmp_path: Path, seed: int) -> No
             house.close()
 
 
+WORDS = {"row": 2, "saved": 3}
 WRITES_AND_SAVES = """
 import sys
 from pathlib import Path
@@ -162,7 +163,7 @@ def test_10_an_error_at_the_nth_call_loses_nothing_that_was_acknowledged(
     bare_house: House, call: str, error: str
 ) -> None:
     house = bare_house
-    for number in sorted(house.random.sample(range(1, 61), 5)):
+    for number in sorted(house.random.sample(range(1, 61), 3)):
         parent = house.home.runs / f"{number}" / "1"
         lasting = "+" if error == "ENOSPC" else ""  # a full disk stays full, a bad sector is met once
         inject = f"inject={call}:error={error}:when={number}{lasting}"
@@ -171,7 +172,8 @@ def test_10_an_error_at_the_nth_call_loses_nothing_that_was_acknowledged(
             [*command, WRITES_AND_SAVES, house.home.store_url, str(parent)],
             cwd=ROOT, env=house.environment, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-        told = [line.split() for line in done.stdout.splitlines()]
+        lines = [line.split() for line in done.stdout.splitlines()]
+        told = [words for words in lines if len(words) == WORDS.get(words[0] if words else "")]  # whole lines
         store = open_store(house.home.store_url)
         with store.read() as session:
             ids = {one.id for one in jobs.listing(session, limit=10_000)}
@@ -294,8 +296,8 @@ def test_40_every_folder_that_cannot_be_written_is_named_at_once(house: House) -
             stack.enter_context(small_disk(folder, 1))
             subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
         said = _check(house)
-        named = {one["values"]["folder"] for one in said["problems"] if one["code"] == "home_unusable"}
-        assert named == {str(folder) for folder in closed}
+        told = [json.dumps(one) for one in said["problems"] if one["code"] == "home_unusable"]
+        assert [sum(str(folder) in one for one in told) for folder in closed] == [1, 1], said
 
 
 def _check(house: House) -> dict:
