@@ -1,4 +1,4 @@
-"""What folders take. A walk by directory entries: ten thousand files are counted in about a tenth of a second."""
+"""What folders take: a walk by directory entries, in threads of the handlers and never at a tick."""
 
 from __future__ import annotations
 

@@ -79,6 +79,7 @@ def test_each_part_tells_its_size_and_where_it_is_looked_after(ui, runs):
         assert word in shown, word
 
 
+@pytest.mark.alone
 def test_ten_thousand_files_are_measured_while_the_page_waits(ui, runs):
     for folder in range(100):
         place = ui.home.datasets / "tokens" / str(folder)
