@@ -33,7 +33,9 @@ WARNINGS = ("check_sqlite_old", "check_disk_low", "check_memory_low", "check_sta
 def check(json: AsJson = False) -> None:
     with refusals(json):
         home = Home.from_environment()
-        found = [*folders(home), *libraries(), *([] if _is_server(home) else old_sqlite())]
+        found = [*folders(home), *libraries()]
+        if not _is_server(home):
+            found += old_sqlite()
         blocked = any(one.code == "home_unusable" for one in found)
         store, trouble = (None, []) if blocked else _opened(home)
         try:

@@ -103,7 +103,7 @@ def _base(session: Session, _here: Here, spec: Spec) -> Iterator[Path]:
 def _rows(session: Session, _here: Here, spec: Spec) -> Iterator[Path]:
     data = spec.get("data") or {}
     name, version, content = data.get("dataset"), data.get("version"), data.get("sha256")
-    if content:
+    if content and name:
         yield Path(datasets.of_content(session, name, version, content).path)
     elif name:
         yield Path(datasets.get(session, name, version).path)

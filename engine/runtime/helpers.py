@@ -80,7 +80,7 @@ class Helpers:
             log.warning("preview child ended code=%s", self._preview.process.returncode)
             self._preview, self._preview_ended_at = None, time.monotonic()
             with self._store.write() as session:
-                died = {"code": "preview_died", "field": None, "line": None, "values": {}}
+                died: dict[str, object] = {"code": "preview_died", "field": None, "line": None, "values": {}}
                 requests.fail_taken(session, [died], taken_by=self._here.host)
         if self._preview is None and time.monotonic() - self._preview_ended_at >= RESTART_AFTER_S:
             self._preview = process.spawn("engine.runtime.preview", [], log=self._home.logs / "preview.log")

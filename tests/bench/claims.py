@@ -25,9 +25,13 @@ from sqlalchemy.exc import DBAPIError
 from storage import jobs
 from storage.database import open_store
 from storage.jobs import Holder, Settlement
+from storage.patience import patiently
 from storage.states import State
 
 store, me, claimed, errors = open_store(sys.argv[1]), sys.argv[2], [], 0
+def settle(claim):
+    with store.write() as session:
+        jobs.settle(session, claim, Settlement(State.SUCCEEDED))
 sys.stdout.write("ready\\n"); sys.stdout.flush()
 sys.stdin.readline()
 while True:
@@ -37,8 +41,7 @@ while True:
         if taken is None:
             break
         claimed.append((taken[0].job_id, taken[0].token))
-        with store.write() as session:
-            jobs.settle(session, taken[0], Settlement(State.SUCCEEDED))
+        patiently(lambda: settle(taken[0]), patience_s=600)
     except DBAPIError:
         errors += 1
 print(json.dumps([claimed, errors]))
