@@ -17,6 +17,18 @@ NO_SCHEMA = ""
 _ONE_OPENER = text("SELECT pg_advisory_xact_lock(7205759403792793)")
 
 
+def must_be_known(reader: Engine) -> None:
+    """Refuses a database with a schema that this version does not know, before anything is written to it.
+
+    Raises:
+        SchemaMismatch: it is another program's, or a newer version's.
+    """
+    with reader.connect() as connection:
+        found = found_schema(connection)
+    if found not in (NO_SCHEMA, *KNOWN):
+        raise SchemaMismatch(found=found, expected=HEAD)
+
+
 def require(reader: Engine, writer: Engine, *, create: bool) -> None:
     """Checks that the database has the newest schema; makes it in an empty one, one opener at a time.
 

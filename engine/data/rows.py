@@ -37,7 +37,7 @@ def fingerprint(row: Row) -> bytes:
     return hashlib.blake2b(canonical({**row, "split": None}), digest_size=16).digest()
 
 
-def content_hash(row_kind: str) -> Any:
+def content_hash(row_kind: str) -> hashlib._Hash:
     """The hash of a version's content, which `canonical(row)` and a line feed go into row by row."""
     return hashlib.sha256(f"rows 1 {row_kind}\n".encode())
 

@@ -373,7 +373,7 @@ TABLE = [
     guard(
         "folder: fsync of what is in it",
         "engine/files.py",
-        'for path in sorted(temporary.rglob("*")):\n        sync_file(path)\n',
+        '    for path in sorted(temporary.rglob("*")):\n        sync_file(path)\n',
         "",
         f"{DISK}test_11_no_checkpoint_is_renamed_before_it_is_on_the_disk",
     ),
@@ -382,7 +382,7 @@ TABLE = [
         "engine/files.py",
         "    sync_file(temporary)\n",
         "",
-        f"{DISK}test_11_no_checkpoint_is_renamed_before_it_is_on_the_disk",
+        f"{DISK}test_11_no_file_is_replaced_before_it_is_on_the_disk",
     ),
     guard(
         "folder: fsync of the one above",

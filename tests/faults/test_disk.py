@@ -242,7 +242,7 @@ def test_11_no_checkpoint_is_renamed_before_it_is_on_the_disk(tmp_path: Path) ->
 @pytest.mark.sample
 def test_11_no_file_is_replaced_before_it_is_on_the_disk(tmp_path: Path) -> None:
     with Recorder(tmp_path) as recorder:
-        files.write_json(tmp_path / "result.json", {"ok": True})
+        files.write_json(tmp_path / "1" / "result.json", {"ok": True})
         (tmp_path / "made").mkdir()
         (tmp_path / "made" / "rows.parquet").write_bytes(b"rows")
         files.publish(tmp_path / "made", tmp_path / "final")
