@@ -19,7 +19,7 @@ LAST_LINES = 12
 def failed(ui: Ui, job: Job, attempts: Sequence[Attempt], *, title: object = "") -> Html:
     """Return the card. With a title it is one of several: its lines are folded and no button stands out."""
     t, values = ui.t, readable(job.values)
-    said = tag("p", " ".join(part for part in (ui.reason(job.reason, values), _fix(ui, job)) if part))
+    said = tag("p", " ".join(part for part in (ui.reason(job.reason, values), ui.t.remedy(job.reason, values)) if part))
     listed = [Problem.from_dict(item) for item in job.values.get("problems", ())]
     lines = tail(ui.home.log(job.id), lines=LAST_LINES)
     alone = not title
@@ -29,10 +29,6 @@ def failed(ui: Ui, job: Job, attempts: Sequence[Attempt], *, title: object = "")
     body = tag("div", said, problems(listed, t) if listed else "", buttons, printed, cls="at-stack")
     category = chip(t(f"failure.{failure.category_of(job.reason)}"), "bad")
     return card(body, title=title or t("runs.failed"), aside=category, tone="bad")
-
-
-def _fix(ui: Ui, job: Job) -> str:
-    return ui.t.get(f"reason.{job.reason}.fix", **readable(job.values))
 
 
 def actions(ui: Ui, job: Job, attempts: Sequence[Attempt], *, primary: bool) -> Html:
