@@ -47,7 +47,9 @@ class Notifier(threading.Thread):
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         super().__init__(name="notifier", daemon=True)
-        self._store, self._worker_id, self._pause_s = store, worker_id, pause_s
+        self._store, self._pause_s = store, pause_s
+        self.worker_id = worker_id
+        """Our row; another one once we were forgotten and listed anew."""
         self._allow = webhook.allowed(environment)
         self._look_every_s = look_every_s
         self._ending = threading.Event()
@@ -73,7 +75,7 @@ class Notifier(threading.Thread):
     def look(self) -> None:
         """Tell every end that is due."""
         with self._store.read() as session:
-            if any(one.id < self._worker_id for one in workers.live(session)):
+            if any(one.id < self.worker_id for one in workers.live(session)):
                 return
             waiting = notices.pending(session)
             url = settings.get(session, webhook.SETTING)

@@ -275,6 +275,7 @@ class Worker:
                 if time.monotonic() - seen > 2.0:
                     seen = time.monotonic()
                     row = self._be_seen(row)
+                    notifier.worker_id = row.id
                     self.store.checkpoint()
                 if until_job is not None and self._is_over(until_job):
                     self.ending.set()
