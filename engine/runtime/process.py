@@ -28,8 +28,8 @@ _FIXED = {
 }
 _BRIEF_SPIN = {"GOMP_SPINCOUNT": "100000"}
 """Threads that wait spin more briefly than the library's usual 300,000 turns, which beside a busy neighbour on the same
-cores cost a training step two to four times its speed; 10,000 turns cost it a twentieth when it is alone. A word of a chat
-is hundreds of tiny products, and falling asleep at some of them is felt: the chat keeps the library's own way."""
+cores cost a training step two to four times its speed; 10,000 turns cost it a twentieth when it is alone. A word of a
+chat is hundreds of tiny products, and falling asleep at some of them is felt: the chat keeps the library's own way."""
 _LONG_SPIN = ("engine.runtime.chat",)
 _CODE = Path(__file__).resolve().parents[2]
 
