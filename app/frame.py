@@ -23,7 +23,6 @@ HEAD = """<meta name="color-scheme" content="light dark">
 <link rel="stylesheet" href="/studio/form.css">
 <link rel="stylesheet" href="/studio/chat.css">
 <link rel="stylesheet" href="/studio/queue.css">
-<script src="/studio/frames.js"></script>
 <script src="/studio/app.js"></script>
 <script src="/studio/address.js" defer></script>
 <script src="/studio/charts.js" defer></script>

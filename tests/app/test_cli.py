@@ -671,7 +671,7 @@ def test_the_keeper_outlives_a_store_that_is_locked_and_says_so_once(store, home
             raise trouble
         return psutil.Process()
 
-    monkeypatch.setattr(processes, "live_worker", live)
+    monkeypatch.setattr(processes, "own_worker", live)
     monkeypatch.setattr("app.commands.up.LOOK_S", 0.01)
     keeper, said = Keeper(Shell(home, store, speech.speech(), False)), []
     keeper.start()

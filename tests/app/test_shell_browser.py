@@ -353,18 +353,3 @@ def test_the_page_can_be_walked_with_the_keyboard(page, studio):
     assert page.evaluate("document.activeElement.id") == "at-main"
     page.locator("nav a").nth(1).focus()
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-
-
-def test_an_open_page_that_shows_nothing_new_draws_no_frames(page, studio):
-    count = "const ask = requestAnimationFrame; window.asked = 0; window.requestAnimationFrame = (draw) => (window.asked++, ask(draw));"
-    page.add_init_script(count)
-    text = (ROOT / "assets" / "frames.js").read_text()
-    assert "OLDEST_MS = 20000" in text
-    sooner = text.replace("OLDEST_MS = 20000", "OLDEST_MS = 4000")
-    page.route("**/studio/frames.js", lambda route: route.fulfill(body=sooner, content_type="text/javascript"))
-    visit(page, studio, "/settings")
-    page.wait_for_timeout(6000)
-    before = page.evaluate("window.asked")
-    page.wait_for_timeout(1000)
-    assert page.evaluate("window.asked") - before < 10
-    assert page.evaluate("new Promise((done) => requestAnimationFrame(() => done(true)))")

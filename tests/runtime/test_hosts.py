@@ -188,7 +188,8 @@ def test_a_worker_takes_what_fits_past_what_does_not(
     finally:
         for item in worker.running.values():
             item.child.kill()
-            os.close(item.lock)
+            for lock in item.locks:
+                os.close(lock)
 
 
 class Spawned:
