@@ -6,9 +6,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from storage.claims import Claim, guard, job
@@ -117,41 +119,25 @@ def series(session: Session, job_id: int, *, names: Sequence[str] | None = None,
 def _thinned(
     session: Session, where: ColumnElement[bool], *, first: int, last: int, limit: int
 ) -> list[tuple[int, float | None]]:
-    """Least and greatest value of each stretch of steps, its first gap, and both ends of the curve."""
+    """Least and greatest value of each stretch of steps, its first gap, and both ends of the curve.
+
+    One pass over the rows as they come: to join the extremes back to their points in SQL takes both databases longer.
+    """
     width = max(1, math.ceil((last - first + 1) / max(1, limit // 2)))
-    bucket = (metric.c.step - first) // width
-    gap = func.min(case((metric.c.value.is_(None), metric.c.step)))
-    summary = select(
-        bucket.label("bucket"),
-        func.min(metric.c.value).label("least"),
-        func.max(metric.c.value).label("greatest"),
-        gap.label("gap"),
-    )
-    stretches = summary.where(where).group_by(bucket).subquery()
-    keep = or_(
-        metric.c.value == stretches.c.least,
-        metric.c.value == stretches.c.greatest,
-        metric.c.step == stretches.c.gap,
-        metric.c.step.in_([first, last]),
-    )
-    statement = (
-        select(metric.c.step, metric.c.value, stretches.c.bucket)
-        .join(stretches, stretches.c.bucket == bucket)
-        .where(where, keep)
-        .order_by(metric.c.step)
-    )
-    return _without_repeats(session.execute(statement), ends={first, last})
+    statement = select(metric.c.step, metric.c.value).where(where).order_by(metric.c.step)
+    rows = session.execute(statement, execution_options={"yield_per": 10_000}).tuples()
+    stretches = groupby(rows, key=lambda point: (point[0] - first) // width)
+    return [point for _, stretch in stretches for point in _kept(list(stretch), ends=(first, last))]
 
 
-def _without_repeats(rows: Iterable[Row[int, float | None, int]], *, ends: set[int]) -> list[tuple[int, float | None]]:
-    """A flat stretch has its extreme many times: the first is kept."""
-    seen: set[tuple[int, float | None]] = set()
-    kept: list[tuple[int, float | None]] = []
-    for step, value, bucket in rows:
-        if (bucket, value) not in seen or step in ends:
-            seen.add((bucket, value))
-            kept.append((step, value))
-    return kept
+def _kept(points: list[tuple[int, float | None]], *, ends: tuple[int, int]) -> list[tuple[int, float | None]]:
+    """What is drawn of a stretch; of an extreme that it has many times, the first."""
+    numbers = [point for point in points if point[1] is not None]
+    kept = {point for point in points if point[0] in ends}
+    kept.update([point for point in points if point[1] is None][:1])
+    if numbers:
+        kept |= {min(numbers, key=itemgetter(1)), max(numbers, key=itemgetter(1))}
+    return sorted(kept, key=itemgetter(0))
 
 
 def _of(job_id: int) -> ColumnElement[bool]:

@@ -22,7 +22,7 @@ TUNING = {
     "lora": ({"kind": "lora", "rank": 4, "dropout": 0.3}, "none"),
     "qlora": ({"kind": "lora", "rank": 4, "dropout": 0.3}, "nf4"),
 }
-QUICK = {("lora", "dpo"), ("qlora", "sft")}
+QUICK = {("qlora", "sft")}
 LEFT_OUT = ("runtime", "per_second", "total_flos", "train_loss")
 
 
