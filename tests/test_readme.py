@@ -40,3 +40,12 @@ def test_the_top_level_of_the_repository_is_fixed():
         if path.is_dir() and not path.name.startswith(".") and not path.name.endswith(".egg-info")
     }
     assert folders - {"build", "shared"} <= allowed
+
+
+def test_every_promise_names_a_test_that_is_there():
+    named = set(re.findall(r"`(test_\w+)`", README.split("## What Atelier promises")[1].split("\n## ")[0]))
+    there = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert len(named) >= 8
+    assert named - there == set()
