@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from app import crew
-from app.crew import is_running as is_running
 from engine.specs.home import Home, host_name
 from engine.specs.inherited import inherited
 from engine.specs.problem import ProblemError, problem

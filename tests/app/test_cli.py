@@ -20,7 +20,7 @@ import pytest
 import typer
 from sqlalchemy.exc import OperationalError
 
-from app import cli, devices, staging, submission
+from app import cli, crew, devices, staging, submission
 from app.commands import exits, processes, speech, train, waiting
 from app.commands.export import copied
 from app.commands.shell import Shell
@@ -639,13 +639,13 @@ def test_up_starts_a_worker_survives_a_kill_attaches_and_ends_what_it_started(ho
         second.communicate()
         first.kill()
         first.wait(10)
-        assert processes.is_running(worker.pid, worker.pid_start)
+        assert crew.is_running(worker.pid, worker.pid_start)
         third = start("up", "--port", "0", home=home)
         assert "http://" in third.stdout.readline()
         assert str(worker.pid) in until(third.stderr.readline)
         third.send_signal(signal.SIGTERM)
         assert third.wait(60) == 0
-        assert processes.is_running(worker.pid, worker.pid_start)  # it ends only a worker of its own
+        assert crew.is_running(worker.pid, worker.pid_start)  # it ends only a worker of its own
     finally:
         first.kill()
         first.communicate()
@@ -659,7 +659,7 @@ def test_up_starts_a_worker_survives_a_kill_attaches_and_ends_what_it_started(ho
     fourth.send_signal(signal.SIGINT)
     assert fourth.wait(90) == 0
     fourth.communicate()
-    assert not processes.is_running(own.pid, own.pid_start)
+    assert not crew.is_running(own.pid, own.pid_start)
 
 
 def test_the_keeper_outlives_a_store_that_is_locked_and_says_so_once(store, home, monkeypatch, capsys):

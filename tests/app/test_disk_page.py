@@ -258,7 +258,7 @@ def test_the_check_says_that_the_store_is_sound_or_what_is_wrong(ui, monkeypatch
 
 def test_a_backup_that_cannot_be_made_is_said_so(ui, monkeypatch):
     def refuse(store, path):
-        raise StoreError("store_not_sqlite", {"backend": "postgresql"})
+        raise StoreError("store_backup_postgresql", {"command": "pg_dump --dbname=postgresql://server/atelier"})
 
     monkeypatch.setattr(maintenance, "backup", refuse)
     assert "postgresql" in page.obey(ui, "backup:0:1", "")[1]

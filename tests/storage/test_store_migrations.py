@@ -11,17 +11,13 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
-from sqlalchemy.dialects import postgresql
 
-from storage import (
-    schema,
-)
+from storage import schema
 from storage.database import Store
 from storage.tables import Base
 from tests.postgres import Cluster
 from tests.stores import POSTGRESQL, SQLITE
 
-DIALECT = postgresql.dialect()
 STATEMENTS = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%' AND tbl_name <> :own"
 
 
