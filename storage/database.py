@@ -29,8 +29,8 @@ from storage.plain import NOT_PLAIN_JSON, plain
 
 KINDS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
 BUSY_TIMEOUT_S = 10
-IDLE_WRITER_S = 60
-"""PostgreSQL ends a transaction that a frozen or vanished writer leaves open, and with it its locks."""
+IDLE_WRITER_S = 5
+"""PostgreSQL ends a transaction that a frozen or vanished writer leaves open, sooner than others tire of its locks."""
 SQLITE_POOL: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 8, "max_overflow": 56}
 """Up to 64 threads of one process at once; connections stay open, since opening one costs six pragmas."""
 POSTGRESQL_POOL: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 4, "max_overflow": 16, "pool_pre_ping": True}

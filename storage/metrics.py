@@ -125,8 +125,9 @@ def _thinned(
     """
     width = max(1, math.ceil((last - first + 1) / max(1, limit // 2)))
     statement = select(metric.c.step, metric.c.value).where(where).order_by(metric.c.step)
-    rows = session.execute(statement, execution_options={"yield_per": 10_000}).tuples()
-    stretches = groupby(rows, key=lambda point: (point[0] - first) // width)
+    rows = session.execute(statement, execution_options={"yield_per": 10_000})
+    points = ((step, value) for step, value in rows)
+    stretches = groupby(points, key=lambda point: (point[0] - first) // width)
     return [point for _, stretch in stretches for point in _kept(list(stretch), ends=(first, last))]
 
 

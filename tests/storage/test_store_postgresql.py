@@ -40,7 +40,7 @@ def test_a_writer_sees_what_was_committed_while_it_waited(store: Store) -> None:
     with store.write() as session:
         assert session.execute(text("SHOW transaction_isolation")).scalar() == "read committed"
         assert session.execute(text("SHOW lock_timeout")).scalar() == "10s"
-        assert session.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "1min"
+        assert session.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "5s"
         assert session.execute(text("SHOW synchronous_commit")).scalar() == "on"
 
 
