@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import downloads, frame, live
+from app.early import EarlyHead
 from app.faults import Pages
 from app.language import COOKIE, LANGUAGES, choose
 from app.pages import PAGES
@@ -82,7 +83,7 @@ def build_app(home: Home, store: Store, policy: Policy) -> ASGIApp:
             yield
 
     static = Mount("/studio", StaticFiles(directory=ASSETS, follow_symlink=False))
-    switch = Mount("/", ByLanguage(dict(pages)))
+    switch = Mount("/", EarlyHead(ByLanguage(dict(pages))))
     return Guard(
         Starlette(routes=[static, *live.routes(store), *downloads.routes(home, store), switch], lifespan=lifespan),
         policy,

@@ -24,6 +24,7 @@ SMALL_FACTOR = 2.5
 """Small models bear and need larger rates; the rates above are those of models of several billion parameters."""
 EPOCHS: tuple[tuple[int, float], ...] = ((200, 4.0), (2_000, 3.0), (30_000, 2.0), (300_000, 1.0))
 DPO_EPOCHS = 2.0
+CPU_DPO_EPOCHS = 1.0
 CPU_EPOCHS = 2.0
 """A pass takes minutes there; on the ticket sample (one seed) the evaluation loss was least just after two."""
 WARM_UP_ROWS = 1_000
@@ -61,6 +62,8 @@ def _learning_rate(facts: Facts) -> Advice:
 def _epochs(facts: Facts) -> Advice:
     rows = int(facts.get("num_rows") or 0)
     epochs = next((epochs for limit, epochs in EPOCHS if rows <= limit), 1.0)
+    if facts.get("objective") == "dpo" and facts.get("device") == "cpu":
+        return Advice(CPU_DPO_EPOCHS, "epochs_dpo_cpu", {"epochs": CPU_DPO_EPOCHS}, "measured")
     if facts.get("objective") == "dpo":
         return Advice(min(epochs, DPO_EPOCHS), "epochs_dpo", {"epochs": min(epochs, DPO_EPOCHS)}, "notes_epochs")
     if facts.get("device") == "cpu" and epochs > CPU_EPOCHS:

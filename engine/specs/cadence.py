@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from engine.specs.job import JobSpec
+
+FEWEST, MOST = 3, 10
+"""Evaluations of a run whose spec does not say how many steps lie between them."""
+EVALUATED_ROWS = 0.6
+"""At most so many rows are evaluated for each row that is trained on: a row without its gradients costs about a third
+of one with them, so that evaluations take at most a sixth of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +30,9 @@ def cadence(spec: JobSpec, num_train: int, num_eval: int) -> Cadence:
     total = max(1, -(-int(per_epoch * spec.training.epochs * 1000) // 1000))
     if spec.training.max_steps is not None:
         total = min(total, spec.training.max_steps)
-    tenth = max(1, total // 10)
-    eval_every = (spec.training.eval_every_steps or tenth) if num_eval else None
-    save_every = spec.training.save_every_steps or eval_every or tenth
+    rows = total * spec.training.batch_size * spec.training.gradient_accumulation
+    affordable = int(EVALUATED_ROWS * rows / num_eval) if num_eval else MOST
+    pause = math.ceil(total / min(MOST, max(FEWEST, affordable)))
+    eval_every = (spec.training.eval_every_steps or pause) if num_eval else None
+    save_every = spec.training.save_every_steps or eval_every or pause
     return Cadence(total, eval_every, save_every)

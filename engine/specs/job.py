@@ -127,7 +127,7 @@ class TrainingPart(Spec):
     eval_every_steps: int | None = setting(
         None,
         "Evaluate every",
-        "Optimiser steps between evaluations; empty: ten times in a run.",
+        "Optimiser steps between evaluations; empty: at most ten times in a run, less often where rows are few.",
         unit="steps",
         ge=1,
         le=1_000_000,

@@ -38,6 +38,10 @@ def test_fewer_rows_are_seen_more_often():
     assert epochs == sorted(epochs, reverse=True) and epochs[0] >= 4 and epochs[-1] == 1
 
 
+def test_a_processor_sees_preference_pairs_once():
+    assert [value("training.epochs", objective="dpo", device=device) for device in ("cuda", "cpu")] == [2, 1]
+
+
 def test_only_large_models_compute_activations_twice():
     assert "training.gradient_checkpointing" not in defaults(facts(parameters=135 * 10**6))
     assert value("training.gradient_checkpointing", parameters=8 * 10**9) is True

@@ -353,3 +353,19 @@ def test_the_page_can_be_walked_with_the_keyboard(page, studio):
     assert page.evaluate("document.activeElement.id") == "at-main"
     page.locator("nav a").nth(1).focus()
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_an_open_page_that_shows_nothing_new_draws_no_frames(page, studio):
+    """The framework's loading screen would go on drawing sixty a second."""
+    count = "const ask = requestAnimationFrame; window.asked = 0;"
+    page.add_init_script(count + "window.requestAnimationFrame = (draw) => (window.asked++, ask(draw));")
+    text = (ROOT / "assets" / "frames.js").read_text()
+    sooner = text.replace("OLD_AFTER_MS = 20000", "OLD_AFTER_MS = 3000")
+    assert sooner != text
+    page.route("**/studio/frames.js", lambda route: route.fulfill(body=sooner, content_type="text/javascript"))
+    visit(page, studio, "/settings")
+    page.wait_for_timeout(5000)
+    before = page.evaluate("window.asked")
+    page.wait_for_timeout(2000)
+    assert page.evaluate("window.asked") - before < 12
+    assert page.evaluate("new Promise((done) => requestAnimationFrame(() => done(true)))")

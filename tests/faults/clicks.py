@@ -22,7 +22,8 @@ from storage import messages
 from storage.database import open_store
 from storage.targets import resolve
 
-LONGEST_S = 0.12
+LONGER = 1.3
+"""The latest kill, as a multiple of what the first, undisturbed turn took."""
 SPEC = {
     "name": "clicked",
     "model": {"id": "base"},
@@ -64,21 +65,31 @@ def main() -> None:
     """Fork, kill, and say what was acknowledged."""
     home = Home.from_environment({"ATELIER_HOME": sys.argv[1], "ATELIER_STORE": os.environ.get("ATELIER_STORE", "")})
     what, number, draw = sys.argv[2], int(sys.argv[3]), random.Random(sys.argv[4])
-    for turn in range(number):
-        key = f"{what}-{turn}"
-        said, saying = os.pipe()
-        child = os.fork()
-        if child == 0:
-            answer = json.dumps(ACTIONS[what](home, key)).encode()
-            os.write(saying, answer)
-            os._exit(0)
-        os.close(saying)
-        time.sleep(draw.uniform(0.0, LONGEST_S))
+    began = time.monotonic()
+    turn(home, what, 0, lives_s=None)
+    took = time.monotonic() - began
+    for one in range(1, number):
+        turn(home, what, one, lives_s=draw.uniform(0.0, LONGER * took))
+
+
+def turn(home: Home, what: str, number: int, *, lives_s: float | None) -> None:
+    """One process that begins the thing and is killed after so many seconds; None lets it come to its end."""
+    key = f"{what}-{number}"
+    said, saying = os.pipe()
+    child = os.fork()
+    if child == 0:
+        answer = json.dumps(ACTIONS[what](home, key)).encode()
+        os.write(saying, answer)
+        os._exit(0)
+    os.close(saying)
+    if lives_s is not None:
+        time.sleep(lives_s)
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        if heard := os.read(said, 4096):
-            sys.stdout.write(json.dumps({"key": key, "answer": json.loads(heard)}) + "\n")
-        os.close(said)
+    os.waitpid(child, 0)
+    if heard := os.read(said, 4096):
+        sys.stdout.write(json.dumps({"key": key, "answer": json.loads(heard)}) + "\n")
+        sys.stdout.flush()
+    os.close(said)
 
 
 if __name__ == "__main__":

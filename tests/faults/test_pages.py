@@ -28,7 +28,7 @@ CHARTS: dict[str, Any] = {"objective": {"kind": "sft"}}
 
 
 def clicked(house: House, what: str) -> dict[str, Any]:
-    """Let fifty page processes begin to do a thing and die; what each had acknowledged."""
+    """Let a page process do a thing, and others begin it and die; what each had acknowledged."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.clicks", str(house.home.root), what, str(TURNS), str(house.seed)],
         cwd=ROOT, env=house.environment, capture_output=True, text=True, timeout=120, check=True,
@@ -48,7 +48,7 @@ def test_01_a_page_killed_while_it_submits_leaves_a_whole_job_or_none(listed: Ho
     told = clicked(house, "submit")
     found = {job.id: job for job in house.jobs()}
     assert set(told.values()) <= set(found)
-    assert 0 < len(told) < TURNS, "some died before and some after: else nothing was tested"
+    assert 1 < len(told) < TURNS, "some died before and some after: else nothing was tested"
     for job in found.values():
         assert job.spec["name"] == "clicked"
         assert [one.kind for one in house.events(job.id)] == ["submitted"]
@@ -58,7 +58,7 @@ def test_01_a_page_killed_while_it_submits_leaves_a_whole_job_or_none(listed: Ho
 def test_01_a_page_killed_while_it_takes_a_file_leaves_it_whole_or_unnamed(listed: House) -> None:
     house = listed
     told = clicked(house, "upload")
-    assert told
+    assert 1 < len(told) < TURNS
     for key, name in told.items():
         staged = (house.home.staging / name).read_bytes()
         assert len(staged) == UPLOAD_BYTES and staged.startswith(key.encode())
@@ -68,7 +68,7 @@ def test_01_a_page_killed_while_it_takes_a_file_leaves_it_whole_or_unnamed(liste
 def test_01_a_page_killed_while_it_asks_leaves_both_answers_waiting_or_nothing(listed: House) -> None:
     house = listed
     told = clicked(house, "chat")
-    assert told
+    assert 1 < len(told) < TURNS
     with house.store.read() as session:
         talks = messages.conversations(session)
         turns = [messages.transcript(session, one.id) for one in talks]
