@@ -14,6 +14,7 @@ from engine.files import publish
 from engine.models.inspect import inspect
 from engine.models.template import FILE as TEMPLATE
 from engine.models.weights import INDEX, open_regular, read_json, weight_files
+from engine.specs.problem import ProblemError, problem
 
 CONFIGS = ("config.json", "generation_config.json", "tokenizer_config.json")
 PLAIN = (
@@ -37,6 +38,8 @@ DANGEROUS = re.compile(
     r"_.*|custom_.*|auto_map|trust_remote_code|.*kernels?|.*attn_implementation.*|experts_implementation|name_or_path"
 )
 BLOCK = 4 * 2**20
+KEPT = re.compile(r"[0-9a-f]{32}")
+"""The name of a copy: the beginning of its digest."""
 
 
 def keep_model(
@@ -55,7 +58,7 @@ def keep_model(
     staged.mkdir(mode=0o700)
     digest = copy_model(source, staged, known=known, keep_files=keep_files, copied=copied)
     inspect(staged)  # what was copied is what was checked, also if the source changed meanwhile
-    final = staged.with_name(digest[:32])
+    final = staged.with_name(_short(digest))
     if not final.exists():
         publish(staged, final)
     return final
@@ -79,10 +82,8 @@ def copy_model(
         OSError: the disk is full.
     """
     whole = hashlib.sha256()
-    for name in sorted({*CONFIGS, *PLAIN, *weight_files(source), INDEX}):
+    for name in _names(source):
         path = source / name
-        if not path.exists() and not path.is_symlink():
-            continue
         if name in CONFIGS:
             told = sanitise(read_json(path), known=known if name == "config.json" else None)
             data = json.dumps(told, ensure_ascii=False, indent=2, sort_keys=True).encode()
@@ -92,6 +93,31 @@ def copy_model(
             digest = _copy(path, into / name, link=keep_files, copied=copied)
         whole.update(f"{name}\0{digest}\n".encode())
     return whole.hexdigest()
+
+
+def must_be_unchanged(folder: Path) -> None:
+    """Read a copy anew: what was trained on it is true of these very bytes alone. Other folders have no digest.
+
+    Raises:
+        ProblemError: `model_changed`: a file is not the one that was copied.
+    """
+    if not KEPT.fullmatch(folder.name):
+        return
+    whole = hashlib.sha256()
+    for name in _names(folder):
+        with (folder / name).open("rb") as file:
+            whole.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    if _short(whole.hexdigest()) != folder.name:
+        raise ProblemError([problem("model_changed", folder=folder.name)])
+
+
+def _short(digest: str) -> str:
+    return digest[:32]
+
+
+def _names(folder: Path) -> list[str]:
+    named = sorted({*CONFIGS, *PLAIN, *weight_files(folder), INDEX})
+    return [name for name in named if (folder / name).exists() or (folder / name).is_symlink()]
 
 
 def sanitise(config: dict[str, Any], *, known: Collection[str] | None = None) -> dict[str, Any]:

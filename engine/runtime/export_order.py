@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.exporters import EXPORTERS
 from engine.exporters.limits import LIMITS, Limits
 from engine.exporters.protocol import Exporter
+from engine.models.copying import must_be_unchanged
 from engine.models.sources import Source
 from engine.runtime.answering import check_checkpoint
 from engine.runtime.checkpoints import MANIFEST
@@ -101,7 +102,7 @@ def source_of(order: Order, device: str) -> Source:
     """The files to export from, after their manifests were checked.
 
     Raises:
-        ProblemError: `model_checkpoint_broken`, `model_folder_missing`.
+        ProblemError: `model_checkpoint_broken`, `model_folder_missing`, `model_changed`.
     """
     target = order.target
     if not (Path(target.base_path) / "config.json").is_file():
@@ -109,6 +110,7 @@ def source_of(order: Order, device: str) -> Source:
     for path in (target.adapter_path, target.base_path):
         if path is not None and (Path(path) / MANIFEST).exists():
             check_checkpoint(Path(path), deep=True)
+    must_be_unchanged(Path(target.base_path))
     return Source(
         base_path=Path(target.base_path),
         base_name=order.base_name,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.models.copying import must_be_unchanged
 from engine.models.loading import dequantised, load_adapter, load_model
 from engine.runtime import checkpoints
 from engine.runtime.device import Device
@@ -39,7 +40,7 @@ def find(store: Store, spec: JobSpec, device: Device) -> Start:
     """Resolve the spec's model section.
 
     Raises:
-        ProblemError: the model or checkpoint is not there, is broken, or does not fit the tuner.
+        ProblemError: the model or checkpoint is not there, is broken or changed, or does not fit the tuner.
     """
     tuner = TUNERS[spec.tuner.kind]
     wanted = spec.model.dtype
@@ -47,19 +48,21 @@ def find(store: Store, spec: JobSpec, device: Device) -> Start:
         wanted = "bfloat16" if tuner.is_adapter and device.bf16 else "float32"
     try:
         with store.read() as session:
-            if spec.model.start_from is None:
-                base = Path(models.get(session, spec.model.id).path)
-                return Start(base, None, spec.model.quantization, wanted, tuner.is_adapter)
-            target = resolve(session, spec.model.start_from)
+            target = resolve(session, spec.model.start_from) if spec.model.start_from else None
+            base = Path(target.base_path if target else models.get(session, spec.model.id).path)
     except StoreError as error:
         given = spec.model.start_from or spec.model.id
         raise ProblemError([problem("model_not_there", field="model", given=given)]) from error
-    _check(target, spec, tuner.is_adapter)
+    if target is not None:
+        _check(target, spec, tuner.is_adapter)
+    must_be_unchanged(base)
+    if target is None:
+        return Start(base, None, spec.model.quantization, wanted, tuner.is_adapter)
     adapter = Path(target.adapter_path) if target.adapter_path else None
     dtype = target.dtype if adapter and tuner.is_adapter else wanted
     # An adapter stands on the base that it was trained on; all weights are merged from just that one.
     quantization = target.quantization if adapter else spec.model.quantization
-    return Start(Path(target.base_path), adapter, quantization, dtype, tuner.is_adapter)
+    return Start(base, adapter, quantization, dtype, tuner.is_adapter)
 
 
 def _check(target: Target, spec: JobSpec, is_adapter: bool) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from engine.models.copying import copy_model, sanitise
+from engine.models.copying import copy_model, keep_model, must_be_unchanged, sanitise
 from engine.specs.problem import ProblemError
 
 
@@ -87,3 +87,21 @@ def test_a_copy_loads_like_its_source(folder, tmp_path):
         ours, theirs = load_model(tmp_path / "copy")(ids).logits, load_model(folder)(ids).logits
     assert torch.equal(ours, theirs)
     assert load_tokenizer(tmp_path / "copy").encode("a b") == load_tokenizer(folder).encode("a b")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "chat_template.jinja", "config.json", "tokenizer.json"])
+def test_a_copy_whose_files_changed_is_refused(folder, tmp_path, name):
+    kept = keep_model(folder, tmp_path / ".tmp-copy")
+    must_be_unchanged(kept)
+    data = bytearray((kept / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (kept / name).write_bytes(data)
+    with pytest.raises(ProblemError, match="model_changed"):
+        must_be_unchanged(kept)
+
+
+def test_a_copy_that_lost_a_file_is_refused(folder, tmp_path):
+    kept = keep_model(folder, tmp_path / ".tmp-copy")
+    (kept / "generation_config.json").unlink()
+    with pytest.raises(ProblemError, match="model_changed"):
+        must_be_unchanged(kept)

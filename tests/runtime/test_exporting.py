@@ -22,9 +22,12 @@ from safetensors.torch import load_file
 from engine.exporters import EXPORTERS
 from engine.exporters.limits import LIMITS
 from engine.exporters.merged import MergedExporter, merge
+from engine.models.copying import keep_model
 from engine.models.loading import load_adapter, load_model, load_tokenizer
-from engine.runtime import exporting
+from engine.runtime import exporting, start
 from engine.runtime.child import Context, Refused, Stopped
+from engine.runtime.device import choose
+from engine.specs.job import parse
 from engine.specs.problem import ProblemError
 from storage import jobs
 from storage.jobs import Claim
@@ -303,6 +306,24 @@ def test_a_cancelled_export_stops_between_its_phases_and_leaves_nothing(studio, 
         jobs.cancel(session, context.job.id)
     with pytest.raises(Stopped):
         exporting.main(context)
+    assert list(studio.home.exports.iterdir()) == []
+
+
+def test_on_a_base_whose_files_changed_since_nothing_is_exported_or_trained(studio, tiny_model, write_adapter, tickets):
+    kept = keep_model(tiny_model, studio.home.models / ".tmp-tiny")
+    studio.add_base("tiny", kept)
+    studio.add_rows("rows", tickets)
+    run = studio.add_run("tiny", write_adapter(kept, seed=1))
+    with studio.store.read() as session:
+        spec = parse(jobs.get(session, run).spec)
+    assert start.find(studio.store, spec, choose("auto")).base == kept
+    weights = bytearray((kept / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (kept / "model.safetensors").write_bytes(weights)
+    with pytest.raises(ProblemError, match="model_changed"):
+        start.find(studio.store, spec, choose("auto"))
+    with pytest.raises(ProblemError, match="model_changed"):
+        exporting.main(context_for(studio, target=str(run), form="adapter"))
     assert list(studio.home.exports.iterdir()) == []
 
 

@@ -25,8 +25,9 @@ def counted(num_train: int, num_eval: int, **training: Any) -> Cadence:
 @pytest.mark.parametrize(
     ("num_train", "num_eval", "epochs", "expected"),
     [
-        (216, 24, 2.0, Cadence(54, 6, 6)),  # ten evaluations would be affordable: nine, since pauses are whole steps
-        (144, 16, 1.0, Cadence(18, 4, 4)),  # ten would take as long as the training itself
+        (216, 24, 2.0, Cadence(54, 8, 8)),  # seven evaluations are affordable: six, since pauses are whole steps
+        (2160, 24, 1.0, Cadence(270, 27, 27)),  # ten are enough
+        (144, 16, 1.0, Cadence(18, 6, 6)),  # ten would take as long as the training itself
         (40, 400, 1.0, Cadence(5, 2, 2)),  # never fewer than three
         (8, 1, 1.0, Cadence(1, 1, 1)),
         (144, 0, 1.0, Cadence(18, None, 2)),
