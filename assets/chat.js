@@ -1,7 +1,9 @@
 // The transcript: polls the rows of a conversation and draws them. Text is set as text, never as HTML.
 "use strict";
 (() => {
-  const BUSY_MS = 40;
+  // Each look wakes processors that may be computing the answer: it is late by half of these at most on the average.
+  const BUSY_MS = 100;
+  const GROWING_MS = 200;
   const IDLE_MS = 1500;
   const HURRY_MS = 4000;
   const DRAFT = "atelier_question";
@@ -50,7 +52,13 @@
     byId("at-chat-empty").hidden = Boolean(conversation);
     if (conversation && !document.hidden) await read(place, conversation);
     busy(place);
-    again(open.length || performance.now() < hurryUntil ? BUSY_MS : conversation ? IDLE_MS : 300);
+    again(pause(conversation));
+  }
+
+  function pause(conversation) {
+    if (open.length && open.every((id) => byId(`at-m${id}`)?.querySelector(".at-said").textContent)) return GROWING_MS;
+    if (open.length || performance.now() < hurryUntil) return BUSY_MS;
+    return conversation ? IDLE_MS : 300;
   }
 
   function again(wait) {

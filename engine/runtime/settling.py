@@ -61,7 +61,7 @@ def settlement_of(
         return _out_of_memory(home, job, outcome, history, how)
     if outcome.reason == space.DISK_FULL and KINDS[job.kind].resumes:
         values = space.shortage(home, job.id, outcome.values)
-        pause = settings.backoff_s
+        pause = space.pause_s(history[:-1], backoff_s=settings.backoff_s)
         return Settlement("requeue", reason=outcome.reason, values=values, counts=False, run_after_s=pause, **how)
     return _failed(home, job, outcome, how)
 

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.files import folder_bytes
 from engine.runtime.checkpoints import SPACE_FACTOR
 from engine.specs.home import Home
-from storage.jobs import Job
+from storage.jobs import Attempt, Job
 
 DISK_FULL = "disk_full"
 LEAST_BYTES = 64 * 2**20
 """Wanted by a run that has not saved yet."""
-MORE_BYTES = 2**20
+MOST_DOUBLINGS = 7
 
 
 def shortage(home: Home, job_id: int, said: Mapping[str, Any]) -> dict[str, int]:
-    """Bytes that the run needs and bytes that are free. `said` is what the run itself told of it, if it could.
-
-    The need is always more than what is free: a quota or the last inode may be what is used up.
-    """
-    free = shutil.disk_usage(home.runs).free
+    """Bytes that the run needs and bytes that are free. `said` is what the run itself told of it, if it could."""
     needed = int(said.get("needed_bytes") or max(LEAST_BYTES, SPACE_FACTOR * _last_save_bytes(home, job_id)))
-    return {"needed_bytes": max(needed, free + MORE_BYTES), "free_bytes": free}
+    return {"needed_bytes": needed, "free_bytes": shutil.disk_usage(home.runs).free}
+
+
+def pause_s(history: Sequence[Attempt], *, backoff_s: float) -> float:
+    """How long to wait at least: twice as long after each attempt in a row that met a full disk.
+
+    Space that is free may be out of reach, where a quota or the last inode is what is used up.
+    """
+    met = itertools.takewhile(lambda one: one.outcome == DISK_FULL, reversed(history))
+    return backoff_s * 2.0 ** min(MOST_DOUBLINGS, len(list(met)))
 
 
 def has_space(home: Home, job: Job) -> bool:

@@ -343,6 +343,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.ending.set())
     worker.run(until_job=arguments.until_job)
+    for number in (signal.SIGTERM, signal.SIGINT):  # one more of them must not end us with an error
+        signal.signal(number, signal.SIG_IGN)
     os.close(lock)
 
 

@@ -54,12 +54,10 @@ def test_the_need_is_what_the_run_said_else_its_last_save_else_a_little(tmp_path
     assert space.shortage(here, 1, {})["needed_bytes"] == int(1.2 * 10**9)
 
 
-def test_more_than_what_is_free_is_needed_where_something_else_is_used_up(tmp_path, free):
-    here = Home(tmp_path, "").ensure()
-    free(10**12)
-    found = space.shortage(here, 1, {})
-    assert found["needed_bytes"] > found["free_bytes"]
-    assert not space.has_space(here, waiting_job("disk_full", found))
+def test_where_space_is_free_but_out_of_reach_the_pauses_grow():
+    full, lost = (jobs.Attempt(1, 1, 1, "host", 1, 0.0, 1.0, None, None, why, 0, None) for why in ("disk_full", "lost"))
+    histories = [[], [full], [lost, full, full], [full, lost], [full] * 50]
+    assert [space.pause_s(one, backoff_s=30) for one in histories] == [30, 60, 120, 30, 30 * 2**7]
 
 
 @pytest.fixture
