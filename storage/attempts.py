@@ -185,9 +185,9 @@ def settle(session: Session, claim: Claim, settlement: Settlement) -> Job:
 
 
 def expired(session: Session, *, grace_s: float) -> list[Job]:
-    """The running jobs whose lease ran out more than the grace ago."""
+    """The running jobs whose lease ran out more than the grace ago; no other has one (a constraint)."""
     late = job.c.lease_until < now() - grace_s
-    return to_values(Job, session.execute(SELECT_JOB.where(job.c.state == State.RUNNING, late).order_by(job.c.id)))
+    return to_values(Job, session.execute(SELECT_JOB.where(late).order_by(job.c.id)))
 
 
 def rescue(session: Session, job_id: int, token: int, *, requeue: bool, run_after_s: float | None = None) -> Job:

@@ -107,13 +107,6 @@ TABLE = [
         f"{ATTEMPTS}test_nobody_writes_to_a_job_that_is_over",
     ),
     guard(
-        "expired: state",
-        "storage/attempts.py",
-        "SELECT_JOB.where(job.c.state == State.RUNNING, late)",
-        "SELECT_JOB.where(late.is_not(False))",
-        f"{ATTEMPTS}test_a_job_is_expired_once_its_lease_and_the_grace_are_over",
-    ),
-    guard(
         "claim: only what is queued",
         "storage/attempts.py",
         "CLAIMABLE = and_(job.c.state == State.QUEUED, job.c.held",

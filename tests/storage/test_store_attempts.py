@@ -201,7 +201,10 @@ def test_a_stale_token_lists_no_checkpoint(running: Claim, claim: Call, write: C
         write(checkpoints.add, running, new_checkpoint(1))
 
 
-def test_a_job_is_expired_once_its_lease_and_the_grace_are_over(running: Claim, read: Call, age: Call) -> None:
+def test_a_job_is_expired_once_its_lease_and_the_grace_are_over(
+    running: Claim, submit: Call, read: Call, age: Call
+) -> None:
+    submit()  # one that waits has no lease
     assert read(jobs.expired, grace_s=0) == []
     age(running.job_id, 90)
     assert [job.id for job in read(jobs.expired, grace_s=0)] == [running.job_id]

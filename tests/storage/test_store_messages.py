@@ -209,6 +209,9 @@ def test_bases_that_answers_wait_for_are_named_longest_waiting_first(ask: Call, 
 
 
 def test_answers_of_a_dead_process_fail_and_keep_what_was_written(ask: Call, write: Call, read: Call) -> None:
+    _, (done,) = ask(to=(BASE,))
+    write(messages.claim, base_key=BASE.base_key, process_id=1)
+    write(messages.finish, done, 1, state="done", content="Hello", num_tokens=1, stopped_by="eos")
     _, (first, second) = ask(to=(BASE, TUNED))
     write(messages.claim, base_key=BASE.base_key, process_id=1)
     write(messages.write, first, 1, content="He", num_tokens=1)
@@ -216,6 +219,7 @@ def test_answers_of_a_dead_process_fail_and_keep_what_was_written(ask: Call, wri
     dead = read(messages.get, first)
     assert (dead.state, dead.reason, dead.content) == ("failed", "process_died", "He")
     assert read(messages.get, second).state == "queued"
+    assert read(messages.get, done).state == "done"
 
 
 def test_answers_that_wait_for_a_base_that_cannot_load_fail(ask: Call, write: Call, read: Call) -> None:
