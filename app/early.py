@@ -24,23 +24,29 @@ class EarlyHead:
 
 
 class _Page:
-    """Holds an answer back until it is whole, and sends it on with what was put in."""
+    """Holds a page back until it is whole, and sends it on with what was put in; anything else goes straight on."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._start: Message = {}
+        self._held: Message | None = None
         self._body = b""
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._start = message
+        if message["type"] == "http.response.start" and _is_page(message):
+            self._held = message
+            return
+        if self._held is None:
+            await self._send(message)
             return
         self._body += message.get("body", b"")
         if message.get("more_body"):
             return
-        headers = MutableHeaders(raw=list(self._start["headers"]))
-        if headers.get("content-type", "").startswith("text/html"):
-            self._body = self._body.replace(PLACE, PLACE + EARLY, 1)
-            headers["content-length"] = str(len(self._body))
-        await self._send({**self._start, "headers": headers.raw})
+        headers = MutableHeaders(raw=list(self._held["headers"]))
+        self._body = self._body.replace(PLACE, PLACE + EARLY, 1)
+        headers["content-length"] = str(len(self._body))
+        await self._send({**self._held, "headers": headers.raw})
         await self._send({"type": "http.response.body", "body": self._body})
+
+
+def _is_page(start: Message) -> bool:
+    return Headers(raw=start["headers"]).get("content-type", "").startswith("text/html")
