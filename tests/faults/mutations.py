@@ -543,7 +543,7 @@ TABLE = [
         "engine/runtime/rescue.py",
         "if here and job.owner_boot == boot_id():\n            owner",
         "if here:\n            owner",
-        f"{PROCESSES}test_04_worker_and_trainer_killed_together_go_on_after_a_new_boot",
+        f"{GUARDS}test_after_a_new_boot_everything_is_dead_and_nobody_is_killed",
     ),
     guard(
         "rescue: only the overdue are killed",

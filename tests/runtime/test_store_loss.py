@@ -47,7 +47,7 @@ def served(own_cluster: Cluster, tmp_path: Path) -> Iterator[Room]:
         store = open_store(url)
         home = Home(tmp_path, url).ensure()
         with room(home, store) as one:
-            one.start()
+            one.start(ATELIER_LEASE_S="10")  # longer than the server is away: else the worker has to end its child
             yield one
         store.dispose()
 
