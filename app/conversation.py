@@ -1,10 +1,19 @@
-"""A conversation as the browser polls it: whole when something was added, else only the answers that grow."""
+"""A conversation as the browser reads it: whole when something was added, else only the answers that grow.
+
+Every look of a page costs processors that may be computing the answer. So a page says what it has seen, and its request
+is held here until there is something else to see.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from app import measure
@@ -18,6 +27,41 @@ from storage.targets import BASE, parse_key
 
 MOST_OPEN = 8
 SHORT_STATES = ("queued", "running")
+HOLD_S = 2.0
+"""How long a request is held at most; the page then asks again."""
+GROWTH_S = 0.2
+"""How often text that grows is told. Anything else, its first word and its end too, is told at once."""
+LOOK_S = 0.01
+
+
+async def held_conversation(store: Store, request: Request) -> dict[str, Any]:
+    """Like `live_conversation`, as soon as there is something that the reader who names its `seen` has not seen.
+
+    Raises:
+        NotFound, ValueError: there is no such conversation.
+    """
+    began, asked = time.monotonic(), request.query_params
+    watch = store.watch()
+    try:
+        while True:
+            await run_in_threadpool(watch.changed)  # what is written after this look is noticed by the next
+            found = await run_in_threadpool(live_conversation, store, request)
+            while not _is_told(found, asked, time.monotonic() - began):
+                await asyncio.sleep(LOOK_S)
+                if await run_in_threadpool(watch.changed):
+                    break
+            else:
+                return found
+    finally:
+        watch.close()
+
+
+def _is_told(found: Mapping[str, Any], asked: Mapping[str, str], waited_s: float) -> bool:
+    if "seen" not in asked or waited_s > HOLD_S:
+        return True
+    seen, _, length = asked["seen"].partition(".")
+    now, _, grown = found["seen"].partition(".")
+    return now != seen or (grown != length and waited_s > GROWTH_S)
 
 
 def live_conversation(store: Store, request: Request) -> dict[str, Any]:
@@ -37,12 +81,16 @@ def live_conversation(store: Store, request: Request) -> dict[str, Any]:
         anew = newest != after
         found = messages.transcript(session, number) if anew else messages.several(session, waits)
         names = _Names(session, t)
-        return {
-            "id": number,
-            "anew": anew,
-            "newest": newest,
-            "messages": [_document(session, one, names, t) for one in found if one.conversation_id == number],
-        }
+        told = [_document(session, one, names, t) for one in found if one.conversation_id == number]
+    return {"id": number, "anew": anew, "newest": newest, "seen": _seen(newest, told), "messages": told}
+
+
+def _seen(newest: int, told: list[dict[str, Any]]) -> str:
+    """Return a short name of what a reader now sees, and behind a dot how much has grown."""
+    growing = [one for one in told if one["open"]]
+    states = [(one["id"], one["state"], bool(one["content"]), one["note"] * (not one["content"])) for one in growing]
+    name = hashlib.sha256(repr((newest, states)).encode()).hexdigest()[:16]
+    return f"{name}.{sum(len(one['content']) for one in growing)}"
 
 
 def _document(session: Session, one: Message, names: _Names, t: Text) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -11,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app import crew, ids
-from app.conversation import live_conversation
+from app.conversation import held_conversation
 from app.curves import metric_names
 from app.language import Text, text_for
 from app.render import Html, tag
@@ -28,20 +29,29 @@ TOLD_WITHIN_S = 900.0
 """How long after its end a browser that comes back is still told of it."""
 TOLD = {"train": "/runs?run={id}", "export": "/export?export={id}"}
 
+Read = Callable[[Request], Awaitable[dict[str, Any]]]
+
 
 def routes(store: Store) -> list[Route]:
     """Return the live routes over a store."""
     return [
-        Route("/live/metrics", _answer(store, live_metrics)),
-        Route("/live/rail", _answer(store, live_rail)),
-        Route("/live/conversation", _answer(store, live_conversation)),
+        Route("/live/metrics", _answer(_aside(store, live_metrics))),
+        Route("/live/rail", _answer(_aside(store, live_rail))),
+        Route("/live/conversation", _answer(partial(held_conversation, store))),
     ]
 
 
-def _answer(store: Store, read: Callable[[Store, Request], dict[str, Any]]) -> Callable[[Request], Any]:
+def _aside(store: Store, read: Callable[[Store, Request], dict[str, Any]]) -> Read:
+    async def aside(request: Request) -> dict[str, Any]:
+        return await run_in_threadpool(read, store, request)
+
+    return aside
+
+
+def _answer(read: Read) -> Callable[[Request], Any]:
     async def route(request: Request) -> Response:
         try:
-            found = await run_in_threadpool(read, store, request)
+            found = await read(request)
         except (NotFound, ValueError, KeyError, OverflowError):
             return JSONResponse({"error": "not found"}, status_code=404)
         return JSONResponse(found, headers={"cache-control": "no-store"})

@@ -1,9 +1,8 @@
-// The transcript: polls the rows of a conversation and draws them. Text is set as text, never as HTML.
+// The transcript: reads the rows of a conversation and draws them. Text is set as text, never as HTML.
 "use strict";
 (() => {
-  // Each look wakes processors that may be computing the answer: it is late by half of these at most on the average.
-  const BUSY_MS = 100;
-  const GROWING_MS = 200;
+  const BUSY_MS = 100; // until a question is there
+  const HELD_MS = 10; // while an answer grows the server holds each request until there is something to see
   const IDLE_MS = 1500;
   const HURRY_MS = 4000;
   const DRAFT = "atelier_question";
@@ -11,10 +10,11 @@
   let current = null; // the conversation that is drawn
   let newest = -1; // the latest message that is known
   let open = []; // answers that still grow
+  let seen = ""; // what the server last told, in its own words
   let hurryUntil = 0; // after a question: look often until it is there
   let orders = 0;
   let timer = 0;
-  let reading = false; // one read at a time
+  let reading = null; // one read at a time
 
   const byId = (id) => document.getElementById(id);
   const field = (id) => document.querySelector(`#${id} textarea, #${id} input`);
@@ -35,13 +35,13 @@
   function clear(place) {
     newest = -1;
     open = [];
+    seen = "";
     place.replaceChildren();
     place.classList.remove("at-lost");
   }
 
   async function tick() {
     clearTimeout(timer);
-    if (reading) return again(BUSY_MS);
     const place = byId("at-chat");
     if (!place) return again(300);
     const conversation = wanted();
@@ -50,14 +50,15 @@
       clear(place);
     }
     byId("at-chat-empty").hidden = Boolean(conversation);
-    if (conversation && !document.hidden) await read(place, conversation);
+    if (conversation && !document.hidden && !(await read(place, conversation))) return;
     busy(place);
     again(pause(conversation));
   }
 
   function pause(conversation) {
-    if (open.length && open.every((id) => byId(`at-m${id}`)?.querySelector(".at-said").textContent)) return GROWING_MS;
-    if (open.length || performance.now() < hurryUntil) return BUSY_MS;
+    if (document.hidden) return IDLE_MS;
+    if (open.length) return HELD_MS;
+    if (performance.now() < hurryUntil) return BUSY_MS;
     return conversation ? IDLE_MS : 300;
   }
 
@@ -66,23 +67,26 @@
     timer = setTimeout(tick, wait);
   }
 
+  // False if a later read has taken its place.
   async function read(place, conversation) {
-    reading = true;
+    reading?.abort();
+    const mine = (reading = new AbortController());
+    const known = open.length ? `&open=${open.join(",")}&seen=${seen}` : "";
     try {
-      const answer = await fetch(`/live/conversation?id=${conversation}&after=${newest}&open=${open.join(",")}`, { cache: "no-store" });
-      if (answer.status === 401) return location.assign("/login");
-      if (answer.status === 404) return gone(place);
-      if (!answer.ok) throw new Error(answer.status);
-      draw(place, await answer.json());
+      const answer = await fetch(`/live/conversation?id=${conversation}&after=${newest}${known}`, { cache: "no-store", signal: mine.signal });
+      if (answer.status === 401) location.assign("/login");
+      else if (answer.status === 404) gone(place);
+      else if (!answer.ok) throw new Error(answer.status);
+      else draw(place, await answer.json());
       place.classList.remove("at-lost");
     } catch {
+      if (mine.signal.aborted) return false;
       place.classList.add("at-lost");
       hurryUntil = 0;
-      open = open.slice(0, 0);
+      open = [];
       newest = -1; // read it whole when the connection is back
-    } finally {
-      reading = false;
     }
+    return true;
   }
 
   function gone(place) {
@@ -103,6 +107,7 @@
     for (const message of told.messages) fill(place, message);
     if (told.newest > newest && grew) hurryUntil = 0;
     newest = told.newest;
+    seen = told.seen;
     open = told.messages.filter((message) => message.open).map((message) => message.id);
     if (follow && told.messages.length) scrollTo({ top: document.documentElement.scrollHeight });
   }
@@ -261,6 +266,7 @@
 
   function begin() {
     if (location.pathname !== "/chat") return;
+    document.addEventListener("visibilitychange", () => again(0));
     tick();
     setTimeout(restore, 300);
   }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -33,9 +33,13 @@ class Form:
     max_tokens: gr.Number
     seed: gr.Number
 
+    @classmethod
+    def names(cls) -> list[str]:
+        return [one.name for one in fields(cls)]
+
     @property
     def parts(self) -> list[Any]:
-        return [getattr(self, name) for name in self.__dataclass_fields__]
+        return [getattr(self, name) for name in self.names()]
 
 
 def build(ui: Ui) -> None:
@@ -71,8 +75,8 @@ def build(ui: Ui) -> None:
     )
     ordered = order.change(partial(obey, ui), order, said, **QUIET)
     ordered.then(partial(beside, ui), conversation, [listed, memory], **QUIET)
-    for part in form.parts:
-        part.change(partial(keep, ui), form.parts, None, trigger_mode="always_last", **QUIET)
+    for name, part in zip(form.names(), form.parts, strict=True):  # `change` would fire while the page fills itself
+        part.input(partial(keep, ui, name), part, None, trigger_mode="always_last", **QUIET)
     shown = [conversation, known, *form.parts, said]
     chosen.change(partial(show, ui), chosen, shown, **QUIET).then(partial(listing, ui), conversation, listed, **QUIET)
 
@@ -129,11 +133,11 @@ def obey(ui: Ui, order: str) -> Html | None:
     return None
 
 
-def keep(ui: Ui, *entered: Any) -> None:
-    """Keep what is entered, for the next reload or restart."""
+def keep(ui: Ui, name: str, entered: Any) -> None:
+    """Keep what a person enters, for the next reload or restart; an emptied number gets its default back."""
     with ui.store.write() as session:
-        if drafts.get(session, talk.PAGE) != (settings := _settings(entered)):
-            drafts.put(session, talk.PAGE, settings)
+        kept = {**drafts.get(session, talk.PAGE), name: entered}
+        drafts.put(session, talk.PAGE, {key: value for key, value in kept.items() if value is not None})
 
 
 def load(ui: Ui, asked: Mapping[str, str]) -> tuple[Any, ...]:
@@ -158,7 +162,7 @@ def show(ui: Ui, conversation: str, *, target: str | None = None) -> tuple[Any, 
     default = next(iter(values), None) if said is None else None
     first = settings["first"] if settings["first"] in values and said is None else default
     second = settings["second"] if settings["second"] in values else ""
-    rest = [settings[name] for name in Form.__dataclass_fields__ if name not in ("first", "second")]
+    rest = [settings[name] for name in Form.names() if name not in ("first", "second")]
     pickers = (gr.update(choices=options, value=first), gr.update(choices=_beside(ui, options), value=second))
     return (str(number or ""), options, *pickers, *rest, said)
 
@@ -204,4 +208,4 @@ def _beside(ui: Ui, options: talk.Choices) -> talk.Choices:
 
 
 def _settings(entered: tuple[Any, ...]) -> dict[str, Any]:
-    return dict(zip(Form.__dataclass_fields__, entered, strict=True))
+    return dict(zip(Form.names(), entered, strict=True))

@@ -15,12 +15,14 @@ TRUST_REMOTE_CODE = False
 SAFE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": TRUST_REMOTE_CODE}
 
 
-def use_threads() -> None:
-    """Take the number of torch threads from `ATELIER_TORCH_THREADS`, if it is set."""
-    if wanted := os.environ.get("ATELIER_TORCH_THREADS"):
-        import torch
+def use_threads(*, spare: int = 0) -> None:
+    """Take the number of torch threads from `ATELIER_TORCH_THREADS`; unset, all but `spare` of the library's own."""
+    import torch
 
+    if wanted := os.environ.get("ATELIER_TORCH_THREADS"):
         torch.set_num_threads(int(wanted))
+    elif spare:
+        torch.set_num_threads(max(1, torch.get_num_threads() - spare))
 
 
 def load_tokenizer(folder: str | Path) -> Any:

@@ -18,7 +18,7 @@ from storage import messages
 from storage.database import Store
 from storage.messages import Message
 
-WRITE_EVERY_S = 0.1  # a write takes 1.8 ms of the processor, which the next words wait for
+WRITE_EVERY_S = 0.2  # as often as a page is told; a write takes 1.8 ms of the processor
 MAX_TOKENS = 512
 
 

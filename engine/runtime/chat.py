@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from sqlalchemy.exc import DBAPIError
 
 from engine.models.serving import Served
 from engine.runtime.answering import answer, check_checkpoint
 from engine.runtime.checkpoints import MANIFEST
+from engine.runtime.device import cpu_has_bf16
 from engine.runtime.failures import is_out_of_memory
 from engine.runtime.machine import host, start_time
 from engine.runtime.outcome import Exit
@@ -33,7 +35,7 @@ from storage.errors import Fenced
 from storage.patience import patiently
 from storage.targets import parse_key
 
-POLL_S = 0.015
+POLL_S = 0.01
 LOOK_ANYWAY_S = 0.5
 HEARTBEAT_S = 2.0
 LOST_FOR_S = 60.0
@@ -129,6 +131,15 @@ def choose_device(folder: Path, quantization: str) -> tuple[str, str]:
     return ("cuda", "gpu_has_room") if needed <= free else ("cpu", "gpu_too_full")
 
 
+def choose_dtype(folder: Path, quantization: str, dtype: str, device: str) -> str:
+    """The format to compute in: where bfloat16 products would be emulated, float32 if twice the weights fit."""
+    if device != "cpu" or dtype != "bfloat16" or cpu_has_bf16():
+        return dtype
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) if quantization == "none" else 0
+    fits = 2 * weights + SPACE_EXTRA_BYTES <= psutil.virtual_memory().available
+    return "float32" if fits else dtype
+
+
 def memory_bytes(device: str) -> int:
     """What the process holds now: on the GPU, or resident."""
     import torch
@@ -158,6 +169,7 @@ def _load(base_key: str, life: Life) -> Served:
         check_checkpoint(folder, deep=True)
     device, reason = choose_device(folder, quantization)
     life.facts |= {"device": device, "device_reason": reason}
+    dtype = choose_dtype(folder, quantization, dtype, device)
     return Served(folder, quantization=quantization, dtype=dtype, device=device)
 
 
@@ -222,7 +234,7 @@ def run(process_id: int, base_key: str) -> Exit:
             ).id
     heart = threading.Thread(target=_heart, args=(store, process_id, life), name="heart", daemon=True)
     heart.start()
-    use_threads()
+    use_threads(spare=1)  # threads on every core wait for each other whenever the page or a run needs one
     try:
         code = serve(store, process_id, base_key, life=life, idle_s=float(os.environ.get("ATELIER_CHAT_IDLE_S", "300")))
     finally:

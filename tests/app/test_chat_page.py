@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import json
+import threading
+import time
 
 import pytest
 
@@ -32,8 +34,13 @@ def tuned(ui, runs):
 
 
 def settings(first, second="", **changed):
-    given = dict(zip(chat.Form.__dataclass_fields__, (first, second, *SETTINGS[2:]), strict=True)) | changed
+    given = dict(zip(chat.Form.names(), (first, second, *SETTINGS[2:]), strict=True)) | changed
     return tuple(given.values())
+
+
+def keep(ui, **entered):
+    for name, value in entered.items():
+        chat.keep(ui, name, value)
 
 
 def transcript(ui, number):
@@ -113,7 +120,7 @@ def test_every_checkpoint_and_base_can_be_chosen_also_of_a_run_in_training(ui, r
 
 
 def test_half_filled_settings_survive_a_reload(ui, tuned):
-    chat.keep(ui, *settings(f"{tuned.id}@20", system="Be brief.", seed=11))
+    keep(ui, first=f"{tuned.id}@20", system="Be brief.", seed=11, max_tokens=None)
     number, _, first, second, *rest = chat.load(ui, {})[:8]
     assert number == "" and first["value"] == f"{tuned.id}@20" and second["value"] == ""
     assert rest == ["Be brief.", 0.3, 256, 11]
@@ -123,7 +130,7 @@ def test_half_filled_settings_survive_a_reload(ui, tuned):
 
 def test_a_conversation_brings_its_own_settings_back(ui, tuned):
     number, _, _ = chat.submit(ui, "", "Hello?", *settings(f"{tuned.id}@10", "base:starter", system="Rhyme."))
-    chat.keep(ui, *settings("base:starter"))
+    keep(ui, first="base:starter", system="")
     loaded, _, first, second, system, *_ = chat.load(ui, {"conversation": number})
     assert (loaded, first["value"], second["value"], system) == (number, f"{tuned.id}@10", "base:starter", "Rhyme.")
 
@@ -241,6 +248,52 @@ def test_the_first_poll_gives_the_whole_transcript_and_later_ones_what_grows(pol
     ended = poll(after=newest, open=answer["id"]).json()["messages"][0]
     assert not ended["open"] and ended["content"] == "Hello." and "2" in ended["note"]
     assert poll(after=newest).json()["messages"] == []
+
+
+def later(delay_s, do):
+    timer = threading.Timer(delay_s, do)
+    timer.start()
+    return timer
+
+
+def held(poll, **query):
+    began = time.monotonic()
+    return poll(**query).json(), time.monotonic() - began
+
+
+def test_a_reader_is_told_when_there_is_something_to_see_and_of_growth_a_few_times_a_second(polled, monkeypatch):
+    store, _, poll = polled
+    monkeypatch.setattr(conversation, "HOLD_S", 3.0)
+    monkeypatch.setattr(conversation, "GROWTH_S", 1.5)
+    first = poll().json()
+    answer = first["messages"][1]["id"]
+    asked = {"after": first["newest"], "open": answer}
+    process = None
+
+    def write(text):
+        nonlocal process
+        with store.write() as session:
+            if process is None:
+                key = "/models/starter|none|bfloat16"
+                process = processes.add(session, base_key=key, host="h", pid=1, pid_start=None)
+                answers.claim(session, base_key=key, process_id=process.id)
+            answers.write(session, answer, process.id, content=text, num_tokens=len(text))
+
+    waiting, seconds = held(poll, **asked, seen=first["seen"])
+    assert waiting["messages"][0]["content"] == "" and seconds > conversation.HOLD_S, (
+        "nothing happened: held to the end"
+    )
+    begun = later(0.3, lambda: write("H"))
+    told, seconds = held(poll, **asked, seen=waiting["seen"])
+    begun.join()
+    assert told["messages"][0]["content"] == "H" and 0.25 < seconds < conversation.GROWTH_S, "its first word: at once"
+    write("He")
+    grown, seconds = held(poll, **asked, seen=told["seen"])
+    assert grown["messages"][0]["content"] == "He" and conversation.GROWTH_S < seconds < conversation.HOLD_S
+    with store.write() as session:
+        answers.finish(session, answer, process.id, state="done", content="Hey", num_tokens=3, seconds=0.1)
+    ended, seconds = held(poll, **asked, seen=grown["seen"])
+    assert not ended["messages"][0]["open"] and seconds < conversation.GROWTH_S, "its end: at once"
 
 
 def test_a_poll_for_nothing_is_404_and_tells_nothing_of_other_conversations(polled):

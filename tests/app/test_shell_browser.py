@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from storage import jobs
+from app import talk
+from storage import drafts, jobs, messages, models, processes
 from storage.jobs import Job
+from storage.models import NewModel
 from storage.states import State
 from tests.app.conftest import HOLDER, Runs, home_in
 
@@ -282,6 +284,76 @@ def test_pause_is_asked_by_a_click_and_shown_in_the_list(page, studio):
     page.wait_for_selector("#at-run-list .at-chip:has-text('saving, then pausing')")
     page.locator("#at-do-resume").click()
     page.wait_for_selector("#at-run-list .at-chip:has-text('training')")
+
+
+def test_opening_the_chat_changes_nothing_that_was_entered_and_a_change_is_kept(page, studio):
+    entered = {"temperature": 0.7, "max_tokens": 60, "system": "Be brief.", "seed": 11}
+    with studio.runs.store.write() as session:
+        drafts.put(session, "chat", entered)
+    sent = []
+    page.on("request", lambda request: sent.append(request.url) if "/gradio_api/run/" in request.url else None)
+    visit(page, studio, "/chat")
+    until(page, "document.querySelector('#at-worker').childElementCount > 0")
+    page.wait_for_timeout(2_000)
+    page.locator("#at-chat-settings button").first.click()
+    until(page, "document.querySelector('#at-chat-settings textarea')?.value === 'Be brief.'")
+    assert kept_of(studio) == entered
+    assert len(sent) <= 4, "what fills the page is not sent back"
+    page.locator("#at-chat-settings textarea").fill("Rhyme.")
+    deadline = time.monotonic() + 20
+    while (kept := kept_of(studio)).get("system") != "Rhyme.":
+        assert time.monotonic() < deadline, kept
+        page.wait_for_timeout(50)
+    assert kept == {**entered, "system": "Rhyme."}
+
+
+def kept_of(studio: Studio, name: str = "chat") -> dict[str, object]:
+    with studio.runs.store.read() as session:
+        return drafts.get(session, name)
+
+
+def test_text_that_is_pasted_or_composed_or_deleted_is_kept_like_text_that_is_typed(page, studio):
+    visit(page, studio, "/train")
+    field = page.locator("#field-name input, #field-name textarea").first
+    field.wait_for()
+    page.wait_for_timeout(1_000)
+    field.fill("")
+    field.click()
+    for change, name in (
+        (lambda: page.keyboard.insert_text("押韵"), "押韵"),  # what pasting and input methods do: no key is pressed
+        (lambda: page.keyboard.press("Backspace"), "押"),
+        (lambda: page.keyboard.type("ab"), "押ab"),
+    ):
+        change()
+        deadline = time.monotonic() + 20
+        while (kept := kept_of(studio, "train").get("set", {}).get("name")) != name:
+            assert time.monotonic() < deadline, (kept, name)
+            page.wait_for_timeout(50)
+
+
+def test_an_answer_grows_on_the_page_and_a_finished_one_is_left_in_peace(page, studio):
+    with studio.runs.store.write() as session:
+        key = "/models/talker|none|bfloat16"
+        models.add(session, NewModel(name="talker", path="/models/talker", source="folder", bytes=1))
+        number = talk.ask(session, None, "Hello?", {**talk.DEFAULTS, "first": "base:talker"})
+        process = processes.add(session, base_key=key, host="h", pid=1, pid_start=None)
+        answer = messages.claim(session, base_key=key, process_id=process.id)
+    visit(page, studio, f"/chat?conversation={number}")
+    text = ""
+    for word in ("One", " two", " three"):
+        text += word
+        with studio.runs.store.write() as session:
+            messages.write(session, answer.id, process.id, content=text, num_tokens=1)
+        until(page, f"document.querySelector('.at-theirs .at-said')?.textContent === '{text}'", 10)
+    with studio.runs.store.write() as session:
+        ending = {"state": "done", "content": text + ".", "num_tokens": 4, "seconds": 1.0}
+        messages.finish(session, answer.id, process.id, **ending)
+        processes.gone(session, process.id)
+    until(page, "document.querySelector('.at-theirs').dataset.state === 'done'", 10)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url) if "/live/conversation" in request.url else None)
+    page.wait_for_timeout(3_500)
+    assert 1 <= len(asked) <= 4, "a conversation at rest is looked at now and then"
 
 
 def test_what_the_server_says_of_a_failed_handler_is_drawn_until_it_is_closed(page, studio):

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from storage import messages
+from storage.database import Store
 from tests.bench.browser import page_on
 from tests.bench.chat_speed import QUESTION, plain, summary
 from tests.bench.studio import Studio, studio
@@ -40,7 +42,7 @@ def wait_for(page: Any, what: str, *, seconds: float) -> None:
         time.sleep(0.25)
 
 
-def in_the_browser(page: Any, one: Studio, tokens: int) -> tuple[float, float]:
+def in_the_browser(page: Any, one: Studio, store: Store, tokens: int) -> tuple[float, float]:
     """Ask in a new conversation; seconds to the first text and tokens per second, by the page's own clock."""
     page.goto(f"{one.address}/chat?target=base:starter")
     wait_for(page, "document.querySelector('#at-first input')?.value", seconds=60)
@@ -50,6 +52,10 @@ def in_the_browser(page: Any, one: Studio, tokens: int) -> tuple[float, float]:
     page.locator("#at-question textarea").press("Enter")
     wait_for(page, "window.__ended", seconds=300)
     first, whole = page.evaluate("[window.__first - window.__asked, window.__ended - window.__asked]")
+    with store.read() as session:
+        newest = messages.conversations(session, limit=1)[0].id
+        told = messages.transcript(session, newest)[-1].num_tokens
+    assert told == tokens, told
     return first / 1000, tokens / (whole / 1000)
 
 
@@ -57,6 +63,7 @@ def measure(one: Studio, rounds: int, tokens: int) -> dict[str, Any]:
     """Alternate the two sides."""
     from app import talk
     from engine.models.serving import Served
+    from engine.runtime.chat import choose_dtype
     from storage import drafts, models
     from storage.database import open_store
 
@@ -64,17 +71,18 @@ def measure(one: Studio, rounds: int, tokens: int) -> dict[str, Any]:
     with store.write() as session:
         base = models.get(session, "starter")
         drafts.put(session, talk.PAGE, {**talk.DEFAULTS, "temperature": 0.0, "max_tokens": tokens})
-    store.dispose()
-    served = Served(Path(base.path), quantization="none", dtype="bfloat16")
+    dtype = choose_dtype(Path(base.path), "none", "bfloat16", "cpu")
+    served = Served(Path(base.path), quantization="none", dtype=dtype)
     prompt = served.renderer.prompt([{"role": "user", "content": QUESTION}])
     sides: dict[str, list[tuple[float, float]]] = {"plain": [], "store": []}
     with page_on(one.address) as page:
         for number in range(rounds + 1):
-            chat = in_the_browser(page, one, tokens)
+            chat = in_the_browser(page, one, store, tokens)
             alone = plain(served._model, prompt, tokens, served.stop_ids)
             if number:
                 sides["store"].append(chat)
                 sides["plain"].append(alone)
+    store.dispose()
     return summary(sides)
 
 

@@ -3,7 +3,7 @@
     python -m tests.bench.chat_speed [--rounds 5] [--tokens 120] [--dtype bfloat16] [--threads N]
 
 The chat process runs by itself, as the worker starts it. Both sides alternate round by round, never at the same time;
-the reader polls the rows every 10 ms. A first round on each side is not counted.
+the reader polls the rows every 10 ms; plain `generate` has the library's number of threads. A first round on each side is not counted.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def measure(arguments: argparse.Namespace, home: Path) -> dict[str, Any]:
     from engine.models.serving import Served
     from engine.models.starter import default_folder
     from engine.runtime import process
+    from engine.runtime.chat import choose_dtype
     from engine.specs.home import Home
     from storage import models
     from storage.database import open_store
@@ -102,7 +103,7 @@ def measure(arguments: argparse.Namespace, home: Path) -> dict[str, Any]:
     with store.write() as session:
         models.add(session, NewModel(name="starter", path=str(folder), source="starter", bytes=1, facts=facts))
         target = resolve(session, "base:starter")
-    served = Served(folder, quantization="none", dtype=arguments.dtype)
+    served = Served(folder, quantization="none", dtype=choose_dtype(folder, "none", arguments.dtype, "cpu"))
     prompt = served.renderer.prompt([{"role": "user", "content": QUESTION}])
     os.environ["ATELIER_HOME"] = str(home)
     environment = {**process.environment("engine.runtime.chat"), "ATELIER_LIFELINE": ""}

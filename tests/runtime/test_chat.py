@@ -9,9 +9,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from engine.models.loading import use_threads
 from engine.models.serving import Sampling, Served
 from engine.runtime import answering, chat
 from engine.runtime.chat import Life, Mail, serve
@@ -312,3 +315,34 @@ def test_the_process_itself_serves_and_ends_on_a_signal(studio, two_runs):
     assert done.state == "done" and (cut.state, cut.reason) == ("failed", "chat_ended") and cut.content
     with studio.store.read() as session:
         assert processes.listing(session) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "has_bf16", "free", "expected"),
+    [
+        ("cpu", "bfloat16", False, 2**40, "float32"),  # emulated: a prompt takes four times as long
+        ("cpu", "bfloat16", True, 2**40, "bfloat16"),
+        ("cpu", "bfloat16", False, 2**20, "bfloat16"),  # twice the weights do not fit
+        ("cpu", "float16", False, 2**40, "float16"),
+        ("cuda", "bfloat16", False, 2**40, "bfloat16"),
+    ],
+)
+def test_a_base_is_computed_in_the_format_that_pays(tiny_model, monkeypatch, device, dtype, has_bf16, free, expected):
+    monkeypatch.setattr(chat, "cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(chat.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+    assert chat.choose_dtype(Path(tiny_model), "none", dtype, device) == expected
+
+
+def test_the_process_leaves_a_core_to_the_page_and_obeys_a_number_that_is_set(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.delenv("ATELIER_TORCH_THREADS", raising=False)
+        for own, expected in ((4, 3), (2, 1), (1, 1)):
+            torch.set_num_threads(own)
+            use_threads(spare=1)
+            assert torch.get_num_threads() == expected
+        monkeypatch.setenv("ATELIER_TORCH_THREADS", "3")
+        use_threads(spare=1)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
