@@ -85,7 +85,7 @@ class Served:
                 eos_token_id=self.stop_ids,
                 pad_token_id=self.stop_ids[0],
                 streamer=streamer,
-                stopping_criteria=[_stopping(stop)],
+                stopping_criteria=[stopping(stop)],
                 **draw,
             )
         return [int(token) for token in out[0, len(prompt) :]]
@@ -117,7 +117,8 @@ def stop_ids(tokenizer: Any, generation_config: Any, renderer: Any) -> list[int]
     return sorted({int(token) for token in found if token is not None}) or [0]
 
 
-def _stopping(asked: Callable[[], bool]) -> Any:
+def stopping(asked: Callable[[], bool]) -> Any:
+    """A stopping criterion of transformers that asks after each token."""
     import torch
     from transformers import StoppingCriteria
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from engine.models.serving import stop_ids, stopping
 from engine.runtime.building import Rows
 from engine.runtime.child import Context
+from engine.runtime.device import cpu_has_bf16
 from engine.specs.job import JobSpec
 
 NUM_ROWS = 5
 MAX_NEW_TOKENS = 96
+ROWS_AT_ONCE = 4
+"""So many rows of full length are answered together at most: without gradients they need less than one that trains."""
 
 
 def compare(
@@ -20,13 +25,20 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Answer up to five held-out rows (else evaluation rows) greedily with and without the tuning.
 
-    Returns rows of `prompt` (the last user message), `expected`, `base` and `tuned`; fewer when asked to stop.
+    Returns rows of `prompt` (the last user message), `expected`, `base` and `tuned`; none when asked to stop.
     """
     chosen = _questions(rows)
     if not chosen:
         return []
-    tuned = [_answer(model, rows, messages) for messages, _ in _until(chosen, should_stop)]
-    base = _base_answers(context, spec, model, rows, [messages for messages, _ in chosen[: len(tuned)]], should_stop)
+    answers = partial(
+        _answers,
+        rows=rows,
+        questions=[messages for messages, _ in chosen],
+        most_tokens=ROWS_AT_ONCE * spec.data.max_length,
+        should_stop=should_stop,
+    )
+    tuned = answers(model)
+    base = _base_answers(context, spec, model, answers)
     return [
         {"prompt": messages[-1]["content"], "expected": expected, "base": before, "tuned": after}
         for (messages, expected), before, after in zip(chosen, base, tuned, strict=False)
@@ -53,40 +65,53 @@ def _plain(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
-def _until(items: list[Any], should_stop: Callable[[], bool]) -> Any:
-    for item in items:
-        if should_stop():
-            return
-        yield item
+def _answers(
+    model: Any, rows: Rows, questions: list[Any], *, most_tokens: int, should_stop: Callable[[], bool]
+) -> list[str]:
+    """Answer the questions, several at once: the weights are read once for all of them, and reading is what takes time.
+
+    None when asked to stop.
+    """
+    prompts = [rows.renderer.prompt(messages) for messages in questions]
+    at_once = max(1, most_tokens // (max(map(len, prompts)) + MAX_NEW_TOKENS))
+    told: list[str] = []
+    for first in range(0, len(prompts), at_once):
+        told += _batch(model, rows, prompts[first : first + at_once], should_stop)
+    return [] if should_stop() else told
 
 
-def _answer(model: Any, rows: Rows, messages: list[dict[str, Any]]) -> str:
+def _batch(model: Any, rows: Rows, prompts: list[list[int]], should_stop: Callable[[], bool]) -> list[str]:
     import torch
 
+    longest = max(map(len, prompts))
+    stops = stop_ids(rows.tokenizer, model.generation_config, rows.renderer)
+    ids = torch.tensor([[stops[0]] * (longest - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
     model.eval()
-    prompt = torch.tensor([rows.renderer.prompt(messages)], device=model.device)
     with torch.inference_mode():
         out = model.generate(
-            input_ids=prompt,
-            attention_mask=torch.ones_like(prompt),
+            input_ids=ids,
+            attention_mask=mask,
             do_sample=False,
             max_new_tokens=MAX_NEW_TOKENS,
             use_cache=True,
+            eos_token_id=stops,
+            pad_token_id=stops[0],
+            stopping_criteria=[stopping(should_stop)],
         )
-    return str(rows.tokenizer.decode(out[0, prompt.shape[1] :], skip_special_tokens=True)).strip()
+    return [str(rows.tokenizer.decode(row, skip_special_tokens=True)).strip() for row in out[:, longest:]]
 
 
-def _base_answers(
-    context: Context, spec: JobSpec, model: Any, rows: Rows, questions: list[Any], should_stop: Callable[[], bool]
-) -> list[str]:
+def _base_answers(context: Context, spec: JobSpec, model: Any, answers: Callable[[Any], list[str]]) -> list[str]:
     if hasattr(model, "disable_adapter"):
         with model.disable_adapter():
-            return [_answer(model, rows, messages) for messages in _until(questions, should_stop)]
+            return answers(model)
     from engine.models.loading import load_model
     from storage import models
 
     with context.store.read() as session:
         folder = Path(models.get(session, spec.model.id).path)
     gc.collect()
-    base = load_model(folder, dtype="bfloat16", device=model.device.type)
-    return [_answer(base, rows, messages) for messages in _until(questions, should_stop)]
+    kind = model.device.type
+    dtype = "float32" if kind == "cpu" and not cpu_has_bf16() else "bfloat16"
+    return answers(load_model(folder, dtype=dtype, device=kind))

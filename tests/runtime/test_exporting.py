@@ -402,6 +402,25 @@ def test_an_export_of_the_starter_names_the_package_that_its_weights_come_from(
     assert "Fine-tuned from llm\\-smollm2 0\\.1\\.2" in card
 
 
+def test_the_card_tells_the_batch_that_a_run_went_on_with_when_memory_ran_out(
+    studio, tiny_model, write_adapter, tickets
+):
+    from engine.runtime.export_card import card_of
+    from engine.runtime.export_order import find
+    from engine.specs.other import ExportSpec
+
+    studio.add_base("tiny", tiny_model)
+    studio.add_rows("rows", tickets[:3])
+    run = studio.add_run("tiny", write_adapter(tiny_model, seed=1))
+    spec = ExportSpec(target=str(run), form="adapter")
+    assert "ran out of memory" not in card_of(find(studio.store, spec), CHECKED, [])
+    smaller = '{"batch_size": 2, "gradient_accumulation": 4}'
+    with studio.store.write() as session:
+        session.connection().exec_driver_sql(f"UPDATE attempt SET overrides = '{smaller}'")
+    card = card_of(find(studio.store, spec), CHECKED, [])
+    assert "went on with batch size 2 and accumulation 4" in card
+
+
 @pytest.mark.slow
 def test_the_card_is_the_same_for_the_same_order(studio, small_run):
     from engine.runtime.export_card import card_of
