@@ -27,37 +27,54 @@ from storage.targets import BASE, parse_key
 
 MOST_OPEN = 8
 SHORT_STATES = ("queued", "running")
-HOLD_S = 2.0
-"""How long a request is held at most; the page then asks again."""
+HOLD_S = 1.5
+"""How long a request is held at most, less than a server that ends waits for one; the page then asks again."""
 GROWTH_S = 0.2
 """How often text that grows is told. Anything else, its first word and its end too, is told at once."""
 LOOK_S = 0.01
+"""How often the store is looked at while somebody waits, once for all who wait."""
 
 
-async def held_conversation(store: Store, request: Request) -> dict[str, Any]:
-    """Like `live_conversation`, as soon as there is something that the reader who names its `seen` has not seen.
+class Held:
+    """Answers the readers of conversations, each as soon as there is something that it has not seen."""
 
-    Raises:
-        NotFound, ValueError: there is no such conversation.
-    """
-    began, asked = time.monotonic(), request.query_params
-    watch = store.watch()
-    try:
-        while True:
-            await run_in_threadpool(watch.changed)  # what is written after this look is noticed by the next
-            found = await run_in_threadpool(live_conversation, store, request)
-            while not _is_told(found, asked, time.monotonic() - began):
-                await asyncio.sleep(LOOK_S)
-                if await run_in_threadpool(watch.changed):
-                    break
-            else:
-                return found
-    finally:
-        watch.close()
+    def __init__(self, store: Store) -> None:
+        self._store, self._watch = store, store.watch()
+        self._looking = asyncio.Lock()
+        self._looked_at, self._writes = 0.0, 0
+
+    async def conversation(self, request: Request) -> dict[str, Any]:
+        """Like `live_conversation`; a reader who names what it has `seen` is told later.
+
+        Raises:
+            NotFound, ValueError: there is no such conversation.
+        """
+        began, asked = time.monotonic(), request.query_params
+        if "seen" not in asked:
+            return await self._read(request)
+        before = await self._count()  # what is written from here on is noticed
+        found = await self._read(request)
+        while not _is_told(found, asked, time.monotonic() - began):
+            await asyncio.sleep(LOOK_S)
+            now = await self._count()
+            if now != before:
+                before, found = now, await self._read(request)
+        return found
+
+    async def _read(self, request: Request) -> dict[str, Any]:
+        return await run_in_threadpool(live_conversation, self._store, request)
+
+    async def _count(self) -> int:
+        """How often something was written, as far as anybody looked."""
+        async with self._looking:
+            if time.monotonic() - self._looked_at >= LOOK_S:
+                self._writes += await run_in_threadpool(self._watch.changed)
+                self._looked_at = time.monotonic()
+        return self._writes
 
 
 def _is_told(found: Mapping[str, Any], asked: Mapping[str, str], waited_s: float) -> bool:
-    if "seen" not in asked or waited_s > HOLD_S:
+    if waited_s > HOLD_S:
         return True
     seen, _, length = asked["seen"].partition(".")
     now, _, grown = found["seen"].partition(".")
@@ -88,7 +105,7 @@ def live_conversation(store: Store, request: Request) -> dict[str, Any]:
 def _seen(newest: int, told: list[dict[str, Any]]) -> str:
     """Return a short name of what a reader now sees, and behind a dot how much has grown."""
     growing = [one for one in told if one["open"]]
-    states = [(one["id"], one["state"], bool(one["content"]), one["note"] * (not one["content"])) for one in growing]
+    states = [(one["id"], one["state"], bool(one["content"]) or one["note"]) for one in growing]
     name = hashlib.sha256(repr((newest, states)).encode()).hexdigest()[:16]
     return f"{name}.{sum(len(one['content']) for one in growing)}"
 

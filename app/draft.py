@@ -121,7 +121,7 @@ def is_new_link(session: Session, query: Mapping[str, str]) -> bool:
 
 
 def _content(session: Session) -> dict[str, Any]:
-    content = drafts.get(session, PAGE)
+    content = drafts.get(session, PAGE, for_change=True)
     return {
         "set": dict(content.get("set", {})),
         "nonce": content.get("nonce") or secrets.token_hex(8),

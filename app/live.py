@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -12,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app import crew, ids
-from app.conversation import held_conversation
+from app.conversation import Held
 from app.curves import metric_names
 from app.language import Text, text_for
 from app.render import Html, tag
@@ -37,7 +36,7 @@ def routes(store: Store) -> list[Route]:
     return [
         Route("/live/metrics", _answer(_aside(store, live_metrics))),
         Route("/live/rail", _answer(_aside(store, live_rail))),
-        Route("/live/conversation", _answer(partial(held_conversation, store))),
+        Route("/live/conversation", _answer(Held(store).conversation)),
     ]
 
 

@@ -14,7 +14,7 @@ MOST_WATCHED = 5
 
 def watch(session: Session, page: str, job_id: int) -> None:
     """Show a job on a page."""
-    content = drafts.get(session, page)
+    content = drafts.get(session, page, for_change=True)
     others = [known for known in content.get("watched", []) if known != job_id]
     drafts.put(session, page, {**content, "watched": [*others, job_id][-MOST_WATCHED:]})
 

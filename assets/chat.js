@@ -4,6 +4,7 @@
   const BUSY_MS = 100; // until a question is there
   const HELD_MS = 10; // while an answer grows the server holds each request until there is something to see
   const IDLE_MS = 1500;
+  const LATE_MS = 10000; // the connection is gone without a word
   const HURRY_MS = 4000;
   const DRAFT = "atelier_question";
 
@@ -71,11 +72,15 @@
   async function read(place, conversation) {
     reading?.abort();
     const mine = (reading = new AbortController());
+    const signal = AbortSignal.any([mine.signal, AbortSignal.timeout(LATE_MS)]);
     const known = open.length ? `&open=${open.join(",")}&seen=${seen}` : "";
     try {
-      const answer = await fetch(`/live/conversation?id=${conversation}&after=${newest}${known}`, { cache: "no-store", signal: mine.signal });
-      if (answer.status === 401) location.assign("/login");
-      else if (answer.status === 404) gone(place);
+      const answer = await fetch(`/live/conversation?id=${conversation}&after=${newest}${known}`, { cache: "no-store", signal });
+      if (answer.status === 401) {
+        location.assign("/login");
+        return false;
+      }
+      if (answer.status === 404) gone(place);
       else if (!answer.ok) throw new Error(answer.status);
       else draw(place, await answer.json());
       place.classList.remove("at-lost");

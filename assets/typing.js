@@ -2,21 +2,22 @@
 // deleted or composed by an input method is not told. Each such change is told by a key press that writes nothing.
 "use strict";
 (() => {
+  const FIELDS = ".gradio-container label textarea, .gradio-container label input[type=text]";
   let pressed = null; // the field whose key press has told already
 
-  document.addEventListener("keypress", (event) => (pressed = event.target), true);
-
-  document.addEventListener("input", (event) => {
-    const told = pressed === event.target;
-    pressed = null;
-    if (told || event.isComposing || !event.target.closest(".gradio-container label textarea, .gradio-container label input[type=text]")) return;
-    setTimeout(() => tell(event.target));
-  });
-
-  document.addEventListener("compositionend", (event) => setTimeout(() => tell(event.target)));
-
-  function tell(field) {
-    field.dispatchEvent(new KeyboardEvent("keypress", { key: "Unidentified", bubbles: true }));
-    pressed = null;
+  // What a key writes follows in the same task; a key that writes nothing must not count for the next change.
+  function note(event) {
+    pressed = event.target;
+    setTimeout(() => (pressed = null));
   }
+
+  function tell(event) {
+    const field = event.target;
+    if (pressed === field || event.isComposing || !field.closest(FIELDS)) return;
+    setTimeout(() => field.dispatchEvent(new KeyboardEvent("keypress", { key: "Unidentified", bubbles: true })));
+  }
+
+  document.addEventListener("keypress", note, true);
+  document.addEventListener("input", tell);
+  document.addEventListener("compositionend", tell);
 })();

@@ -119,7 +119,7 @@ class Store:
 class Watch:
     """Tells whether any transaction was committed since the last look (SQLite: 7 us against 300 us for a read).
 
-    It sees writes, not the passing of time: leases and delays still need a slow poll. One thread uses it.
+    It sees writes, not the passing of time: leases and delays still need a slow poll. One thread at a time uses it.
     Where it cannot tell, since the server was lost or the file replaced, it says yes: the read then finds out.
     """
 

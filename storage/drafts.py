@@ -14,9 +14,10 @@ from storage.tables import DraftRow
 draft = table_of(DraftRow)
 
 
-def get(session: Session, page: str) -> dict[str, Any]:
-    """What was last entered on a page; empty where nothing was."""
-    return session.execute(select(draft.c.content).where(draft.c.page == page)).scalar() or {}
+def get(session: Session, page: str, *, for_change: bool = False) -> dict[str, Any]:
+    """What was last entered on a page; empty where nothing was. For a change nobody else changes it meanwhile."""
+    statement = select(draft.c.content).where(draft.c.page == page)
+    return session.execute(statement.with_for_update() if for_change else statement).scalar() or {}
 
 
 def put(session: Session, page: str, content: dict[str, Any]) -> None:

@@ -100,7 +100,9 @@ def _form(ui: Ui) -> Form:
     with gr.Accordion(t("chat.settings"), open=False, elem_id="at-chat-settings"):
         system = gr.Textbox(label=t("chat.system"), info=t("chat.system.help"), lines=2, max_lines=8)
         with gr.Row():
-            temperature = gr.Slider(0, 2, step=0.05, label=t("chat.temperature"), info=t("chat.temperature.help"))
+            temperature = gr.Slider(
+                0, 2, step=0.05, label=t("chat.temperature"), info=t("chat.temperature.help"), buttons=[]
+            )
             max_tokens = gr.Number(
                 label=t("chat.length"), info=t("chat.length.help"), precision=0, minimum=1, maximum=4096
             )
@@ -136,7 +138,7 @@ def obey(ui: Ui, order: str) -> Html | None:
 def keep(ui: Ui, name: str, entered: Any) -> None:
     """Keep what a person enters, for the next reload or restart; an emptied number gets its default back."""
     with ui.store.write() as session:
-        kept = {**drafts.get(session, talk.PAGE), name: entered}
+        kept = {**drafts.get(session, talk.PAGE, for_change=True), name: entered}
         drafts.put(session, talk.PAGE, {key: value for key, value in kept.items() if value is not None})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from engine.models.serving import stop_ids, stopping
 from engine.runtime.building import Rows
 from engine.runtime.child import Context
-from engine.runtime.device import cpu_has_bf16
+from engine.runtime.device import arithmetic
 from engine.specs.job import JobSpec
 
 NUM_ROWS = 5
@@ -38,6 +38,8 @@ def compare(
         should_stop=should_stop,
     )
     tuned = answers(model)
+    if not tuned:
+        return []
     base = _base_answers(context, spec, model, answers)
     return [
         {"prompt": messages[-1]["content"], "expected": expected, "base": before, "tuned": after}
@@ -77,7 +79,9 @@ def _answers(
     told: list[str] = []
     for first in range(0, len(prompts), at_once):
         told += _batch(model, rows, prompts[first : first + at_once], should_stop)
-    return [] if should_stop() else told
+        if should_stop():
+            return []
+    return told
 
 
 def _batch(model: Any, rows: Rows, prompts: list[list[int]], should_stop: Callable[[], bool]) -> list[str]:
@@ -99,7 +103,13 @@ def _batch(model: Any, rows: Rows, prompts: list[list[int]], should_stop: Callab
             pad_token_id=stops[0],
             stopping_criteria=[stopping(should_stop)],
         )
-    return [str(rows.tokenizer.decode(row, skip_special_tokens=True)).strip() for row in out[:, longest:]]
+    return [_text(rows, row, stops) for row in out[:, longest:].tolist()]
+
+
+def _text(rows: Rows, answer: list[int], stops: list[int]) -> str:
+    """An answer up to its end: what fills a shorter one up behind that need not be a special token."""
+    end = next((place for place, token in enumerate(answer) if token in stops), len(answer))
+    return str(rows.tokenizer.decode(answer[:end], skip_special_tokens=True)).strip()
 
 
 def _base_answers(context: Context, spec: JobSpec, model: Any, answers: Callable[[Any], list[str]]) -> list[str]:
@@ -112,6 +122,6 @@ def _base_answers(context: Context, spec: JobSpec, model: Any, answers: Callable
     with context.store.read() as session:
         folder = Path(models.get(session, spec.model.id).path)
     gc.collect()
-    kind = model.device.type
-    dtype = "float32" if kind == "cpu" and not cpu_has_bf16() else "bfloat16"
-    return answers(load_model(folder, dtype=dtype, device=kind))
+    device = model.device.type
+    dtype = arithmetic(folder, quantization="none", dtype="bfloat16", device=device)
+    return answers(load_model(folder, dtype=dtype, device=device))

@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 from sqlalchemy.exc import DBAPIError
 
 from engine.models.serving import Served
 from engine.runtime.answering import answer, check_checkpoint
 from engine.runtime.checkpoints import MANIFEST
-from engine.runtime.device import cpu_has_bf16
+from engine.runtime.device import SPARE_BYTES, arithmetic
 from engine.runtime.failures import is_out_of_memory
 from engine.runtime.machine import host, start_time
 from engine.runtime.outcome import Exit
@@ -40,7 +39,6 @@ LOOK_ANYWAY_S = 0.5
 HEARTBEAT_S = 2.0
 LOST_FOR_S = 60.0
 SPACE_FACTORS = {"none": 1.0, "int8": 0.6, "nf4": 0.4}
-SPACE_EXTRA_BYTES = 768 * 2**20
 log = logging.getLogger(__name__)
 
 
@@ -127,17 +125,8 @@ def choose_device(folder: Path, quantization: str) -> tuple[str, str]:
         return "cpu", "no_gpu"
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     free, _total = torch.cuda.mem_get_info()
-    needed = int(weights * SPACE_FACTORS[quantization]) + SPACE_EXTRA_BYTES
+    needed = int(weights * SPACE_FACTORS[quantization]) + SPARE_BYTES
     return ("cuda", "gpu_has_room") if needed <= free else ("cpu", "gpu_too_full")
-
-
-def choose_dtype(folder: Path, quantization: str, dtype: str, device: str) -> str:
-    """The format to compute in: where bfloat16 products would be emulated, float32 if twice the weights fit."""
-    if device != "cpu" or dtype != "bfloat16" or cpu_has_bf16():
-        return dtype
-    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) if quantization == "none" else 0
-    fits = 2 * weights + SPACE_EXTRA_BYTES <= psutil.virtual_memory().available
-    return "float32" if fits else dtype
 
 
 def memory_bytes(device: str) -> int:
@@ -169,7 +158,7 @@ def _load(base_key: str, life: Life) -> Served:
         check_checkpoint(folder, deep=True)
     device, reason = choose_device(folder, quantization)
     life.facts |= {"device": device, "device_reason": reason}
-    dtype = choose_dtype(folder, quantization, dtype, device)
+    dtype = arithmetic(folder, quantization=quantization, dtype=dtype, device=device)
     return Served(folder, quantization=quantization, dtype=dtype, device=device)
 
 

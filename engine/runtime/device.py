@@ -6,6 +6,10 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+SPARE_BYTES = 768 * 2**20
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -40,6 +44,18 @@ def cpu_has_bf16() -> bool:
     except (OSError, IndexError):
         return False
     return any(name in flags.split() for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def arithmetic(folder: Path, *, quantization: str, dtype: str, device: str) -> str:
+    """The format in which a base answers: float32 where bfloat16 would be emulated, if there is memory for it.
+
+    Weights in bfloat16 are in float32 the same to the last bit; a prompt is computed three times as fast.
+    """
+    if device != "cpu" or dtype != "bfloat16" or cpu_has_bf16():
+        return dtype
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    needed = weights * (2 if quantization == "none" else 1) + SPARE_BYTES
+    return "float32" if needed <= psutil.virtual_memory().available else dtype
 
 
 def peak_memory_bytes(kind: str) -> int:

@@ -21,6 +21,7 @@ from engine.runtime import held_out
 from engine.runtime.chat import choose_device
 from engine.runtime.checkpoints import sha256_of
 from engine.runtime.child import Context, Refused, Stopped, run
+from engine.runtime.device import arithmetic
 from engine.runtime.export_card import card_of
 from engine.runtime.export_order import Order, find, source_of, written_in
 from engine.runtime.held_out import Answers
@@ -94,7 +95,9 @@ def _export(context: Context, order: Order, source: Source, staged: Path) -> Map
 
 def _chat_says(order: Order, source: Source) -> tuple[Answers, Any, list[int]]:
     """What the chat's model thinks of the answers of rows that it was not trained on."""
-    served = Served(source.base_path, quantization=source.quantization, dtype=source.dtype, device=source.device)
+    base, kind, device = source.base_path, source.quantization, source.device
+    dtype = arithmetic(base, quantization=kind, dtype=source.dtype, device=device)
+    served = Served(base, quantization=kind, dtype=dtype, device=device)
     wanted = tokens_wanted(served.vocab_size, source.device)
     answers = held_out.answers(order.version, order.run_spec, served.renderer, wanted=wanted)
     with served.speaking(source.adapter_path) as chat:

@@ -63,7 +63,7 @@ def measure(one: Studio, rounds: int, tokens: int) -> dict[str, Any]:
     """Alternate the two sides."""
     from app import talk
     from engine.models.serving import Served
-    from engine.runtime.chat import choose_dtype
+    from engine.runtime.device import arithmetic
     from storage import drafts, models
     from storage.database import open_store
 
@@ -71,7 +71,7 @@ def measure(one: Studio, rounds: int, tokens: int) -> dict[str, Any]:
     with store.write() as session:
         base = models.get(session, "starter")
         drafts.put(session, talk.PAGE, {**talk.DEFAULTS, "temperature": 0.0, "max_tokens": tokens})
-    dtype = choose_dtype(Path(base.path), "none", "bfloat16", "cpu")
+    dtype = arithmetic(Path(base.path), quantization="none", dtype="bfloat16", device="cpu")
     served = Served(Path(base.path), quantization="none", dtype=dtype)
     prompt = served.renderer.prompt([{"role": "user", "content": QUESTION}])
     sides: dict[str, list[tuple[float, float]]] = {"plain": [], "store": []}

@@ -88,7 +88,7 @@ def measure(arguments: argparse.Namespace, home: Path) -> dict[str, Any]:
     from engine.models.serving import Served
     from engine.models.starter import default_folder
     from engine.runtime import process
-    from engine.runtime.chat import choose_dtype
+    from engine.runtime.device import arithmetic
     from engine.specs.home import Home
     from storage import models
     from storage.database import open_store
@@ -103,7 +103,9 @@ def measure(arguments: argparse.Namespace, home: Path) -> dict[str, Any]:
     with store.write() as session:
         models.add(session, NewModel(name="starter", path=str(folder), source="starter", bytes=1, facts=facts))
         target = resolve(session, "base:starter")
-    served = Served(folder, quantization="none", dtype=choose_dtype(folder, "none", arguments.dtype, "cpu"))
+    served = Served(
+        folder, quantization="none", dtype=arithmetic(folder, quantization="none", dtype=arguments.dtype, device="cpu")
+    )
     prompt = served.renderer.prompt([{"role": "user", "content": QUESTION}])
     os.environ["ATELIER_HOME"] = str(home)
     environment = {**process.environment("engine.runtime.chat"), "ATELIER_LIFELINE": ""}

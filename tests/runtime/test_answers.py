@@ -44,6 +44,20 @@ def test_no_more_is_computed_at_once_than_is_allowed(speaker, monkeypatch):
     assert sizes == [2, 1]
 
 
-def test_a_run_that_must_end_leaves_its_answers(speaker):
+def test_an_answer_ends_before_its_end_whatever_token_that_is(speaker, monkeypatch):
+    _, rows = speaker
+    whole = answered(speaker, QUESTIONS)
+    ids = rows.tokenizer(whole[0], add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(answers, "stop_ids", lambda *_: [ids[5]])  # an ordinary word, which decoding does not leave out
+    for text, before in zip(answered(speaker, QUESTIONS), whole, strict=True):
+        assert before.startswith(text)
+        assert ids[5] not in rows.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_a_run_that_must_end_leaves_its_answers_and_begins_no_more(speaker, monkeypatch):
+    begun = []
+    batch = answers._batch
+    monkeypatch.setattr(answers, "_batch", lambda *given: begun.append(given) or batch(*given))
     looks = iter([False, False, *[True] * 1000])
-    assert answered(speaker, QUESTIONS, should_stop=lambda: next(looks)) == []
+    assert answered(speaker, QUESTIONS, most_tokens=1, should_stop=lambda: next(looks)) == []
+    assert len(begun) == 1

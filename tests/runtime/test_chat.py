@@ -17,6 +17,7 @@ import torch
 from engine.models.loading import use_threads
 from engine.models.serving import Sampling, Served
 from engine.runtime import answering, chat
+from engine.runtime import device as devices
 from engine.runtime.chat import Life, Mail, serve
 from engine.runtime.outcome import Exit
 from storage import messages, processes
@@ -320,7 +321,7 @@ def test_the_process_itself_serves_and_ends_on_a_signal(studio, two_runs):
 @pytest.mark.parametrize(
     ("device", "dtype", "has_bf16", "free", "expected"),
     [
-        ("cpu", "bfloat16", False, 2**40, "float32"),  # emulated: a prompt takes four times as long
+        ("cpu", "bfloat16", False, 2**40, "float32"),  # emulated: a prompt takes three times as long
         ("cpu", "bfloat16", True, 2**40, "bfloat16"),
         ("cpu", "bfloat16", False, 2**20, "bfloat16"),  # twice the weights do not fit
         ("cpu", "float16", False, 2**40, "float16"),
@@ -328,9 +329,21 @@ def test_the_process_itself_serves_and_ends_on_a_signal(studio, two_runs):
     ],
 )
 def test_a_base_is_computed_in_the_format_that_pays(tiny_model, monkeypatch, device, dtype, has_bf16, free, expected):
-    monkeypatch.setattr(chat, "cpu_has_bf16", lambda: has_bf16)
-    monkeypatch.setattr(chat.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
-    assert chat.choose_dtype(Path(tiny_model), "none", dtype, device) == expected
+    monkeypatch.setattr(devices, "cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(devices.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+    assert devices.arithmetic(Path(tiny_model), quantization="none", dtype=dtype, device=device) == expected
+
+
+def test_a_quantised_base_does_not_grow_with_its_arithmetic(tiny_model, monkeypatch):
+    weights = sum(path.stat().st_size for path in Path(tiny_model).glob("*.safetensors"))
+    free = SimpleNamespace(available=devices.SPARE_BYTES + weights)
+    monkeypatch.setattr(devices, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(devices.psutil, "virtual_memory", lambda: free)
+    chosen = {
+        kind: devices.arithmetic(Path(tiny_model), quantization=kind, dtype="bfloat16", device="cpu")
+        for kind in ("none", "int8", "nf4")
+    }
+    assert chosen == {"none": "bfloat16", "int8": "float32", "nf4": "float32"}
 
 
 def test_the_process_leaves_a_core_to_the_page_and_obeys_a_number_that_is_set(monkeypatch):
