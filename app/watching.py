@@ -32,8 +32,9 @@ def watched(session: Session, page: str) -> list[Job]:
 
 def put_away(session: Session, page: str) -> None:
     """Stop showing the jobs that have ended."""
+    content = drafts.get(session, page, for_change=True)
     still = [job.id for job in reversed(watched(session, page)) if job.state not in FINAL]
-    drafts.put(session, page, {**drafts.get(session, page), "watched": still})
+    drafts.put(session, page, {**content, "watched": still})
 
 
 def cancel(session: Session, page: str) -> None:

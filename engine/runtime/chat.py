@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from engine.models.serving import Served
 from engine.runtime.answering import answer, check_checkpoint
 from engine.runtime.checkpoints import MANIFEST
-from engine.runtime.device import SPARE_BYTES, arithmetic
+from engine.runtime.device import SPARE_BYTES, arithmetic, weights_bytes
 from engine.runtime.failures import is_out_of_memory
 from engine.runtime.machine import host, start_time
 from engine.runtime.outcome import Exit
@@ -123,9 +123,8 @@ def choose_device(folder: Path, quantization: str) -> tuple[str, str]:
 
     if not torch.cuda.is_available():
         return "cpu", "no_gpu"
-    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     free, _total = torch.cuda.mem_get_info()
-    needed = int(weights * SPACE_FACTORS[quantization]) + SPARE_BYTES
+    needed = int(weights_bytes(folder) * SPACE_FACTORS[quantization]) + SPARE_BYTES
     return ("cuda", "gpu_has_room") if needed <= free else ("cpu", "gpu_too_full")
 
 

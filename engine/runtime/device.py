@@ -53,9 +53,13 @@ def arithmetic(folder: Path, *, quantization: str, dtype: str, device: str) -> s
     """
     if device != "cpu" or dtype != "bfloat16" or cpu_has_bf16():
         return dtype
-    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    needed = weights * (2 if quantization == "none" else 1) + SPARE_BYTES
+    needed = weights_bytes(folder) * (2 if quantization == "none" else 1) + SPARE_BYTES
     return "float32" if needed <= psutil.virtual_memory().available else dtype
+
+
+def weights_bytes(folder: Path) -> int:
+    """How much the weights of a model folder take on disk."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 def peak_memory_bytes(kind: str) -> int:

@@ -21,7 +21,7 @@ from engine.runtime import held_out
 from engine.runtime.chat import choose_device
 from engine.runtime.checkpoints import sha256_of
 from engine.runtime.child import Context, Refused, Stopped, run
-from engine.runtime.device import arithmetic
+from engine.runtime.device import arithmetic, weights_bytes
 from engine.runtime.export_card import card_of
 from engine.runtime.export_order import Order, find, source_of, written_in
 from engine.runtime.held_out import Answers
@@ -151,7 +151,7 @@ def _enter(context: Context, phase: str) -> None:
 
 def _check_space(folder: Path, source: Source) -> None:
     """Two bytes a weight are written; the base's own files are at least that."""
-    wanted = int(SPACE_FACTOR * sum(path.stat().st_size for path in source.base_path.glob("*.safetensors")))
+    wanted = int(SPACE_FACTOR * weights_bytes(source.base_path))
     free = shutil.disk_usage(folder).free
     if free < wanted:
         raise OSError(28, f"No space left on device: the export needs {wanted} bytes, {free} are free")

@@ -343,3 +343,24 @@ def test_the_points_of_one_run_are_numbered_in_the_order_in_which_they_can_be_se
     ended.set()
     reader.join()
     assert seen == {step: float(step) for step in range(1, 121)}
+
+
+def test_two_fields_of_a_form_that_are_changed_at_once_are_both_kept(store: Store, read: Call, write: Call) -> None:
+    write(drafts.put, "chat", {"seed": 7})
+    second_reads = threading.Event()
+
+    def second() -> None:
+        second_reads.set()
+        with store.write() as session:
+            kept = drafts.get(session, "chat", for_change=True)
+            drafts.put(session, "chat", {**kept, "system": "Rhyme."})
+
+    other = threading.Thread(target=second)
+    with store.write() as session:
+        kept = drafts.get(session, "chat", for_change=True)
+        other.start()
+        second_reads.wait(10)
+        other.join(0.5)  # time to read what is about to change, if nothing stops it
+        drafts.put(session, "chat", {**kept, "seed": 11})
+    other.join(20)
+    assert read(drafts.get, "chat") == {"seed": 11, "system": "Rhyme."}
