@@ -39,6 +39,12 @@ class Scene:
         """Whether there is a worker."""
         return any(one.lives for one in self.members)
 
+    def lacks(self, job: Job) -> list[tuple[str, str]]:
+        """Each host with what it lacks for a job, where no living worker of the job's lane can do it."""
+        able = [one.worker for one in self.members if one.lives and job.lane in one.worker.lanes]
+        told = [(one.host, (one.cannot or {}).get(str(job.id))) for one in able]
+        return [(host, what) for host, what in told if what] if all(what for _, what in told) else []
+
 
 class Paces:
     """The paces of runs that have ended: they do not change any more, so each is read once."""

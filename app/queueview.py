@@ -154,7 +154,14 @@ def _why(ui: Ui, scene: Scene, job: Job, now: float) -> str:
         return t("queue.why_disk", **readable(job.values))
     if job.run_after is not None and job.run_after > now:
         return ui.reason(job.reason, readable(job.values))
-    return "" if scene.lives else t("queue.why_no_worker")
+    if not scene.lives:
+        return t("queue.why_no_worker")
+    lacks = scene.lacks(job)
+    said = (
+        t("queue.lacks_gpu", host=host) if what == "gpu" else t("queue.lacks_path", host=host, path=what)
+        for host, what in lacks
+    )
+    return t("queue.why_nobody", hosts="; ".join(said)) if lacks else ""
 
 
 def _times(t: Text, job: Job, span: Span, now: float) -> Html:

@@ -169,8 +169,8 @@ def open_store(url: str, *, create: bool = True) -> Store:
     """
     store = store_at(url, create=create)
     try:
+        schema.must_be_known(store._reader)
         if store.file is not None:
-            schema.must_be_known(store._reader)
             sqlite_file.switch_to_wal(store._writer, patience_s=BUSY_TIMEOUT_S)
         schema.require(store._reader, store._writer, create=create)
         store.remember_file()

@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, inspect, text
 
 from storage.errors import SchemaMismatch, StoreError
+from storage.tables import Base
 
-KNOWN = ("0001", "0002", "0003")
+KNOWN = ("0001", "0002", "0003", "0004")
 """The schemas, oldest first. Checked against the migrations by a test, so that opening a store needs no Alembic."""
 HEAD = KNOWN[-1]
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -24,9 +25,22 @@ def must_be_known(reader: Engine) -> None:
         SchemaMismatch: it is another program's, or a newer version's.
     """
     with reader.connect() as connection:
+        strange = _strange_tables(connection)
         found = found_schema(connection)
     if found not in (NO_SCHEMA, *KNOWN):
         raise SchemaMismatch(found=found, expected=HEAD)
+    if strange:
+        names = ", ".join(strange[:5])
+        message = f"This database belongs to another program: it has {names}. Name another one in ATELIER_STORE."
+        raise StoreError("store_foreign", {"tables": names}, message)
+
+
+def _strange_tables(connection: Connection) -> list[str]:
+    """Tables of another program: any in a file, those that have a name of ours on a server, which may have others."""
+    found = inspect(connection).get_table_names()
+    if "alembic_version" in found:
+        return []
+    return sorted(found if connection.dialect.name == "sqlite" else set(found) & set(Base.metadata.tables))
 
 
 def require(reader: Engine, writer: Engine, *, create: bool) -> None:

@@ -347,6 +347,8 @@ class WorkerRow(Base):
     lanes: Mapped[list[str]]
     waits_for: Mapped[str | None]
     """What its waiting jobs of the heavy lane lack, as a code; empty where nothing holds them up."""
+    cannot: Mapped[dict[str, Any] | None]
+    """Job → what its host lacks for it: `gpu`, or a path that it does not see."""
     started_at: Mapped[float]
     seen_at: Mapped[float]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -43,6 +44,7 @@ class Worker:
     devices: list[dict[str, Any]]
     lanes: list[str]
     waits_for: str | None
+    cannot: dict[str, str] | None
     started_at: float
     seen_at: float
 
@@ -53,9 +55,11 @@ def add(session: Session, new: NewWorker) -> Worker:
     return to_value(Worker, session.execute(statement.returning(*columns(worker, Worker))).one())
 
 
-def seen(session: Session, worker_id: int, *, waits_for: str | None = None) -> None:
-    """Notes that the worker lives, and what its heavy jobs wait for; Fenced when its row was taken away."""
-    values = {"seen_at": now(), "waits_for": waits_for}
+def seen(
+    session: Session, worker_id: int, *, waits_for: str | None = None, cannot: Mapping[str, str] | None = None
+) -> None:
+    """Notes that the worker lives, and what its jobs wait for; Fenced when its row was taken away."""
+    values = {"seen_at": now(), "waits_for": waits_for, "cannot": dict(cannot) if cannot else None}
     statement = update(worker).where(worker.c.id == worker_id).values(values).returning(worker.c.id)
     if session.execute(statement).scalar() is None:
         raise Fenced("worker", worker_id, worker_id)

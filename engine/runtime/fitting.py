@@ -48,12 +48,12 @@ def is_shared(session: Session, here: Here) -> bool:
     return any(one.host != here.host for one in workers.live(session))
 
 
-def claimable(session: Session, here: Here, *, lanes: Sequence[str]) -> list[int] | None:
-    """The waiting jobs that this host can do, best first; None where it may take any."""
+def obstacles(session: Session, here: Here, waiting: Sequence[Job]) -> dict[int, str]:
+    """What keeps this host from each of the jobs that it cannot do; nothing does where it works alone."""
     if not is_shared(session, here):
-        return None
-    waiting = jobs.waiting(session, lanes=lanes, limit=LOOK_AT)
-    return [job.id for job in waiting if obstacle(session, here, job) is None]
+        return {}
+    found = {job.id: obstacle(session, here, job) for job in waiting}
+    return {job_id: what for job_id, what in found.items() if what is not None}
 
 
 def answerable(session: Session, here: Here, *, without: Collection[str] = ()) -> list[int] | None:

@@ -81,6 +81,8 @@ class Worker:
         self.gpus = gpus.names(sum(one["kind"] == "cuda" for one in self.devices))
         self.gpus_are_taken = False
         """Whether a heavy job waits since another studio computes on every GPU."""
+        self.cannot: dict[str, dict[int, str]] = {lane: {} for lane in LANES}
+        """By lane, the waiting jobs that other hosts have to do, and what this one lacks for each."""
         self.running: dict[int, Running] = {}
         self.helpers = Helpers(home, store)
         self.ending = threading.Event()
@@ -125,10 +127,11 @@ class Worker:
         """Claim and start the best job that this host can do; whether there was one."""
         with self.store.read() as session:
             if not jobs.claimable(session, lanes=[lane]):
+                self.cannot[lane] = {}
                 return False
-            able = fitting.claimable(session, self.here, lanes=[lane])
             waiting = jobs.waiting(session, lanes=[lane], limit=fitting.LOOK_AT)
-        only = [one.id for one in waiting if has_space(self.home, one) and (able is None or one.id in able)]
+            cannot = self.cannot[lane] = fitting.obstacles(session, self.here, waiting)
+        only = [one.id for one in waiting if has_space(self.home, one) and one.id not in cannot]
         gpu = gpus.take(self.gpus) if only and lane == HEAVY else None
         self.gpus_are_taken = bool(only and lane == HEAVY and self.gpus) and gpu is None
         if not only or self.gpus_are_taken:
@@ -302,8 +305,10 @@ class Worker:
     def _be_seen(self, row: workers.Worker) -> workers.Worker:
         """Note that we live; where another worker forgot us, since we stood still for long, be listed anew."""
         try:
+            waits_for = "gpu_elsewhere" if self.gpus_are_taken else None
+            cannot = {str(job): what for found in self.cannot.values() for job, what in found.items()}
             with self.store.write() as session:
-                workers.seen(session, row.id, waits_for="gpu_elsewhere" if self.gpus_are_taken else None)
+                workers.seen(session, row.id, waits_for=waits_for, cannot=cannot)
             return row
         except Fenced:
             return self._list()

@@ -253,3 +253,14 @@ def test_every_control_of_the_queue_has_a_name(show, parts, runs):
 
 def test_priorities_have_names():
     assert [queueview.level_of(value) for value in (10, 3, 0, -1)] == ["high", "high", "normal", "low"]
+
+
+def test_a_job_that_no_worker_can_do_says_what_each_lacks(ui, show, parts, runs):
+    job = runs.submit("tone")
+    with ui.store.write() as session:
+        north, south = (workers.add(session, NewWorker(host, 1, None, "boot")) for host in ("north", "south"))
+        workers.seen(session, north.id, cannot={str(job.id): "gpu"})
+    assert "No worker can do it" not in show()[parts.waiting], "the other may still take it"
+    with ui.store.write() as session:
+        workers.seen(session, south.id, cannot={str(job.id): "/data/<base>"})
+    assert "No worker can do it: north has no GPU; south does not see /data/&lt;base&gt;." in show()[parts.waiting]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -43,6 +44,7 @@ from tests.faults.invariants import check_invariants
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "assets" / "samples" / "tickets.jsonl"
 STEPS = 12
+PR_SET_PDEATHSIG = 1
 ADAPTER = "adapter_model.safetensors"
 QUIET = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """Keeps two libraries from starting threads while they are imported."""
@@ -172,6 +174,7 @@ class Kills:
         from engine.runtime import child, trainer
 
         os.setsid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a harness that is ended leaves no trainer behind
         log = os.open(self.home.log(claim.job_id), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         for number in (1, 2):
             os.dup2(log, number)

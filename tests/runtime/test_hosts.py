@@ -164,10 +164,10 @@ def test_a_host_knows_what_it_lacks(
         found = fitting.obstacle(session, here, job)
     assert found == wanting or (wanting is not None and str(found).endswith(wanting))
     with store.read() as session:
-        assert fitting.claimable(session, here, lanes=["gpu"]) is None, "a host alone takes everything"
+        assert fitting.obstacles(session, here, [job]) == {}, "a host alone takes everything"
     list_worker(store, "south")
     with store.read() as session:
-        assert fitting.claimable(session, here, lanes=["gpu"]) == ([] if wanting else [job.id])
+        assert list(fitting.obstacles(session, here, [job])) == ([job.id] if wanting else [])
 
 
 def test_a_worker_takes_what_fits_past_what_does_not(

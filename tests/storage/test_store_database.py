@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -187,6 +187,18 @@ def test_a_schema_from_the_future_is_refused_with_what_to_do(store: Store, store
     assert caught.value.values == {"found": "9999", "expected": schema.HEAD}
     with store.read() as session:
         assert schema.found_schema(session.connection()) == "9999"
+
+
+def test_the_database_of_another_program_is_refused_and_left_as_it_is(empty_url: str) -> None:
+    other = create_engine(empty_url)
+    with other.begin() as connection:
+        connection.execute(text("CREATE TABLE job (what TEXT)"))
+    with pytest.raises(StoreError, match="another program") as caught:
+        open_store(empty_url)
+    assert (caught.value.code, caught.value.values) == ("store_foreign", {"tables": "job"})
+    with other.connect() as connection:
+        assert inspect(connection).get_table_names() == ["job"]
+    other.dispose()
 
 
 def test_the_making_of_a_store_that_is_interrupted_leaves_no_trace(
