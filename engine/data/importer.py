@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -15,6 +15,7 @@ from engine.data.rows import Row, RowWriter
 from engine.data.shape import shape_of
 from engine.data.statistics import Statistics
 from engine.files import publish
+from engine.formats.messages_of import BadRow
 from engine.specs.problem import Problem, ProblemError, problem
 
 SAMPLE_ROWS = 200
@@ -29,18 +30,27 @@ class Wishes:
 
     format: str | None = None
     mapping: Mapping[str, str] = field(default_factory=dict)
+    """Role → column; an empty column takes the role away."""
+    options: Mapping[str, str] = field(default_factory=dict)
     source_name: str | None = None
     policy: str = "keep_usable"
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a file holds. `problems` are the first ones; `problem_count` counts the rows that have any."""
+    """What a file holds. `problems` are the first ones; `problem_count` counts the rows that have any.
+
+    `rows` are the file's; `usable_rows` are what they became, several of one that holds several answers.
+    """
 
     container: str
     format: str
     row_kind: str
     mapping: dict[str, str]
+    options: dict[str, str]
+    confidence: float
+    reasons: list[Problem]
+    others: dict[str, float]
     columns: list[str]
     rows: int
     usable_rows: int
@@ -54,6 +64,7 @@ class Inspection:
         """The JSON form, with codes in place of sentences."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         plain["problems"] = [item.as_dict() for item in self.problems]
+        plain["reasons"] = [item.as_dict() for item in self.reasons]
         plain["warnings"] = [item.as_dict() for item in self.warnings]
         return plain
 
@@ -108,10 +119,10 @@ class _Reading:
         if not sample:
             found = [raw for _, raw in self._first if isinstance(raw, Problem)]
             raise ProblemError([problem("data_no_rows"), *found[:KEPT_PROBLEMS]])
-        self.shape = shape_of(sample, wishes.format, wishes.mapping)
+        self.shape = shape_of(sample, wishes.format, wishes.mapping, wishes.options)
         self._statistics = Statistics()
         self._problems: list[Problem] = []
-        self._num_rows = self._num_bad = 0
+        self._num_rows = self._num_bad = self._num_usable = 0
         self._shown: list[Row] = []
         self._other_splits: set[str] = set()
 
@@ -124,21 +135,30 @@ class _Reading:
         return self._inspection()
 
     def _one(self, line: int, raw: RowOrProblem, keep: Callable[[Row], None]) -> None:
-        converted = [raw] if isinstance(raw, Problem) else self.shape.convert(raw, line)
-        if isinstance(converted, list):
-            self._num_bad += 1
-            self._problems += converted[: KEPT_PROBLEMS - len(self._problems)]
+        if isinstance(raw, Problem):
+            self._refuse([raw])
             return
-        if converted["split"] is None and not isinstance(raw, Problem):
+        try:
+            converted = self.shape.convert(raw, line)
+        except BadRow as error:
+            self._refuse(error.problems)
+            return
+        if converted[0]["split"] is None:
             self._note_split(raw)
-        self._statistics.add(converted)
-        if len(self._shown) < SHOWN_ROWS:
-            self._shown.append(converted)
-        keep(converted)
+        for row in converted:
+            self._num_usable += 1
+            self._statistics.add(row)
+            if len(self._shown) < SHOWN_ROWS:
+                self._shown.append(row)
+            keep(row)
+
+    def _refuse(self, found: Sequence[Problem]) -> None:
+        self._num_bad += 1
+        self._problems += found[: KEPT_PROBLEMS - len(self._problems)]
 
     def _note_split(self, raw: Mapping[str, Any]) -> None:
-        word = raw.get(self.shape.mapping.get("split", ""))
-        if word not in (None, "") and len(self._other_splits) < 5:
+        word = self.shape.columns.cell(raw, "split")
+        if word is not None and len(self._other_splits) < 5:
             self._other_splits.add(str(word)[:40])
 
     def _inspection(self) -> Inspection:
@@ -149,10 +169,14 @@ class _Reading:
             container=self._source.container,
             format=self.shape.kind,
             row_kind=self.shape.row_kind,
-            mapping=dict(self.shape.mapping),
-            columns=self.shape.columns,
+            mapping=dict(self.shape.columns.mapping),
+            columns=self.shape.names,
+            confidence=self.shape.recognised.confidence,
+            reasons=list(self.shape.recognised.reasons),
+            others=self.shape.others,
+            options=dict(self.shape.columns.options),
             rows=self._num_rows,
-            usable_rows=self._num_rows - self._num_bad,
+            usable_rows=self._num_usable,
             problems=self._problems,
             problem_count=self._num_bad,
             warnings=warnings,

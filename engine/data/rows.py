@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,17 +15,28 @@ import pyarrow.parquet as pq
 
 Row = dict[str, Any]
 
-MESSAGES = pyarrow.list_(
-    pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string()), ("train", pyarrow.bool_())])
-)
-SCHEMAS = {
-    "conversation": pyarrow.schema([("messages", MESSAGES), ("split", pyarrow.string())]),
-    "preference": pyarrow.schema(
-        [("prompt", MESSAGES), ("chosen", MESSAGES), ("rejected", MESSAGES), ("split", pyarrow.string())]
-    ),
+TEXTS = ("role", "content", "tool_calls", "tool_call_id", "name")
+MESSAGE = pyarrow.struct([("train", pyarrow.bool_()), *((name, pyarrow.string()) for name in TEXTS)])
+MESSAGES = pyarrow.list_(MESSAGE)
+SHARED = ("split", "task_type", "group", "origin")
+"""What every row has, beside what it says: its part, its task, what keeps rows together, and `generated`."""
+_STRING = pyarrow.string()
+_KINDS: dict[str, dict[str, pyarrow.DataType]] = {
+    "conversation": {"messages": MESSAGES, "tools": _STRING},
+    "preference": {"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES, "tools": _STRING},
+    "unpaired": {"prompt": MESSAGES, "completion": MESSAGES, "label": pyarrow.bool_(), "score": pyarrow.float64()},
+    "text": {"text": _STRING},
 }
+SCHEMAS = {kind: pyarrow.schema([*own.items(), *((name, _STRING) for name in SHARED)]) for kind, own in _KINDS.items()}
+_TELLING = {"messages": "conversation", "chosen": "preference", "completion": "unpaired", "text": "text"}
+_MESSAGE_KEYS = MESSAGE.num_fields
 BATCH_ROWS = 1000
 TEST = "test"
+
+
+def kind_of(row: Row) -> str:
+    """The kind of a canonical row."""
+    return next(kind for key, kind in _TELLING.items() if key in row)
 
 
 def canonical(row: Row) -> bytes:
@@ -33,8 +45,9 @@ def canonical(row: Row) -> bytes:
 
 
 def fingerprint(row: Row) -> bytes:
-    """A hash of what a row says, whichever split it belongs to."""
-    return hashlib.blake2b(canonical({**row, "split": None}), digest_size=16).digest()
+    """A hash of what a row says, whichever split, task or group it belongs to."""
+    said = {key: value for key, value in row.items() if key not in SHARED}
+    return hashlib.blake2b(canonical({**said, "split": None}), digest_size=16).digest()
 
 
 def content_hash(row_kind: str) -> hashlib._Hash:
@@ -63,6 +76,7 @@ class RowWriter:
 
     def add(self, row: Row) -> None:
         """Append a row."""
+        row = _whole(row, self._schema)
         self._hash.update(canonical(row) + b"\n")
         self._batch.append(row)
         if len(self._batch) == BATCH_ROWS:
@@ -75,8 +89,38 @@ class RowWriter:
 
     def _flush(self) -> None:
         if self._batch:
-            self._writer.write_table(pyarrow.Table.from_pylist(self._batch, schema=self._schema))
+            self._writer.write_table(_table(self._batch, self._schema))
             self._batch = []
+
+
+def _whole(row: Row, schema: pyarrow.Schema) -> Row:
+    """The row with every key that it will have when it is read back: the hash is made of that."""
+    made = {name: row.get(name) for name in schema.names}
+    for key, value in made.items():
+        if type(value) is list and any(len(one) != _MESSAGE_KEYS for one in value):
+            made[key] = [{field.name: one.get(field.name) for field in MESSAGE} for one in value]
+    return made
+
+
+def _table(rows: Sequence[Row], schema: pyarrow.Schema) -> pyarrow.Table:
+    """Rows as columns; three times as fast as the library's own way, which looks at each value's type."""
+    arrays = [
+        _messages([row[field.name] for row in rows])
+        if field.type == MESSAGES
+        else pyarrow.array([row.get(field.name) for row in rows], field.type)
+        for field in schema
+    ]
+    return pyarrow.Table.from_arrays(arrays, schema=schema)
+
+
+def _messages(lists: Sequence[list[dict[str, Any]]]) -> pyarrow.ListArray:
+    ends = [0]
+    for one in lists:
+        ends.append(ends[-1] + len(one))
+    flat = list(chain.from_iterable(lists))
+    columns = [pyarrow.array([one.get(field.name) for one in flat], field.type) for field in MESSAGE]
+    items = pyarrow.StructArray.from_arrays(columns, fields=list(MESSAGE))
+    return pyarrow.ListArray.from_arrays(pyarrow.array(ends, pyarrow.int32()), items, type=MESSAGES)
 
 
 def iterate_rows(path: Path) -> Iterator[Row]:

@@ -88,8 +88,10 @@ def spread(values: array[int]) -> dict[str, int]:
 
 def _texts(row: Row) -> tuple[list[str], list[str]]:
     """What the model is given and what it is to answer."""
+    if "text" in row:
+        return [], [row["text"]]
     if "messages" in row:
         given = [item["content"] for item in row["messages"] if item["role"] != "assistant"]
         return given, [item["content"] for item in row["messages"] if item["role"] == "assistant"]
-    sides = (*row["chosen"], *row["rejected"])
+    sides = row["completion"] if "completion" in row else (*row["chosen"], *row["rejected"])
     return [item["content"] for item in row["prompt"]], [item["content"] for item in sides]

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from engine.data.render import Renderer
 from engine.data.rendered import TokenRow
-from engine.data.rows import Row, canonical, content_hash, iterate_rows
+from engine.data.rows import Row, canonical, content_hash, iterate_rows, kind_of
 from engine.data.split import split
 from engine.files import sync_file, write_json
 from engine.objectives import OBJECTIVES
@@ -119,7 +119,7 @@ def _key(version_path: Path, renderer: Renderer, spec: JobSpec) -> str:
 
 def _check_kind(row: Row, objective: Any) -> None:
     kind = objective.kind
-    given = "conversation" if "messages" in row else "preference"
+    given = kind_of(row)
     if OBJECTIVES[kind].row_kind != given:
         needed = OBJECTIVES[kind].row_kind
         raise ProblemError([problem("data_rows_do_not_fit", field="objective.kind", needed=needed, given=given)])
@@ -159,7 +159,7 @@ def _whole_rows(version_path: Path, seen: Callable[[], None]) -> list[Row]:
         raise ProblemError([problem("data_damaged", field="data.dataset", detail=type(error).__name__)]) from error
     named = version_path.parent.name
     if rows and _HASH.fullmatch(named):
-        content = content_hash("conversation" if "messages" in rows[0] else "preference")
+        content = content_hash(kind_of(rows[0]))
         for row in rows:
             content.update(canonical(row) + b"\n")
         if content.hexdigest() != named:

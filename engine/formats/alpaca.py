@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from engine.formats.columns import SPLIT, cell, find_columns, share
-from engine.formats.messages_of import BadRow, conversation, message, optional_text, split_of, text_of
-from engine.formats.protocol import Raw, Row
-from engine.specs.problem import Problem, problem
+from engine.formats.columns import Columns, find_columns, share
+from engine.formats.messages_of import BadRow, check_conversation, message, optional_text, text_of
+from engine.formats.protocol import Raw, Recognised, Row
+from engine.specs.problem import problem
 
 
 class AlpacaFormat:
@@ -20,56 +20,49 @@ class AlpacaFormat:
         "output": ("output", "response", "answer"),
         "system": ("system", "system_prompt"),
         "history": ("history",),
-        "split": SPLIT,
     }
     required: ClassVar[Sequence[str]] = ("instruction", "output")
+    options: ClassVar[Mapping[str, str]] = {}
 
-    def recognise(self, sample: Sequence[Raw]) -> float:
+    def recognise(self, sample: Sequence[Raw]) -> Recognised:
         mapping = find_columns(sample, self.roles)
         if not all(role in mapping for role in self.required):
-            return 0.0
-        return share(sample, lambda raw: mapping["instruction"] in raw and mapping["output"] in raw)
+            return Recognised(0.0)
+        names = [mapping[role] for role in self.required]
+        found = share(sample, lambda raw: all(name in raw for name in names))
+        return Recognised(found, [problem("shape_columns", columns=", ".join(names), percent=round(100 * found))])
 
-    def mapping(self, sample: Sequence[Raw]) -> dict[str, str]:
-        return find_columns(sample, self.roles)
+    def convert(self, raw: Raw, columns: Columns) -> list[Row]:
+        for role in self.required:
+            if columns.name(role) not in raw:
+                raise BadRow(problem("row_missing_field", field=columns.name(role)))
 
-    def convert(self, raw: Raw, mapping: Mapping[str, str], line: int) -> Row | list[Problem]:
-        try:
-            messages = _messages(raw, mapping, line)
-        except BadRow as error:
-            return [error.found]
-        found = conversation(messages, field=mapping["output"], line=line)
-        return found or {"messages": messages, "split": split_of(cell(raw, mapping, "split"))}
+        def text(role: str) -> str:
+            return optional_text(columns.cell(raw, role), field=columns.name(role))
 
-
-def _messages(raw: Raw, mapping: Mapping[str, str], line: int) -> list[dict[str, Any]]:
-    def text(role: str) -> str:
-        return optional_text(cell(raw, mapping, role), field=mapping.get(role, role), line=line)
-
-    for role in ("instruction", "output"):
-        if mapping[role] not in raw:
-            raise BadRow(problem("row_missing_field", field=mapping[role], line=line))
-    question = "\n\n".join(part for part in (text("instruction"), text("input")) if part)
-    answers = cell(raw, mapping, "output")
-    if isinstance(answers, list) and len(answers) == 1:
-        answers = answers[0]
-    messages = _history(raw, mapping, line)
-    messages += [
-        message("user", question),
-        message("assistant", optional_text(answers, field=mapping["output"], line=line)),
-    ]
-    return [message("system", system), *messages] if (system := text("system")) else messages
+        question = "\n\n".join(part for part in (text("instruction"), text("input")) if part)
+        messages = [*_history(raw, columns), message("user", question)]
+        if system := text("system"):
+            messages.insert(0, message("system", system))
+        given = columns.cell(raw, "output")
+        field = columns.name("output")
+        rows = []
+        for output in given if isinstance(given, list) and given else [given]:
+            answered = [*messages, message("assistant", optional_text(output, field=field))]
+            check_conversation(answered, field=field)
+            rows.append({"messages": answered, "tools": None})
+        return rows
 
 
-def _history(raw: Raw, mapping: Mapping[str, str], line: int) -> list[dict[str, Any]]:
-    history = cell(raw, mapping, "history")
+def _history(raw: Raw, columns: Columns) -> list[dict[str, Any]]:
+    history = columns.cell(raw, "history")
     if history is None:
         return []
-    field = mapping["history"]
+    field = columns.name("history")
     if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
-        raise BadRow(problem("row_bad_history", field=field, line=line))
+        raise BadRow(problem("row_bad_history", field=field))
     turns = []
     for question, answer in history:
-        turns.append(message("user", text_of(question, field=field, line=line)))
-        turns.append(message("assistant", text_of(answer, field=field, line=line)))
+        turns.append(message("user", text_of(question, field=field)))
+        turns.append(message("assistant", text_of(answer, field=field)))
     return turns

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from engine.formats.columns import SPLIT, cell, find_columns, share
-from engine.formats.messages_of import BadRow, chat_message, conversation, objects_of, split_of
-from engine.formats.protocol import Raw, Row
-from engine.specs.problem import Problem, problem
+from engine.formats.columns import Columns, find_columns, share
+from engine.formats.messages_of import BadRow, chat_message, check_conversation, objects_of
+from engine.formats.protocol import Raw, Recognised, Row
+from engine.specs.problem import problem
 
 
 class MessagesFormat:
@@ -16,30 +16,23 @@ class MessagesFormat:
     row_kind: ClassVar[str] = "conversation"
     roles: ClassVar[Mapping[str, Sequence[str]]] = {
         "messages": ("messages", "conversations", "conversation", "dialogue", "chat"),
-        "split": SPLIT,
     }
     required: ClassVar[Sequence[str]] = ("messages",)
+    options: ClassVar[Mapping[str, str]] = {}
 
-    def recognise(self, sample: Sequence[Raw]) -> float:
+    def recognise(self, sample: Sequence[Raw]) -> Recognised:
         column = find_columns(sample, self.roles).get("messages")
-        return share(sample, lambda raw: column is not None and _looks_like_messages(raw.get(column)))
+        found = share(sample, lambda raw: column is not None and _looks_like_messages(raw.get(column)))
+        return Recognised(found, [problem("shape_items", column=column, keys="role, content", percent=round(100 * found))])
 
-    def mapping(self, sample: Sequence[Raw]) -> dict[str, str]:
-        return find_columns(sample, self.roles)
-
-    def convert(self, raw: Raw, mapping: Mapping[str, str], line: int) -> Row | list[Problem]:
-        field = mapping["messages"]
-        value = cell(raw, mapping, "messages")
+    def convert(self, raw: Raw, columns: Columns) -> list[Row]:
+        field = columns.name("messages")
+        value = columns.cell(raw, "messages")
         if value is None:
-            return [problem("row_missing_field", field=field, line=line)]
-        try:
-            messages = [
-                chat_message(item, field=field, line=line) for item in objects_of(value, field=field, line=line)
-            ]
-        except BadRow as error:
-            return [error.found]
-        found = conversation(messages, field=field, line=line)
-        return found or {"messages": messages, "split": split_of(cell(raw, mapping, "split"))}
+            raise BadRow(problem("row_missing_field", field=field))
+        messages = [chat_message(item, field=field) for item in objects_of(value, field=field)]
+        check_conversation(messages, field=field)
+        return [{"messages": messages, "tools": None}]
 
 
 def _looks_like_messages(value: Any) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from engine.formats.columns import SPLIT, cell, find_columns, share
-from engine.formats.messages_of import BadRow, conversation, message, optional_text, split_of, turns
-from engine.formats.protocol import Raw, Row
-from engine.specs.problem import Problem, problem
+from engine.formats.columns import Columns, find_columns, share
+from engine.formats.messages_of import BadRow, check_conversation, message, optional_text, turns
+from engine.formats.protocol import Raw, Recognised, Row
+from engine.specs.problem import problem
 
 
 class PromptCompletionFormat:
@@ -18,31 +18,27 @@ class PromptCompletionFormat:
         "prompt": ("prompt", "question", "query", "input", "source", "user"),
         "completion": ("completion", "response", "answer", "target", "output", "reply", "assistant"),
         "system": ("system", "system_prompt"),
-        "split": SPLIT,
     }
     required: ClassVar[Sequence[str]] = ("prompt", "completion")
+    options: ClassVar[Mapping[str, str]] = {}
 
-    def recognise(self, sample: Sequence[Raw]) -> float:
+    def recognise(self, sample: Sequence[Raw]) -> Recognised:
         mapping = find_columns(sample, self.roles)
         if not all(role in mapping for role in self.required):
-            return 0.0
-        both = share(sample, lambda raw: mapping["prompt"] in raw and mapping["completion"] in raw)
-        return 0.9 * both  # the names are common words: a more telling shape goes first
+            return Recognised(0.0)
+        names = [mapping[role] for role in self.required]
+        both = share(sample, lambda raw: all(name in raw for name in names))
+        why = problem("shape_columns", columns=", ".join(names), percent=round(100 * both))
+        return Recognised(0.9 * both, [why])  # the names are common words: a more telling shape goes first
 
-    def mapping(self, sample: Sequence[Raw]) -> dict[str, str]:
-        return find_columns(sample, self.roles)
-
-    def convert(self, raw: Raw, mapping: Mapping[str, str], line: int) -> Row | list[Problem]:
-        missing = [mapping[role] for role in self.required if mapping[role] not in raw]
+    def convert(self, raw: Raw, columns: Columns) -> list[Row]:
+        missing = [columns.name(role) for role in self.required if columns.name(role) not in raw]
         if missing:
-            return [problem("row_missing_field", field=field, line=line) for field in missing]
-        try:
-            system = optional_text(cell(raw, mapping, "system"), field=mapping.get("system", "system"), line=line)
-            messages = turns(cell(raw, mapping, "prompt"), "user", field=mapping["prompt"], line=line)
-            messages += turns(cell(raw, mapping, "completion"), "assistant", field=mapping["completion"], line=line)
-        except BadRow as error:
-            return [error.found]
-        if system:
+            raise BadRow(*(problem("row_missing_field", field=field) for field in missing))
+        field = columns.name("completion")
+        messages = turns(columns.cell(raw, "prompt"), "user", field=columns.name("prompt"))
+        messages += turns(columns.cell(raw, "completion"), "assistant", field=field)
+        if system := optional_text(columns.cell(raw, "system"), field=columns.name("system")):
             messages.insert(0, message("system", system))
-        found = conversation(messages, field=mapping["completion"], line=line)
-        return found or {"messages": messages, "split": split_of(cell(raw, mapping, "split"))}
+        check_conversation(messages, field=field)
+        return [{"messages": messages, "tools": None}]

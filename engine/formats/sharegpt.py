@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from engine.formats.columns import SPLIT, cell, find_columns, share
-from engine.formats.messages_of import BadRow, conversation, message, objects_of, optional_text, split_of, text_of
-from engine.formats.protocol import Raw, Row
-from engine.specs.problem import Problem, problem
+from engine.formats.columns import Columns, find_columns, share
+from engine.formats.messages_of import BadRow, check_conversation, message, objects_of, optional_text, text_of
+from engine.formats.protocol import Raw, Recognised, Row
+from engine.specs.problem import problem
 
 SPEAKERS = {
     "human": "user",
@@ -29,43 +29,35 @@ class ShareGptFormat:
     roles: ClassVar[Mapping[str, Sequence[str]]] = {
         "conversations": ("conversations", "conversation", "messages", "items"),
         "system": ("system", "system_prompt"),
-        "split": SPLIT,
     }
     required: ClassVar[Sequence[str]] = ("conversations",)
+    options: ClassVar[Mapping[str, str]] = {}
 
-    def recognise(self, sample: Sequence[Raw]) -> float:
+    def recognise(self, sample: Sequence[Raw]) -> Recognised:
         column = find_columns(sample, self.roles).get("conversations")
-        return share(sample, lambda raw: column is not None and _looks_like_sharegpt(raw.get(column)))
+        found = share(sample, lambda raw: column is not None and _looks_like_sharegpt(raw.get(column)))
+        return Recognised(found, [problem("shape_items", column=column, keys="from, value", percent=round(100 * found))])
 
-    def mapping(self, sample: Sequence[Raw]) -> dict[str, str]:
-        return find_columns(sample, self.roles)
-
-    def convert(self, raw: Raw, mapping: Mapping[str, str], line: int) -> Row | list[Problem]:
-        field = mapping["conversations"]
-        value = cell(raw, mapping, "conversations")
+    def convert(self, raw: Raw, columns: Columns) -> list[Row]:
+        field = columns.name("conversations")
+        value = columns.cell(raw, "conversations")
         if value is None:
-            return [problem("row_missing_field", field=field, line=line)]
-        try:
-            messages = [_message(item, field=field, line=line) for item in objects_of(value, field=field, line=line)]
-            system = optional_text(cell(raw, mapping, "system"), field=mapping.get("system", "system"), line=line)
-        except BadRow as error:
-            return [error.found]
-        if system:
+            raise BadRow(problem("row_missing_field", field=field))
+        messages = [_message(item, field=field) for item in objects_of(value, field=field)]
+        if system := optional_text(columns.cell(raw, "system"), field=columns.name("system")):
             messages.insert(0, message("system", system))
-        found = conversation(messages, field=field, line=line)
-        return found or {"messages": messages, "split": split_of(cell(raw, mapping, "split"))}
+        check_conversation(messages, field=field)
+        return [{"messages": messages, "tools": None}]
 
 
-def _message(item: Mapping[str, Any], *, field: str, line: int) -> dict[str, Any]:
+def _message(item: Mapping[str, Any], *, field: str) -> dict[str, Any]:
     speaker = item.get("from")
     role = SPEAKERS.get(speaker.lower()) if isinstance(speaker, str) else None
     if role is None:
         allowed = ", ".join(SPEAKERS)
-        raise BadRow(
-            problem("row_unknown_role", field=f"{field}.from", line=line, role=str(speaker)[:60], allowed=allowed)
-        )
+        raise BadRow(problem("row_unknown_role", field=f"{field}.from", role=str(speaker)[:60], allowed=allowed))
     content = item.get("value")
-    return message(role, "" if content is None else text_of(content, field=f"{field}.value", line=line))
+    return message(role, "" if content is None else text_of(content, field=f"{field}.value"))
 
 
 def _looks_like_sharegpt(value: Any) -> bool:

@@ -51,7 +51,7 @@ def main(context: Context) -> dict[str, Any]:
 def _import(context: Context, spec: ImportSpec, staged: Path) -> dict[str, Any]:
     if not staged.exists():
         raise ProblemError([problem("file_gone", field="staged", name=spec.source_name)])
-    wishes = Wishes(spec.format, spec.mapping, spec.source_name, spec.policy)
+    wishes = Wishes(spec.format, spec.mapping, spec.options, spec.source_name, spec.policy)
     context.phase("reading")
     stored = store_rows(staged, context.home.datasets, wishes, progress=lambda rows: _report(context, rows))
     context.phase("storing")
@@ -143,7 +143,7 @@ def _inspect(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     limit_resources()
     mapping: Mapping[str, str] = dict(pair.split("=", 1) for pair in given.map if "=" in pair)
-    code, document = inspect_document(given.inspect, Wishes(given.format, mapping, given.source_name))
+    code, document = inspect_document(given.inspect, Wishes(given.format, mapping, source_name=given.source_name))
     json.dump(document, sys.stdout, ensure_ascii=False, allow_nan=False)
     return code
 

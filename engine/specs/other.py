@@ -19,6 +19,9 @@ class ImportSpec(Spec):
     mapping: dict[str, str] = Field(
         default_factory=dict, description="Role → column, where columns were mapped by hand."
     )
+    options: dict[str, str] = Field(
+        default_factory=dict, description="Texts of the format's options, where they were set by hand."
+    )
     policy: Literal["keep_usable", "refuse"] = setting(
         "keep_usable", "Rows with problems", "Leave out the rows that have problems, or refuse the whole file."
     )

@@ -139,12 +139,13 @@ def test_warnings_say_what_is_kept_but_worth_knowing(write):
 def test_stored_rows_come_back_as_they_are(write, datasets):
     stored = store_rows(write(pair(1), pair("水😀\u202e", split="test")), datasets)
     rows = list(iterate_rows(stored.path))
+    plain = {"train": None, "tool_calls": None, "tool_call_id": None, "name": None}
     assert rows[0] == {
         "messages": [
-            {"role": "user", "content": "question 1", "train": None},
-            {"role": "assistant", "content": "answer 1", "train": None},
+            {"role": "user", "content": "question 1", **plain},
+            {"role": "assistant", "content": "answer 1", **plain},
         ],
-        "split": None,
+        **dict.fromkeys(("tools", "split", "task_type", "group", "origin")),
     }
     assert rows[1]["split"] == "test" and rows[1]["messages"][1]["content"] == "answer 水😀\u202e"
     assert stored.path.parent == datasets / stored.sha256 and stored.bytes == stored.path.stat().st_size

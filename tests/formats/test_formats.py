@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.data.rows import kind_of
+from engine.data.shape import shape_of
 from engine.formats import FORMATS
+from engine.formats.columns import SHARED, Columns, find_columns
+from engine.formats.messages_of import BadRow
 
 USER = {"role": "user", "content": "Q"}
 ANSWER = {"role": "assistant", "content": "A"}
@@ -19,16 +23,22 @@ ROWS = {
 }
 
 
+def all_rows(kind, raw, **mapping):
+    shape = shape_of([(7, raw)], kind, mapping)
+    return shape.convert(raw, 7)
+
+
 def convert(kind, raw, **mapping):
-    entry = FORMATS[kind]
-    return entry.convert(raw, {**entry.mapping([raw]), **mapping}, 7)
+    (row,) = all_rows(kind, raw, **mapping)
+    return row
 
 
 def codes(kind, raw, **mapping):
-    converted = convert(kind, raw, **mapping)
-    assert isinstance(converted, list), converted
-    assert all(item.where.line == 7 for item in converted)
-    return [item.code for item in converted]
+    entry = FORMATS[kind]
+    columns = Columns({**find_columns([raw], {**entry.roles, **SHARED}), **mapping})
+    with pytest.raises(BadRow) as caught:
+        entry.convert(raw, columns)
+    return [item.code for item in caught.value.problems]
 
 
 def said(row, key="messages"):
@@ -37,7 +47,7 @@ def said(row, key="messages"):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_each_shape_is_recognised_as_itself_and_as_no_other(kind):
-    scores = {name: entry.recognise([ROWS[kind]]) for name, entry in FORMATS.items()}
+    scores = {name: entry.recognise([ROWS[kind]]).confidence for name, entry in FORMATS.items()}
     assert max(scores, key=lambda name: scores[name]) == kind
 
 
@@ -56,7 +66,7 @@ def test_required_roles_are_roles(kind):
 )
 def test_questions_and_answers_are_found_under_their_usual_names(names):
     raw = dict(zip(names, ("Q", "A"), strict=True))
-    assert FORMATS["prompt_completion"].recognise([raw]) > 0
+    assert FORMATS["prompt_completion"].recognise([raw]).confidence > 0
     assert said(convert("prompt_completion", raw)) == [("user", "Q"), ("assistant", "A")]
 
 
@@ -201,5 +211,9 @@ def test_no_row_whatever_its_values_makes_a_format_fail(data):
     names = [names[0] for names in entry.roles.values()]
     raw = data.draw(st.dictionaries(st.sampled_from(names), anything))
     entry.recognise([raw])
-    converted = entry.convert(raw, {role: names[0] for role, names in entry.roles.items()}, 1)
-    assert converted if isinstance(converted, list) else set(converted) >= {"split"}
+    try:
+        rows = entry.convert(raw, Columns({role: names[0] for role, names in entry.roles.items()}, entry.options))
+    except BadRow as error:
+        assert error.problems
+    else:
+        assert rows and all(kind_of(row) == entry.row_kind for row in rows)
