@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.files import RowOrProblem, Source, open_rows
-from engine.data.rows import Row, RowWriter
+from engine.data.rows import BATCH_ROWS, Batch, Row, RowWriter, batch_of
 from engine.data.shape import shape_of
 from engine.data.statistics import Statistics
 from engine.files import publish
@@ -103,7 +103,7 @@ def store_rows(
         with open_rows(path, source_name=wishes.source_name) as source:
             reading = _Reading(source, wishes)
             with RowWriter(incoming / "rows.parquet", reading.shape.row_kind) as writer:
-                inspection = reading.read(writer.add, progress)
+                inspection = reading.read(writer.write, progress)
         _judge(inspection, wishes.policy)
         final = _publish(path, incoming, datasets / writer.sha256, inspection.container)
     return Stored(inspection, writer.sha256, final, final.stat().st_size)
@@ -126,35 +126,44 @@ class _Reading:
         self._shown: list[Row] = []
         self._other_splits: set[str] = set()
 
-    def read(self, keep: Callable[[Row], None], progress: Callable[[int], None] | None) -> Inspection:
+    def read(self, keep: Callable[[Batch], None], progress: Callable[[int], None] | None) -> Inspection:
+        waiting: list[Row] = []
         for line, raw in chain(self._first, self._source.rows):
             self._num_rows += 1
-            self._one(line, raw, keep)
+            waiting += self._one(line, raw)
+            if len(waiting) >= BATCH_ROWS:
+                self._count(waiting, keep)
+                waiting = []
             if progress is not None and self._num_rows % PROGRESS_ROWS == 0:
                 progress(self._num_rows)
+        if waiting:
+            self._count(waiting, keep)
         return self._inspection()
 
-    def _one(self, line: int, raw: RowOrProblem, keep: Callable[[Row], None]) -> None:
+    def _count(self, rows: list[Row], keep: Callable[[Batch], None]) -> None:
+        batch = batch_of(rows, self.shape.row_kind)
+        self._num_usable += len(rows)
+        self._statistics.add(batch)
+        keep(batch)
+
+    def _one(self, line: int, raw: RowOrProblem) -> list[Row]:
+        """The rows that one of the file becomes; none where it has problems."""
         if isinstance(raw, Problem):
-            self._refuse([raw])
-            return
+            return self._refuse([raw])
         try:
             converted = self.shape.convert(raw, line)
         except BadRow as error:
-            self._refuse(error.problems)
-            return
+            return self._refuse(error.problems)
         if converted[0]["split"] is None:
             self._note_split(raw)
-        for row in converted:
-            self._num_usable += 1
-            self._statistics.add(row)
-            if len(self._shown) < SHOWN_ROWS:
-                self._shown.append(row)
-            keep(row)
+        if len(self._shown) < SHOWN_ROWS:
+            self._shown += converted[: SHOWN_ROWS - len(self._shown)]
+        return converted
 
-    def _refuse(self, found: Sequence[Problem]) -> None:
+    def _refuse(self, found: Sequence[Problem]) -> list[Row]:
         self._num_bad += 1
         self._problems += found[: KEPT_PROBLEMS - len(self._problems)]
+        return []
 
     def _note_split(self, raw: Mapping[str, Any]) -> None:
         word = self.shape.columns.cell(raw, "split")

@@ -1,97 +1,157 @@
-"""What a person wants to know of a dataset's rows before any model is chosen, counted as the rows pass."""
+"""What a person wants to know of a dataset's rows before any model is chosen, counted as the rows pass.
+
+Counting goes by columns, a batch at a time, and keeps a few numbers a row: a million rows take some 30 MB.
+"""
 
 from __future__ import annotations
 
-import re
+import hashlib
 from array import array
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
-from engine.data.rows import TEST, Row, fingerprint
+import numpy as np
+import pyarrow
+import pyarrow.compute as pc
+
+from engine.data.rows import MESSAGES, SHARED, TEST, Batch, canonical
 from engine.specs.problem import Problem, problem
 
-CONTROL_TEXT = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>|</?think>")
-INVISIBLE = re.compile(
+CONTROL_TEXT = r"<\|[^|<>\s]{1,40}\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>|</?think>"
+INVISIBLE = (
     "[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u200b\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
 )
 FEW_ROWS = 20
+BARS = 24
+MAX_TASK_TYPES = 200
+
+Numbers = Any
+"""A one-dimensional numpy array."""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """All texts of a batch, each with its row, its length in characters, and whether a model is to write it."""
+
+    content: pyarrow.ChunkedArray
+    rows: Numbers
+    lengths: Numbers
+    is_answer: Numbers
 
 
 class Statistics:
     """Counts over canonical rows of one kind."""
 
     def __init__(self) -> None:
-        self._prompts = array("Q")
-        self._answers = array("Q")
-        self._turns = array("Q")
-        self._splits: Counter[str] = Counter()
-        self._seen: dict[bytes, bool] = {}
-        self._duplicates = 0
-        self._held_out_known: set[bytes] = set()
-        self._with_control = 0
-        self._with_invisible = 0
+        self._prompts, self._answers, self._turns = (array("I") for _ in range(3))
+        self._marks = array("Q")
+        self._held_out = bytearray()
+        self._tasks: Counter[str] = Counter()
+        self._with_control = self._with_invisible = 0
 
-    def add(self, row: Row) -> None:
-        """Count a row in."""
-        prompts, answers = _texts(row)
-        self._prompts.append(sum(map(len, prompts)))
-        self._answers.extend(map(len, answers))
-        self._turns.append(len(prompts) + len(answers))
-        self._with_control += any(CONTROL_TEXT.search(text) for text in (*prompts, *answers))
-        self._with_invisible += any(INVISIBLE.search(text) for text in (*prompts, *answers))
-        held_out = row["split"] == TEST
-        self._splits["test" if held_out else "train"] += 1
-        self._compare(fingerprint(row), held_out)
-
-    def _compare(self, mark: bytes, held_out: bool) -> None:
-        known = self._seen.get(mark)
-        if known is None:
-            self._seen[mark] = held_out
-            return
-        self._duplicates += 1
-        if known is not held_out:
-            self._held_out_known.add(mark)
+    def add(self, batch: Batch) -> None:
+        """Count a batch of rows in."""
+        held_out = pc.fill_null(pc.equal(batch.table["split"], TEST), False)
+        self._held_out += held_out.to_numpy().astype(np.uint8).tobytes()
+        self._marks.extend(_mark(row, text) for row, text in zip(batch.rows, batch.texts, strict=True))
+        self._tasks.update(task for task in batch.table["task_type"].to_pylist() if task is not None)
+        texts = _texts(batch.table)
+        rows, lengths, answers = texts.rows, texts.lengths, texts.is_answer
+        count = batch.table.num_rows
+        self._prompts.frombytes(_sums(rows[~answers], lengths[~answers], count))
+        self._answers.frombytes(lengths[answers].astype(np.uint32).tobytes())
+        self._turns.frombytes(_sums(rows, np.ones(len(rows)), count))
+        self._with_control += _rows_with(CONTROL_TEXT, texts)
+        self._with_invisible += _rows_with(INVISIBLE, texts)
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
+        marks, held_out = self._seen()
+        tasks = dict(self._tasks.most_common(MAX_TASK_TYPES))
         return {
             "turns": spread(self._turns),
-            "prompt_characters": spread(self._prompts),
-            "answer_characters": spread(self._answers),
-            "duplicates": self._duplicates,
-            "splits": {"train": self._splits["train"], "test": self._splits["test"]},
+            "prompt_characters": {**spread(self._prompts), "bars": bars(self._prompts)},
+            "answer_characters": {**spread(self._answers), "bars": bars(self._answers)},
+            "duplicates": len(marks) - len(np.unique(marks)),
+            "splits": {"train": int((~held_out).sum()), "test": int(held_out.sum())},
+            "task_types": tasks,
             "rows_with_control_tokens": self._with_control,
             "rows_with_invisible_characters": self._with_invisible,
         }
 
     def warnings(self) -> list[Problem]:
         """What a person should know, though every row is usable."""
-        rows = len(self._turns)
+        marks, held_out = self._seen()
+        rows = len(marks)
         counted = (
-            ("duplicates", self._duplicates),
-            ("held_out_in_training", len(self._held_out_known)),
+            ("duplicates", rows - len(np.unique(marks))),
+            ("held_out_in_training", len(np.intersect1d(marks[held_out], marks[~held_out]))),
             ("control_tokens_as_text", self._with_control),
             ("invisible_characters", self._with_invisible),
         )
         found = [problem(code, rows=count) for code, count in counted if count]
         return [problem("few_rows", rows=rows), *found] if 0 < rows < FEW_ROWS else found
 
+    def _seen(self) -> tuple[Numbers, Numbers]:
+        """What each row says, as a number, and whether it is held out."""
+        return np.array(self._marks, np.uint64), np.frombuffer(bytes(self._held_out), np.uint8).astype(bool)
+
 
 def spread(values: array[int]) -> dict[str, int]:
     """Median, 95th percentile and largest of some counts."""
     if not values:
         return {"median": 0, "p95": 0, "max": 0}
-    ordered = sorted(values)
-    last = len(ordered) - 1
-    return {"median": ordered[last // 2], "p95": ordered[round(last * 0.95)], "max": ordered[last]}
+    last = len(values) - 1
+    at = (last // 2, round(last * 0.95), last)
+    ordered = np.partition(np.array(values), at)
+    return {name: int(ordered[place]) for name, place in zip(("median", "p95", "max"), at, strict=True)}
 
 
-def _texts(row: Row) -> tuple[list[str], list[str]]:
-    """What the model is given and what it is to answer."""
-    if "text" in row:
-        return [], [row["text"]]
-    if "messages" in row:
-        given = [item["content"] for item in row["messages"] if item["role"] != "assistant"]
-        return given, [item["content"] for item in row["messages"] if item["role"] == "assistant"]
-    sides = row["completion"] if "completion" in row else (*row["chosen"], *row["rejected"])
-    return [item["content"] for item in row["prompt"]], [item["content"] for item in sides]
+def bars(values: array[int]) -> list[list[int]]:
+    """How many values lie in each range, as `[first, last, count]`; ranges grow, so that long tails can be seen."""
+    if not values:
+        return []
+    numbers = np.array(values)
+    edges = np.unique(np.geomspace(1, max(int(numbers.max()), 1) + 1, BARS + 1).astype(np.int64))
+    edges[0] = 0
+    counts, _ = np.histogram(numbers, edges)
+    return [[int(low), int(high) - 1, int(n)] for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)]
+
+
+def _mark(row: dict[str, Any], text: bytes) -> int:
+    """A number for what a row says, whichever part, task or group it belongs to."""
+    if any(row[name] is not None for name in SHARED):
+        text = canonical({**row, **dict.fromkeys(SHARED)})
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+
+
+def _texts(table: pyarrow.Table) -> Texts:
+    parts = [_part(table, field) for field in table.schema if field.type == MESSAGES or field.name == "text"]
+    content = pyarrow.chunked_array([part[0] for part in parts])
+    rows, is_answer = (np.concatenate([part[place] for part in parts]) for place in (1, 2))
+    return Texts(content, rows, pc.utf8_length(content).to_numpy(), is_answer)
+
+
+def _part(table: pyarrow.Table, field: pyarrow.Field) -> tuple[pyarrow.Array, Numbers, Numbers]:
+    """The texts of one column, their rows, and whether each is an answer."""
+    column = table[field.name].combine_chunks()
+    every_row = np.arange(table.num_rows)
+    if field.name == "text":
+        return column, every_row, np.ones(table.num_rows, bool)
+    items = column.flatten()
+    rows = np.repeat(every_row, column.value_lengths().to_numpy())
+    if field.name == "messages":
+        return items.field("content"), rows, pc.equal(items.field("role"), "assistant").to_numpy(zero_copy_only=False)
+    return items.field("content"), rows, np.full(len(rows), field.name != "prompt")
+
+
+def _sums(rows: Numbers, values: Numbers, count: int) -> bytes:
+    """The sum of the values of each row, as unsigned 32-bit integers."""
+    return bytes(np.bincount(rows, values, count).astype(np.uint32).tobytes())
+
+
+def _rows_with(pattern: str, texts: Texts) -> int:
+    """How many rows have a text in which a pattern occurs."""
+    found = pc.match_substring_regex(texts.content, pattern).to_numpy()
+    return len(np.unique(texts.rows[found]))

@@ -52,7 +52,9 @@ def test_an_inspection_counts_rows_lengths_turns_copies_and_splits(write):
     assert (found.format, found.row_kind, found.rows, found.usable_rows) == ("prompt_completion", "conversation", 4, 4)
     assert found.statistics["splits"] == {"train": 3, "test": 1}
     assert found.statistics["duplicates"] == 1
-    assert found.statistics["answer_characters"] == {"median": 8, "p95": 100, "max": 100}
+    lengths = found.statistics["answer_characters"]
+    assert {name: lengths[name] for name in ("median", "p95", "max")} == {"median": 8, "p95": 100, "max": 100}
+    assert sum(count for _, _, count in lengths["bars"]) == 4 and lengths["bars"][-1][1] == 100
     assert found.statistics["turns"]["median"] == 2
     json.dumps(found.as_dict())
 
