@@ -17,13 +17,14 @@ def read(path: Path, start: int, count: int) -> list[Row]:
         OSError: the file is gone or unreadable.
     """
     found: list[Row] = []
-    with pq.ParquetFile(path) as file:
-        first = 0
-        for group in range(file.metadata.num_row_groups):
-            last = first + file.metadata.row_group(group).num_rows
-            if first < start + count and last > start:
-                offset = max(0, start - first)
-                length = min(last, start + count) - first - offset
-                found += file.read_row_group(group).slice(offset, length).to_pylist()
-            first = last
+    first = 0
+    for part in (path, *sorted(path.parent.glob("rows-*.parquet"))):
+        with pq.ParquetFile(part) as file:
+            for group in range(file.metadata.num_row_groups):
+                last = first + file.metadata.row_group(group).num_rows
+                if first < start + count and last > start:
+                    offset = max(0, start - first)
+                    length = min(last, start + count) - first - offset
+                    found += file.read_row_group(group).slice(offset, length).to_pylist()
+                first = last
     return found

@@ -9,7 +9,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,6 +65,12 @@ class Source:
     place: str
     rows: Iterator[tuple[int, RowOrProblem]]
     warnings: tuple[Problem, ...] = ()
+    lines: IO[bytes] | None = None
+    """The file itself where each of its lines is a row: reading can begin at any line."""
+    start: int = 0
+    """Where in `lines` the first row begins."""
+    size: int = 0
+    """Where `lines` ends."""
 
 
 @contextmanager
@@ -173,10 +179,17 @@ def _text_source(handle: IO[bytes], warnings: list[Problem]) -> Source:
     if shape is not None:
         readers = {"lines": ("jsonl", "line", read_lines), "values": ("json", "row", read_values)}
         container, place, reader = readers[shape]
-        return Source(container, place, reader(handle), tuple(warnings))
+        source = Source(container, place, reader(handle), tuple(warnings))
+        return replace(source, lines=handle, start=start, size=_end(handle, start)) if shape == "lines" else source
     if looks_like_table(head):
         return Source("csv", "line", read_table(handle, head), tuple(warnings))
     raise ProblemError([problem("file_unknown_shape")])
+
+
+def _end(handle: IO[bytes], back_to: int) -> int:
+    end = handle.seek(0, os.SEEK_END)
+    handle.seek(back_to)
+    return end
 
 
 _OPENING = re.compile(rb"\s*([\[{])")
@@ -209,4 +222,4 @@ def _named(source: Source, source_name: str | None) -> Source:
     if not ending or ending in ENDINGS[source.container]:
         return source
     said = problem("file_other_ending", ending=ending[:20], found=source.container)
-    return Source(source.container, source.place, source.rows, (*source.warnings, said))
+    return replace(source, warnings=(*source.warnings, said))

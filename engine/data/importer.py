@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from engine.data.chunks import pieces, processes_for
 from engine.data.files import RowOrProblem, Source, open_rows
-from engine.data.rows import BATCH_ROWS, Batch, Row, RowWriter, batch_of
+from engine.data.growing import Growing
+from engine.data.piece import SHOWN_PROBLEMS, Piece, Place, Tally, convert
+from engine.data.rows import BATCH_ROWS, Row, files_of
 from engine.data.shape import shape_of
-from engine.data.statistics import Statistics
 from engine.files import publish
-from engine.formats.messages_of import BadRow
 from engine.specs.problem import Problem, ProblemError, problem
 
 SAMPLE_ROWS = 200
-KEPT_PROBLEMS = 50
-SHOWN_ROWS = 5
-PROGRESS_ROWS = 2000
+
+Progress = Callable[[int, float | None], None]
+"""Told the rows so far, and the share of the file where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,8 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a file holds. `problems` are the first ones; `problem_count` counts the rows that have any.
+    """What a file holds. `problems` are the first ones; `problem_count` counts the rows that have any,
+    `problem_kinds` all problems by code.
 
     `rows` are the file's; `usable_rows` are what they became, several of one that holds several answers.
     """
@@ -56,6 +60,7 @@ class Inspection:
     usable_rows: int
     problems: list[Problem]
     problem_count: int
+    problem_kinds: dict[str, int]
     warnings: list[Problem]
     statistics: dict[str, Any]
     sample: list[Row]
@@ -79,34 +84,81 @@ class Stored:
     bytes: int
 
 
-def inspect(path: Path, wishes: Wishes = Wishes(), *, progress: Callable[[int], None] | None = None) -> Inspection:
+def inspect(path: Path, wishes: Wishes = Wishes(), *, progress: Progress | None = None) -> Inspection:
     """Read a whole file and store nothing.
 
     Raises:
         ProblemError: the file cannot be read, or its rows have no known shape.
     """
     with open_rows(path, source_name=wishes.source_name) as source:
-        return _Reading(source, wishes).read(lambda _: None, progress)
+        reading = _Reading(source, wishes)
+        tally = Tally()
+        for piece in reading.pieces(None):
+            tally.add(piece.tally)
+            _tell(progress, tally, piece, source)
+        return reading.inspection(tally)
 
 
 def store_rows(
-    path: Path, datasets: Path, wishes: Wishes = Wishes(), *, progress: Callable[[int], None] | None = None
+    path: Path,
+    datasets: Path,
+    wishes: Wishes = Wishes(),
+    *,
+    progress: Progress | None = None,
+    unfinished: Path | None = None,
 ) -> Stored:
     """Read a file and store its usable rows; equal rows are stored once.
+
+    With `unfinished`, nobody writes to the file any more, and what was read of its lines when something else than its
+    content ends this call stays in that folder: a later call goes on there.
 
     Raises:
         ProblemError: nothing is stored: no usable row, or rows with problems where the wish is to refuse them.
     """
-    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=datasets) as folder:
-        incoming = Path(folder) / "version"
-        incoming.mkdir(mode=0o700)
-        with open_rows(path, source_name=wishes.source_name) as source:
-            reading = _Reading(source, wishes)
-            with RowWriter(incoming / "rows.parquet", reading.shape.row_kind) as writer:
-                inspection = reading.read(writer.write, progress)
+    folder = unfinished or Path(tempfile.mkdtemp(prefix=".incoming-", dir=datasets))
+    keep = False
+    try:
+        growing, inspection = _grow(path, folder, wishes, progress)
         _judge(inspection, wishes.policy)
-        final = _publish(path, incoming, datasets / writer.sha256, inspection.container)
-    return Stored(inspection, writer.sha256, final, final.stat().st_size)
+        final = datasets / growing.finish()
+        _keep_original(path, growing.version / f"source.{inspection.container}", link=unfinished is not None)
+        rows = _publish(growing.version, final, problems=inspection.problem_count > 0)
+        return Stored(inspection, final.name, rows, sum(one.stat().st_size for one in files_of(rows)))
+    except ProblemError:
+        raise
+    except BaseException:
+        keep = unfinished is not None
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _grow(path: Path, folder: Path, wishes: Wishes, progress: Progress | None) -> tuple[Growing, Inspection]:
+    with open_rows(path, source_name=wishes.source_name) as source:
+        reading = _Reading(source, wishes)
+        growing = Growing(folder, reading.shape.row_kind, _key(path, wishes))
+        try:
+            with contextlib.closing(reading.pieces(growing.next)) as converted:
+                for piece in converted:
+                    growing.add(piece)
+                    _tell(progress, growing.tally, piece, source)
+        except BaseException:
+            growing.close_part()
+            growing.release()
+            raise
+        return growing, reading.inspection(growing.tally)
+
+
+def _key(path: Path, wishes: Wishes) -> str:
+    """What the unfinished rows of a file depend on."""
+    facts = path.stat()
+    return repr((facts.st_size, facts.st_mtime_ns, dataclasses.astuple(wishes)))
+
+
+def _tell(progress: Progress | None, tally: Tally, piece: Piece, source: Source) -> None:
+    if progress is not None:
+        progress(tally.rows, piece.next.offset / source.size if piece.next is not None and source.size else None)
 
 
 class _Reading:
@@ -118,79 +170,44 @@ class _Reading:
         sample = [(line, raw) for line, raw in self._first if not isinstance(raw, Problem)]
         if not sample:
             found = [raw for _, raw in self._first if isinstance(raw, Problem)]
-            raise ProblemError([problem("data_no_rows"), *found[:KEPT_PROBLEMS]])
+            raise ProblemError([problem("data_no_rows"), *found[:SHOWN_PROBLEMS]])
         self.shape = shape_of(sample, wishes.format, wishes.mapping, wishes.options)
-        self._statistics = Statistics()
-        self._problems: list[Problem] = []
-        self._num_rows = self._num_bad = self._num_usable = 0
-        self._shown: list[Row] = []
-        self._other_splits: set[str] = set()
 
-    def read(self, keep: Callable[[Batch], None], progress: Callable[[int], None] | None) -> Inspection:
-        waiting: list[Row] = []
-        for line, raw in chain(self._first, self._source.rows):
-            self._num_rows += 1
-            waiting += self._one(line, raw)
-            if len(waiting) >= BATCH_ROWS:
-                self._count(waiting, keep)
-                waiting = []
-            if progress is not None and self._num_rows % PROGRESS_ROWS == 0:
-                progress(self._num_rows)
-        if waiting:
-            self._count(waiting, keep)
-        return self._inspection()
+    def pieces(self, begin: Place | None) -> Generator[Piece, None, None]:
+        """The file's rows, converted; lines from a place on, other files always from their start."""
+        if self._source.lines is None:
+            rows = chain(self._first, self._source.rows)
+            while some := list(islice(rows, BATCH_ROWS)):
+                yield convert(self.shape, some)
+            return
+        handle = self._source.lines
+        begin = begin or Place(self._source.start, 1)
+        handle.seek(begin.offset)
+        yield from pieces(handle, begin.line, self.shape, processes_for(self._source.size - begin.offset))
 
-    def _count(self, rows: list[Row], keep: Callable[[Batch], None]) -> None:
-        batch = batch_of(rows, self.shape.row_kind)
-        self._num_usable += len(rows)
-        self._statistics.add(batch)
-        keep(batch)
-
-    def _one(self, line: int, raw: RowOrProblem) -> list[Row]:
-        """The rows that one of the file becomes; none where it has problems."""
-        if isinstance(raw, Problem):
-            return self._refuse([raw])
-        try:
-            converted = self.shape.convert(raw, line)
-        except BadRow as error:
-            return self._refuse(error.problems)
-        if converted[0]["split"] is None:
-            self._note_split(raw)
-        if len(self._shown) < SHOWN_ROWS:
-            self._shown += converted[: SHOWN_ROWS - len(self._shown)]
-        return converted
-
-    def _refuse(self, found: Sequence[Problem]) -> list[Row]:
-        self._num_bad += 1
-        self._problems += found[: KEPT_PROBLEMS - len(self._problems)]
-        return []
-
-    def _note_split(self, raw: Mapping[str, Any]) -> None:
-        word = self.shape.columns.cell(raw, "split")
-        if word is not None and len(self._other_splits) < 5:
-            self._other_splits.add(str(word)[:40])
-
-    def _inspection(self) -> Inspection:
-        warnings = [*self._source.warnings, *self.shape.warnings(), *self._statistics.warnings()]
-        if self._other_splits:
-            warnings.append(problem("unknown_split", words=", ".join(sorted(self._other_splits))))
+    def inspection(self, tally: Tally) -> Inspection:
+        warnings = [*self._source.warnings, *self.shape.warnings(), *tally.statistics.warnings()]
+        if tally.other_splits:
+            warnings.append(problem("unknown_split", words=", ".join(sorted(tally.other_splits))))
+        place = {"place": self._source.place, "container": self._source.container}
         return Inspection(
             container=self._source.container,
             format=self.shape.kind,
             row_kind=self.shape.row_kind,
             mapping=dict(self.shape.columns.mapping),
-            columns=self.shape.names,
+            options=dict(self.shape.columns.options),
             confidence=self.shape.recognised.confidence,
             reasons=list(self.shape.recognised.reasons),
             others=self.shape.others,
-            options=dict(self.shape.columns.options),
-            rows=self._num_rows,
-            usable_rows=self._num_usable,
-            problems=self._problems,
-            problem_count=self._num_bad,
+            columns=self.shape.names,
+            rows=tally.rows,
+            usable_rows=tally.usable,
+            problems=tally.problems,
+            problem_count=tally.bad,
+            problem_kinds=dict(tally.kinds.most_common()),
             warnings=warnings,
-            statistics={"place": self._source.place, "container": self._source.container, **self._statistics.as_dict()},
-            sample=self._shown,
+            statistics={**place, **tally.statistics.as_dict()},
+            sample=tally.shown,
         )
 
 
@@ -212,16 +229,31 @@ def _judge(inspection: Inspection, policy: str) -> None:
         raise ProblemError([said, *inspection.problems])
 
 
-def _publish(source: Path, incoming: Path, final: Path, container: str) -> Path:
-    """Move a version into place, with the file that it came from beside it."""
+def _keep_original(source: Path, original: Path, *, link: bool) -> None:
+    """Put the file that rows came from beside them."""
+    if not link or not _linked(source, original):
+        shutil.copyfile(source, original)
+    original.chmod(0o400)
+
+
+def _linked(source: Path, original: Path) -> bool:
+    """Give the file a second name; whether its disk can."""
+    try:
+        original.hardlink_to(source)
+    except OSError:
+        return False
+    return True
+
+
+def _publish(version: Path, final: Path, *, problems: bool) -> Path:
+    """Move a version into place."""
     rows = final / "rows.parquet"
     if rows.exists():
         return rows
-    original = incoming / f"source.{container}"
-    shutil.copyfile(source, original)
-    original.chmod(0o400)
+    if not problems:
+        (version / "problems.jsonl").unlink()
     try:
-        publish(incoming, final)
+        publish(version, final)
     except OSError:
         if not rows.exists():  # else: another import of the same rows was quicker
             raise

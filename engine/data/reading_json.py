@@ -18,9 +18,12 @@ MAX_WRAPPED_BYTES = 512 * 2**20
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-def read_lines(handle: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
-    """One row a line, split at newlines alone; a line that is no object is a problem, the others go on."""
-    number = 0
+def read_lines(handle: IO[bytes], first: int = 1) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
+    """One row a line, split at newlines alone; a line that is no object is a problem, the others go on.
+
+    `first` is the number of the first line.
+    """
+    number = first - 1
     while line := handle.readline(MAX_ROW_BYTES + 1):
         number += 1
         if len(line) > MAX_ROW_BYTES:

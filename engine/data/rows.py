@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
@@ -52,9 +52,29 @@ def fingerprint(row: Row) -> bytes:
     return hashlib.blake2b(canonical({**said, "split": None}), digest_size=16).digest()
 
 
-def content_hash(row_kind: str) -> hashlib._Hash:
-    """The hash of a version's content, which `canonical(row)` and a line feed go into row by row."""
-    return hashlib.sha256(f"rows 1 {row_kind}\n".encode())
+def digest(text: bytes) -> bytes:
+    """The digest of a row, from its canonical text."""
+    return hashlib.sha256(text).digest()
+
+
+def content_of(digests: bytes, row_kind: str) -> str:
+    """The hash that names a version's content, from the digests of its rows in their order."""
+    return hashlib.sha256(f"rows 2 {row_kind}\n".encode() + digests).hexdigest()
+
+
+def content_of_rows(rows: Iterable[Row]) -> str | None:
+    """The hash that names the content of rows that were read back; none of no rows.
+
+    Versions of the first schema, whose rows have no `origin`, were named by the hash of their texts.
+    """
+    whole, is_first = None, False
+    for row in rows:
+        if whole is None:
+            is_first = "origin" not in row
+            whole = hashlib.sha256(f"rows {1 if is_first else 2} {kind_of(row)}\n".encode())
+        text = canonical(row)
+        whole.update(text + b"\n" if is_first else digest(text))
+    return None if whole is None else whole.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +122,9 @@ class RowWriter:
 
     def __init__(self, path: Path, row_kind: str) -> None:
         self._row_kind = row_kind
-        self._hash = content_hash(row_kind)
+        self._digests = bytearray()
         self._waiting: list[Row] = []
-        self._writer = pq.ParquetWriter(path, SCHEMAS[row_kind], compression="zstd", use_dictionary=REPEATING)
+        self._writer = parquet_writer(path, row_kind)
 
     def __enter__(self) -> RowWriter:
         return self
@@ -122,27 +142,35 @@ class RowWriter:
         if len(self._waiting) == BATCH_ROWS:
             self._flush()
 
-    def write(self, batch: Batch) -> None:
-        """Append a batch of at most `BATCH_ROWS` rows."""
-        self._hash.update(b"\n".join(batch.texts) + b"\n")
-        self._writer.write_table(batch.table)
-
     @property
     def sha256(self) -> str:
-        """The hash of all rows that are written, in their order."""
-        return self._hash.hexdigest()
+        """The hash that names the content that is written."""
+        return content_of(bytes(self._digests), self._row_kind)
 
     def _flush(self) -> None:
         if self._waiting:
-            self.write(batch_of(self._waiting, self._row_kind))
+            batch = batch_of(self._waiting, self._row_kind)
+            self._digests += b"".join(map(digest, batch.texts))
+            self._writer.write_table(batch.table)
             self._waiting = []
+
+
+def parquet_writer(path: Path, row_kind: str) -> pq.ParquetWriter:
+    """A new Parquet file for rows of one kind; a row group may have at most `BATCH_ROWS` rows."""
+    return pq.ParquetWriter(path, SCHEMAS[row_kind], compression="zstd", use_dictionary=REPEATING)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of a version, in order: `rows.parquet`, and the further parts of a large one beside it."""
+    return [path, *sorted(path.parent.glob("rows-*.parquet"))]
 
 
 def iterate_rows(path: Path) -> Iterator[Row]:
     """All rows of a stored version, in order."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            yield from batch.to_pylist()
+    for part in files_of(path):
+        with pq.ParquetFile(part) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                yield from batch.to_pylist()
 
 
 def read_rows(path: Path, start: int, count: int) -> list[Row]:
@@ -151,12 +179,14 @@ def read_rows(path: Path, start: int, count: int) -> list[Row]:
     Row groups hold at most `BATCH_ROWS` rows.
     """
     found: list[Row] = []
-    with pq.ParquetFile(path) as file:
-        first = 0
-        for group in range(file.metadata.num_row_groups):
-            last = first + file.metadata.row_group(group).num_rows
-            if first < start + count and last > start:
-                table = file.read_row_group(group)
-                found += table.slice(max(0, start - first), min(last, start + count) - max(first, start)).to_pylist()
-            first = last
+    first = 0
+    for part in files_of(path):
+        with pq.ParquetFile(part) as file:
+            for group in range(file.metadata.num_row_groups):
+                last = first + file.metadata.row_group(group).num_rows
+                if first < start + count and last > start:
+                    offset = max(0, start - first)
+                    length = min(last, start + count) - first - offset
+                    found += file.read_row_group(group).slice(offset, length).to_pylist()
+                first = last
     return found

@@ -9,9 +9,11 @@ import hashlib
 from array import array
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow
 import pyarrow.compute as pc
 
@@ -46,14 +48,14 @@ class Statistics:
     def __init__(self) -> None:
         self._prompts, self._answers, self._turns = (array("I") for _ in range(3))
         self._marks = array("Q")
-        self._held_out = bytearray()
+        self._held_out = array("B")
         self._tasks: Counter[str] = Counter()
         self._with_control = self._with_invisible = 0
 
     def add(self, batch: Batch) -> None:
         """Count a batch of rows in."""
         held_out = pc.fill_null(pc.equal(batch.table["split"], TEST), False)
-        self._held_out += held_out.to_numpy().astype(np.uint8).tobytes()
+        self._held_out.frombytes(held_out.to_numpy().astype(np.uint8).tobytes())
         self._marks.extend(_mark(row, text) for row, text in zip(batch.rows, batch.texts, strict=True))
         self._tasks.update(task for task in batch.table["task_type"].to_pylist() if task is not None)
         texts = _texts(batch.table)
@@ -64,6 +66,35 @@ class Statistics:
         self._turns.frombytes(_sums(rows, np.ones(len(rows)), count))
         self._with_control += _rows_with(CONTROL_TEXT, texts)
         self._with_invisible += _rows_with(INVISIBLE, texts)
+
+    def extend(self, other: Statistics) -> None:
+        """Count in what another one counted over the rows that follow."""
+        for mine, others in zip(self._arrays(), other._arrays(), strict=True):
+            mine.extend(others)
+        self._tasks.update(other._tasks)
+        self._with_control += other._with_control
+        self._with_invisible += other._with_invisible
+
+    def save(self, path: Path) -> None:
+        """Write the counts to a file, from which `load` makes the same."""
+        plain = {"tasks": self._tasks, "control": self._with_control, "invisible": self._with_invisible}
+        arrays: dict[str, Any] = {str(place): np.array(one) for place, one in enumerate(self._arrays())}
+        with path.open("wb") as handle:
+            np.savez(handle, plain=np.frombuffer(orjson.dumps(plain), np.uint8), **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Statistics:
+        made = cls()
+        with np.load(path, allow_pickle=False) as saved:
+            for place, one in enumerate(made._arrays()):
+                one.frombytes(saved[str(place)].astype(one.typecode).tobytes())
+            plain = orjson.loads(saved["plain"].tobytes())
+        made._tasks.update(plain["tasks"])
+        made._with_control, made._with_invisible = plain["control"], plain["invisible"]
+        return made
+
+    def _arrays(self) -> tuple[array[int], ...]:
+        return self._prompts, self._answers, self._turns, self._marks, self._held_out
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -95,7 +126,7 @@ class Statistics:
 
     def _seen(self) -> tuple[Numbers, Numbers]:
         """What each row says, as a number, and whether it is held out."""
-        return np.array(self._marks, np.uint64), np.frombuffer(bytes(self._held_out), np.uint8).astype(bool)
+        return np.array(self._marks, np.uint64), np.array(self._held_out, np.uint8).astype(bool)
 
 
 def spread(values: array[int]) -> dict[str, int]:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from engine.data.render import Renderer
 from engine.data.rendered import TokenRow
-from engine.data.rows import Row, canonical, content_hash, iterate_rows, kind_of
+from engine.data.rows import Row, content_of_rows, iterate_rows, kind_of
 from engine.data.split import split
 from engine.files import sync_file, write_json
 from engine.objectives import OBJECTIVES
@@ -158,12 +158,8 @@ def _whole_rows(version_path: Path, seen: Callable[[], None]) -> list[Row]:
     except (OSError, pyarrow.ArrowException) as error:
         raise ProblemError([problem("data_damaged", field="data.dataset", detail=type(error).__name__)]) from error
     named = version_path.parent.name
-    if rows and _HASH.fullmatch(named):
-        content = content_hash(kind_of(rows[0]))
-        for row in rows:
-            content.update(canonical(row) + b"\n")
-        if content.hexdigest() != named:
-            raise ProblemError([problem("data_damaged", field="data.dataset", detail="sha256")])
+    if rows and _HASH.fullmatch(named) and content_of_rows(rows) != named:
+        raise ProblemError([problem("data_damaged", field="data.dataset", detail="sha256")])
     return rows
 
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.data.growing import Growing
 from engine.data.importer import Stored, Wishes, inspect, store_rows
 from engine.runtime import child
 from engine.runtime.child import Context, Stopped
@@ -30,7 +31,8 @@ from storage.datasets import NewVersion, Version
 
 MEMORY_BYTES = 8 * 2**30
 CPU_S = 3600
-LEFT_BEHIND_S = 86400.0
+LEFT_BEHIND_S = 7 * 86400.0
+REPORT_EVERY_S = 0.3
 ADDED = "version_added"
 
 
@@ -53,7 +55,9 @@ def _import(context: Context, spec: ImportSpec, staged: Path) -> dict[str, Any]:
         raise ProblemError([problem("file_gone", field="staged", name=spec.source_name)])
     wishes = Wishes(spec.format, spec.mapping, spec.options, spec.source_name, spec.policy)
     context.phase("reading")
-    stored = store_rows(staged, context.home.datasets, wishes, progress=lambda rows: _report(context, rows))
+    stored = store_rows(
+        staged, context.home.datasets, wishes, progress=Report(context), unfinished=_unfinished(context)
+    )
     context.phase("storing")
     with context.store.write() as session:
         version = datasets.add_version(session, _new_version(spec, stored))
@@ -62,11 +66,29 @@ def _import(context: Context, spec: ImportSpec, staged: Path) -> dict[str, Any]:
     return result
 
 
-def _report(context: Context, rows: int) -> None:
-    context.progress(rows, 0)
-    flags = context.flags()
-    if flags.cancel or flags.pause:
-        raise Stopped
+class Report:
+    """Tells how far it is, a few times a second, and stops where that is wished."""
+
+    def __init__(self, context: Context) -> None:
+        self._context, self._told_at = context, 0.0
+
+    def __call__(self, rows: int, share: float | None) -> None:
+        if time.monotonic() - self._told_at < REPORT_EVERY_S:
+            return
+        self._told_at = time.monotonic()
+        self._context.progress(rows, round(rows / share) if share else 0)
+        flags = self._context.flags()
+        if flags.cancel or flags.pause:
+            raise Stopped
+
+
+def _unfinished(context: Context) -> Path:
+    """The attempt's own folder for what it has read, with what an earlier attempt had read in it."""
+    folder = context.home.datasets / f".incoming-{context.job.id}-{context.claim.token}"
+    earlier = sorted(context.home.datasets.glob(f".incoming-{context.job.id}-*"), key=lambda one: one.stat().st_mtime)
+    if earlier and folder not in earlier:
+        Growing.take_over(earlier[-1], folder)
+    return folder
 
 
 def _added_before(context: Context) -> dict[str, Any] | None:

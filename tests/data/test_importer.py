@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.data.chunks import CHUNK_BYTES
 from engine.data.importer import Wishes, inspect, store_rows
 from engine.data.rows import iterate_rows, read_rows
 from engine.specs.problem import ProblemError
@@ -195,8 +196,9 @@ def test_pages_of_rows_are_read_across_row_groups(write, datasets):
 
 def test_progress_is_told_while_a_file_is_read(write):
     told = []
-    inspect(write(*(pair(i) for i in range(4500))), progress=told.append)
-    assert told == [2000, 4000]
+    path = write(*(pair(i) for i in range(40_000)))
+    inspect(path, progress=lambda rows, share: told.append((rows, round(share, 1))))
+    assert len(told) == -(-path.stat().st_size // CHUNK_BYTES) and told == sorted(told) and told[-1] == (40_000, 1.0)
 
 
 @pytest.mark.parametrize(("name", "kind", "train", "test"), [("tickets.jsonl", "conversation", 240, 60)])

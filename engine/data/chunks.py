@@ -1,0 +1,93 @@
+"""JSON lines cut into chunks at line ends, and converted by several processes side by side, in the file's order."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import IO
+
+from engine.data.piece import Piece, Place, convert
+from engine.data.reading_json import MAX_ROW_BYTES, read_lines
+from engine.data.shape import Shape
+from engine.specs.problem import ProblemError, problem
+
+CHUNK_BYTES = 1 << 20
+MOST_PROCESSES = 8
+BYTES_A_PROCESS = 32 * 2**20
+"""A process takes half a second to start: fewer for small files."""
+
+_shape: list[Shape] = []
+"""In a process of the pool, the one shape that it converts."""
+
+
+def processes_for(size: int) -> int:
+    """How many processes a file of `size` bytes is worth; 0 is none beside our own."""
+    wanted = min(len(os.sched_getaffinity(0)), MOST_PROCESSES, size // BYTES_A_PROCESS)
+    return wanted if wanted > 1 else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Whole lines of a file, the number of the first, and where in the file they end."""
+
+    text: bytes
+    line: int
+    end: int
+
+    @property
+    def next_line(self) -> int:
+        return self.line + self.text.count(b"\n")
+
+
+def chunks(handle: IO[bytes], line: int) -> Iterator[Chunk]:
+    """What follows in the file; of a line that is longer than a row may be only as much as shows that."""
+    while text := handle.read(CHUNK_BYTES):
+        if not text.endswith(b"\n"):
+            rest = handle.readline(MAX_ROW_BYTES + 1)
+            text += rest
+            while rest and not rest.endswith(b"\n"):
+                rest = handle.readline(MAX_ROW_BYTES)
+            text += b"" if text.endswith(b"\n") else b"\n"
+        chunk = Chunk(text, line, handle.tell())
+        yield chunk
+        line = chunk.next_line
+
+
+def pieces(handle: IO[bytes], line: int, shape: Shape, processes: int) -> Iterator[Piece]:
+    """Convert the rest of the file; a few chunks wait at a time, so that memory stays flat."""
+    if not processes:
+        yield from (_piece(shape, chunk) for chunk in chunks(handle, line))
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=_begin, initargs=(shape,)) as pool:
+        waiting: deque[Future[Piece]] = deque()
+        try:
+            for chunk in chunks(handle, line):
+                waiting.append(pool.submit(_piece_there, chunk))
+                if len(waiting) > 2 * processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise ProblemError([problem("file_beyond_limits")]) from error
+        finally:
+            for one in waiting:
+                one.cancel()
+
+
+def _begin(shape: Shape) -> None:
+    _shape.append(shape)
+
+
+def _piece_there(chunk: Chunk) -> Piece:
+    return _piece(_shape[0], chunk)
+
+
+def _piece(shape: Shape, chunk: Chunk) -> Piece:
+    return convert(shape, read_lines(io.BytesIO(chunk.text), chunk.line), Place(chunk.end, chunk.next_line))
