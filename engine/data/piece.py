@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow
 
-from engine.data.rows import Row, batch_of, digest
+from engine.data.rows import Row, batch_of
 from engine.data.shape import Shape
 from engine.data.statistics import Statistics
 from engine.formats.messages_of import BadRow
@@ -92,7 +92,7 @@ def convert(shape: Shape, rows: Numbered, next: Place | None = None) -> Piece:
         return Piece(None, b"", problems, tally, next)
     batch = batch_of(usable, shape.row_kind)
     tally.statistics.add(batch)
-    digests = b"".join(map(digest, batch.texts))
+    digests = b"".join(batch.digests)
     return Piece(batch.table, digests, problems, tally, next)
 
 

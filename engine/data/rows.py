@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +31,7 @@ _KINDS: dict[str, dict[str, pyarrow.DataType]] = {
 }
 SCHEMAS = {kind: pyarrow.schema([*own.items(), *((name, _STRING) for name in SHARED)]) for kind, own in _KINDS.items()}
 _TELLING = {"messages": "conversation", "chosen": "preference", "completion": "unpaired", "text": "text"}
+_FIELDS_OF = itemgetter(*(field.name for field in MESSAGE))
 BATCH_ROWS = 1000
 REPEATING = ["messages.list.element.role", "split", "task_type", "group", "origin"]
 """The columns that are worth a dictionary: texts are all different."""
@@ -79,10 +81,10 @@ def content_of_rows(rows: Iterable[Row]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows as the columns of their kind's schema, and each row's canonical text."""
+    """Some rows as the columns of their kind's schema, and the digest of each."""
 
     table: pyarrow.Table
-    texts: list[bytes]
+    digests: list[bytes]
     rows: Sequence[Row]
 
 
@@ -92,14 +94,12 @@ def batch_of(rows: Sequence[Row], row_kind: str) -> Batch:
     names = schema.names
     whole = [{name: row.get(name) for name in names} for row in rows]
     arrays = [
-        _messages(whole, field.name) if field.type == MESSAGES else _column(whole, field.name, field.type)
+        _messages(whole, field.name)
+        if field.type == MESSAGES
+        else pyarrow.array([row[field.name] for row in whole], field.type)
         for field in schema
     ]
-    return Batch(pyarrow.Table.from_arrays(arrays, schema=schema), [canonical(row) for row in whole], whole)
-
-
-def _column(rows: Sequence[dict[str, Any]], name: str, kind: pyarrow.DataType) -> pyarrow.Array:
-    return pyarrow.array([row[name] for row in rows], kind)
+    return Batch(pyarrow.Table.from_arrays(arrays, schema=schema), [digest(canonical(row)) for row in whole], whole)
 
 
 def _messages(rows: list[Row], key: str) -> pyarrow.ListArray:
@@ -111,9 +111,9 @@ def _messages(rows: list[Row], key: str) -> pyarrow.ListArray:
             row[key] = each
     ends = list(accumulate(map(len, lists), initial=0))
     flat = list(chain.from_iterable(lists))
-    items = pyarrow.StructArray.from_arrays(
-        [_column(flat, field.name, field.type) for field in MESSAGE], fields=list(MESSAGE)
-    )
+    columns = zip(*map(_FIELDS_OF, flat), strict=True) if flat else [()] * MESSAGE.num_fields
+    arrays = [pyarrow.array(list(values), field.type) for values, field in zip(columns, MESSAGE, strict=True)]
+    items = pyarrow.StructArray.from_arrays(arrays, fields=list(MESSAGE))
     return pyarrow.ListArray.from_arrays(pyarrow.array(ends, pyarrow.int32()), items, type=MESSAGES)
 
 
@@ -150,7 +150,7 @@ class RowWriter:
     def _flush(self) -> None:
         if self._waiting:
             batch = batch_of(self._waiting, self._row_kind)
-            self._digests += b"".join(map(digest, batch.texts))
+            self._digests += b"".join(batch.digests)
             self._writer.write_table(batch.table)
             self._waiting = []
 

@@ -5,7 +5,6 @@ Counting goes by columns, a batch at a time, and keeps a few numbers a row: a mi
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections import Counter
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import orjson
 import pyarrow
 import pyarrow.compute as pc
 
-from engine.data.rows import MESSAGES, SHARED, TEST, Batch, canonical
+from engine.data.rows import MESSAGES, SHARED, TEST, Batch, canonical, digest
 from engine.specs.problem import Problem, problem
 
 CONTROL_TEXT = r"<\|[^|<>\s]{1,40}\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>|</?think>"
@@ -56,8 +55,9 @@ class Statistics:
         """Count a batch of rows in."""
         held_out = pc.fill_null(pc.equal(batch.table["split"], TEST), False)
         self._held_out.frombytes(held_out.to_numpy().astype(np.uint8).tobytes())
-        self._marks.extend(_mark(row, text) for row, text in zip(batch.rows, batch.texts, strict=True))
-        self._tasks.update(task for task in batch.table["task_type"].to_pylist() if task is not None)
+        self._marks.frombytes(_marks(batch))
+        for task in pc.value_counts(batch.table["task_type"].drop_null()).to_pylist():
+            self._tasks[task["values"]] += task["counts"]
         texts = _texts(batch.table)
         rows, lengths, answers = texts.rows, texts.lengths, texts.is_answer
         count = batch.table.num_rows
@@ -150,11 +150,12 @@ def bars(values: array[int]) -> list[list[int]]:
     return [[int(low), int(high) - 1, int(n)] for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)]
 
 
-def _mark(row: dict[str, Any], text: bytes) -> int:
-    """A number for what a row says, whichever part, task or group it belongs to."""
-    if any(row[name] is not None for name in SHARED):
-        text = canonical({**row, **dict.fromkeys(SHARED)})
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+def _marks(batch: Batch) -> bytes:
+    """A number of 8 bytes for what each row says, whichever part, task or group it belongs to."""
+    digests = batch.digests
+    if any(batch.table[name].null_count < len(digests) for name in SHARED):
+        digests = [digest(canonical({**row, **dict.fromkeys(SHARED)})) for row in batch.rows]
+    return b"".join([one[:8] for one in digests])
 
 
 def _texts(table: pyarrow.Table) -> Texts:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import orjson
@@ -40,7 +39,7 @@ def parse(text: bytes) -> Any:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         _explain(text, error)
-    if _count_keys(value, MAX_DEPTH) == _counted_keys(text):
+    if _keys_of(value) == _counted_keys(text) and text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
         return value
     return exact(text.decode("utf-8"))
 
@@ -67,7 +66,7 @@ def check_value(value: Any) -> None:
     Raises:
         BadJson: with the code of a problem.
     """
-    _count_keys(value, MAX_DEPTH)
+    _check_depth(value, MAX_DEPTH)
     try:
         orjson.dumps(value)
     except TypeError as error:  # orjson's name for a lone surrogate; huge integers were refused before
@@ -85,24 +84,29 @@ def _counted_keys(text: bytes) -> int:
     return text.count(b'":') - text.count(b'\\":')
 
 
-def _count_keys(value: Any, depth_left: int) -> int:
+def _keys_of(value: Any) -> int:
     """The keys of all objects in a value; a count that equals no other where a number may have been rounded."""
-    if depth_left < 0:
-        raise BadJson("row_too_deep", limit=MAX_DEPTH)
-    items: Iterable[Any]
-    if type(value) is dict:
-        count, items = len(value), value.values()
-    elif type(value) is list:
-        count, items = 0, value
-    else:
-        return 0
-    for item in items:
+    count = 0
+    waiting = [value]
+    for item in waiting:
         kind = type(item)
-        if kind is dict or kind is list:
-            count += _count_keys(item, depth_left - 1)
+        if kind is dict:
+            count += len(item)
+            waiting += item.values()
+        elif kind is list:
+            waiting += item
         elif kind is float and not -_ROUNDED < item < _ROUNDED:
             return ROUNDED
     return count
+
+
+def _check_depth(value: Any, depth_left: int) -> None:
+    if depth_left < 0:
+        raise BadJson("row_too_deep", limit=MAX_DEPTH)
+    inner = value.values() if type(value) is dict else value if type(value) is list else ()
+    for item in inner:
+        if type(item) is dict or type(item) is list:
+            _check_depth(item, depth_left - 1)
 
 
 def _explain(text: bytes, error: orjson.JSONDecodeError) -> NoReturn:
