@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import os
 from collections import deque
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from engine.data.piece import Piece, Place, convert
-from engine.data.reading_json import MAX_ROW_BYTES, read_lines
+from engine.data.reading_json import MAX_ROW_BYTES, rows_of
 from engine.data.shape import Shape
 from engine.specs.problem import ProblemError, problem
 
@@ -90,4 +89,4 @@ def _piece_there(chunk: Chunk) -> Piece:
 
 
 def _piece(shape: Shape, chunk: Chunk) -> Piece:
-    return convert(shape, read_lines(io.BytesIO(chunk.text), chunk.line), Place(chunk.end, chunk.next_line))
+    return convert(shape, rows_of(chunk.text, chunk.line), Place(chunk.end, chunk.next_line))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import re
 from collections.abc import Iterator
 from typing import IO, Any
 
-from engine.formats.strict_json import DECODER, BadJson, check_value, parse
+from engine.formats.strict_json import DECODER, BadJson, check_value, parse, parse_lines
 from engine.specs.problem import Problem, ProblemError, problem
 
 MAX_ROW_BYTES = 4_000_000
@@ -34,6 +35,19 @@ def read_lines(handle: IO[bytes], first: int = 1) -> Iterator[tuple[int, dict[st
         line = line.strip()
         if line:
             yield number, _row(line, number)
+
+
+def rows_of(text: bytes, first: int) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
+    """The same of lines that are in memory, many at once."""
+    values = parse_lines(text)
+    if values is None or len(text) > MAX_ROW_BYTES:
+        yield from read_lines(io.BytesIO(text), first)
+        return
+    for number, value in enumerate(values, first):
+        if type(value) is dict:
+            yield number, value
+        elif value is not ...:
+            yield number, problem("row_not_object", line=number)
 
 
 def _row(line: bytes, number: int) -> dict[str, Any] | Problem:

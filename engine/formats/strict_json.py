@@ -10,11 +10,15 @@ import json
 import re
 from typing import Any, NoReturn
 
+import numpy as np
 import orjson
 
 MAX_DEPTH = 64
 _ROUNDED = 1e18
 """Integers beyond 64 bits come out of orjson as floats of at least this size."""
+SHORT = 4096
+"""Below so many bytes, searching is quicker than comparing every byte."""
+QUOTE, COLON, BACKSLASH, SPACE = b'":\\ '
 UNSURE = -1
 ROUNDED = -(2**62)
 """Counts that send a text to the exact parser: far enough from each other and from real counts to stay unequal."""
@@ -39,9 +43,23 @@ def parse(text: bytes) -> Any:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         _explain(text, error)
-    if _keys_of(value) == _counted_keys(text) and text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
-        return value
-    return exact(text.decode("utf-8"))
+    return value if _keys_of(value) == _counted_keys(text) else exact(text.decode("utf-8"))
+
+
+def parse_lines(text: bytes) -> list[Any] | None:
+    """Parse one JSON value a line, all at once and three times as fast; None where any line is wrong or not sure.
+
+    A line of nothing but space has the value `Ellipsis`.
+    """
+    try:
+        values = [orjson.loads(line) if line and not line.isspace() else ... for line in text.split(b"\n")]
+    except orjson.JSONDecodeError:
+        return None
+    try:
+        keys = sum(map(_keys_of, values))
+    except BadJson:
+        return None
+    return values if keys == _counted_keys(text) else None
 
 
 def exact(text: str) -> Any:
@@ -74,29 +92,49 @@ def check_value(value: Any) -> None:
 
 
 def _counted_keys(text: bytes) -> int:
-    """How many keys the text has at least: a colon follows each key's quote.
+    """How many keys a text has at least: a colon follows each key's quote.
 
     A quote in a string is always escaped, so it is told apart, except after an escaped backslash, where the count is
     made to differ from any other.
     """
-    if b'\\\\"' in text or ((b" :" in text or b"\t:" in text) and _SPACED_COLON.search(text)):
-        return UNSURE
-    return text.count(b'":') - text.count(b'\\":')
+    if len(text) < SHORT:
+        ended, escaped = text.count(b'":'), text.count(b'\\":') if b"\\" in text else 0
+        unsure = b'\\\\"' in text if b"\\" in text else False
+        spaced = b" :" in text or b"\t:" in text or b"\r:" in text or b"\n:" in text
+    else:
+        ended, escaped, unsure, spaced = _counted_at_once(text)
+    return UNSURE if unsure or (spaced and _SPACED_COLON.search(text)) else ended - escaped
+
+
+def _counted_at_once(text: bytes) -> tuple[int, int, bool, bool]:
+    """The same of a long text, a machine word at a time."""
+    codes = np.frombuffer(text, np.uint8)
+    colon = codes == COLON
+    quote_colon = (codes[:-1] == QUOTE) & colon[1:]
+    slash = codes == BACKSLASH
+    escaped = int((slash[:-2] & quote_colon[1:]).sum())
+    unsure = bool((slash[:-2] & slash[1:-1] & (codes[2:] == QUOTE)).any())
+    spaced = bool(((codes[:-1] <= SPACE) & colon[1:]).any())
+    return int(quote_colon.sum()), escaped, unsure, spaced
 
 
 def _keys_of(value: Any) -> int:
     """The keys of all objects in a value; a count that equals no other where a number may have been rounded."""
-    count = 0
+    count = nests = 0
     waiting = [value]
     for item in waiting:
         kind = type(item)
         if kind is dict:
             count += len(item)
+            nests += 1
             waiting += item.values()
         elif kind is list:
+            nests += 1
             waiting += item
         elif kind is float and not -_ROUNDED < item < _ROUNDED:
             return ROUNDED
+    if nests > MAX_DEPTH:
+        _check_depth(value, MAX_DEPTH)
     return count
 
 

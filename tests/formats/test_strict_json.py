@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.formats.strict_json import BadJson, parse
+from engine.formats.strict_json import BadJson, parse, parse_lines
 
 values = st.recursive(
     st.none()
@@ -80,3 +80,39 @@ def test_any_bytes_give_a_value_or_a_named_fault(text):
         parse(text)
     except BadJson as error:
         assert error.code.startswith("row_")
+
+
+TRICKY = st.sampled_from(
+    [
+        b'{"a": 1, "a": 2}',
+        b'{"a" : 1, "a" :2}',
+        b'{"a\\\\": 1, "a\\\\": 2}',
+        b'{"x": "say \\":\\" twice", "x\\"": "\\\\"}',
+        b'{"x": NaN}',
+        b'{"x": 123456789012345678901234567890}',
+        b'{"x": "\\ud800"}',
+        b"[" * 70 + b"]" * 70,
+        b'{"x": 1',
+        b" ",
+        b"7",
+    ]
+)
+
+
+@given(st.lists(TRICKY | values.map(lambda value: utf8(json.dumps(value)) or b"1"), max_size=6), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_lines_that_are_read_at_once_are_what_each_alone_is(lines, long):
+    if long:
+        lines = [*lines, b'{"pad": "' + b"x" * 5000 + b'"}']
+    found = parse_lines(b"\n".join(lines))
+    if found is None:
+        return
+    assert found == [parse(line) if line.strip() else ... for line in lines] or not lines
+
+
+@pytest.mark.parametrize("pad", [0, 5000])
+def test_one_line_that_is_wrong_is_not_passed_over(pad):
+    good = b'{"messages": [{"role": "user", "content": "say \\":\\" twice"}], "pad": "' + b"x" * pad + b'"}'
+    assert parse_lines(good + b"\n \n" + good) == [parse(good), ..., parse(good)]
+    for bad in (b'{"a": 1, "a": 2}', b'{"a": NaN}', b'{"a": 1e400}', b"[" * 70 + b"]" * 70, b'{"a": "\\ud800"}', b"{"):
+        assert parse_lines(good + b"\n" + bad + b"\n" + good) is None

@@ -1,0 +1,119 @@
+"""A large file of JSON lines: seconds and peak memory of an import, every check on, beside `datasets.load_dataset`.
+
+`python -m tests.bench.importing [--megabytes 1000] [--rounds 2]`
+
+Both run in processes of their own, one after the other, in turns. Memory is the sum of the proportional set sizes of a
+process and its children, looked at ten times a second; pages of the file that are only mapped count for nobody else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = """
+import sys
+from pathlib import Path
+from engine.data.importer import store_rows
+if __name__ == "__main__":
+    stored = store_rows(Path(sys.argv[1]), Path(sys.argv[2]), unfinished=Path(sys.argv[2]) / ".incoming-1-1")
+    print(stored.inspection.rows, stored.inspection.problem_count)
+"""
+THEIRS = """
+import sys
+import datasets
+if __name__ == "__main__":
+    datasets.disable_progress_bars()
+    print(len(datasets.load_dataset("json", data_files=sys.argv[1], cache_dir=sys.argv[2], split="train")))
+"""
+WORDS = [
+    "the",
+    "model",
+    "learns",
+    "a",
+    "task",
+    "from",
+    "rows",
+    "of",
+    "text",
+    "that",
+    "people",
+    "wrote",
+    "about",
+    "orders",
+    "returns",
+    "prices",
+    "and",
+    "delays",
+]
+
+
+def write_rows(path: Path, megabytes: int) -> None:
+    """Conversations of about 600 bytes, all different, some with characters beyond ASCII."""
+    draw = random.Random(7)
+    with path.open("w", encoding="utf-8") as handle:
+        written = number = 0
+        while written < megabytes * 10**6:
+            question, answer = (" ".join(draw.choices(WORDS, k=draw.randrange(20, 70))) for _ in range(2))
+            turns = [{"role": "user", "content": f"{number}: {question} €?"}, {"role": "assistant", "content": answer}]
+            written += handle.write(json.dumps({"messages": turns}, ensure_ascii=False) + "\n")
+            number += 1
+
+
+def measure(folder: Path, code: str, path: Path) -> tuple[float, float]:
+    """Seconds and the largest sum of megabytes."""
+    script = folder / "run.py"
+    script.write_text(code)
+    with tempfile.TemporaryDirectory(dir=folder) as target:
+        began, most = time.monotonic(), 0
+        environment = {"PYTHONPATH": str(ROOT), "HF_DATASETS_OFFLINE": "1", "HOME": target}
+        child = subprocess.Popen([sys.executable, script, path, target], stdout=subprocess.PIPE, env=environment)
+        while child.poll() is None:
+            most = max(most, _memory(child.pid))
+            time.sleep(0.1)
+        seconds = time.monotonic() - began
+        assert child.returncode == 0
+        print(
+            f"  {(child.stdout.read() if child.stdout else b'').decode().strip()}: {seconds:.1f} s, {most / 1e6:.0f} MB"
+        )
+        return seconds, most / 1e6
+
+
+def _memory(pid: int) -> int:
+    with contextlib.suppress(psutil.Error):
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        return sum(one.memory_full_info().pss for one in family)
+    return 0
+
+
+def main() -> None:
+    """Run in turns and print medians."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.importing")
+    parser.add_argument("--megabytes", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=2)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="atelier-import-") as folder:
+        path = Path(folder) / "rows.jsonl"
+        write_rows(path, given.megabytes)
+        found: dict[str, list[tuple[float, float]]] = {"ours": [], "theirs": []}
+        for _ in range(given.rounds):
+            found["theirs"].append(measure(Path(folder), THEIRS, path))
+            found["ours"].append(measure(Path(folder), OURS, path))
+    seconds = {name: statistics.median(one[0] for one in runs) for name, runs in found.items()}
+    memory = {name: max(one[1] for one in runs) for name, runs in found.items()}
+    print(f"seconds {seconds}, ratio {seconds['ours'] / seconds['theirs']:.2f}; most memory in MB {memory}")
+
+
+if __name__ == "__main__":
+    main()
