@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from app import downloads
 from app.language import Text
-from app.measure import number, size
+from app.measure import number, size, when
 from app.render import (
     Html,
     TokenLabels,
@@ -17,7 +18,6 @@ from app.render import (
     chip,
     facts,
     join,
-    key_values,
     link,
     note,
     safe,
@@ -30,7 +30,7 @@ from app.rows import Row
 from engine.specs.problem import Problem
 from storage.datasets import Version
 
-VIEWS = ("rows", "tokens", "problems")
+VIEWS = ("rows", "tokens", "figures", "problems", "versions")
 PAGE_ROWS = 5
 SIDES = ("chosen", "rejected")
 CONTROL = re.compile(r"<\|?[^<>|\s]+\|?>")
@@ -46,6 +46,11 @@ def goto(label: object, *, cls: str | None = None, current: bool = False, **quer
     """Return a link that changes the selection without loading the page anew."""
     href = address(**query)
     return link(label, href, cls=cls, data_select=href.partition("?")[2], aria_current="true" if current else None)
+
+
+def at(one: Version) -> dict[str, Any]:
+    """Return the part of an address that names a version."""
+    return {"dataset": one.name, "version": one.version}
 
 
 def listing(versions: Iterable[Version], current: str | None, t: Text) -> Html:
@@ -88,29 +93,18 @@ def _warnings(one: Version, t: Text) -> Html:
 
 def _views(one: Version, view: str, t: Text) -> Html:
     shown = [name for name in VIEWS if name != "problems" or one.problem_count]
-    links = (goto(t(f"data.view.{name}"), current=name == view, dataset=one.name, view=name) for name in shown)
+    links = (goto(t(f"data.view.{name}"), current=name == view, **at(one), view=name) for name in shown)
     return tag("nav", *links, cls="at-tabs", aria_label=t("data.views"))
-
-
-def lengths(one: Version, t: Text) -> Html:
-    """Return how long the rows are."""
-    names = ("turns", "prompt_characters", "answer_characters")
-    known = [(name, one.statistics[name]) for name in names if isinstance(one.statistics.get(name), Mapping)]
-    lines = [
-        (t(f"data.{name}"), t("data.spread", **{key: number(value) for key, value in spread.items()}))
-        for name, spread in known
-    ]
-    return card(key_values(lines), title=t("data.lengths")) if lines else Html("")
 
 
 def rows(one: Version, found: Sequence[Row], start: int, t: Text) -> Html:
     """Return a page of rows, each with the way to its tokens."""
     cards = (_row(one, row, start + place, t) for place, row in enumerate(found))
-    return tag("div", *cards, pager(one, start, PAGE_ROWS, t, view="rows"), lengths(one, t), cls="at-stack")
+    return tag("div", *cards, pager(one, start, PAGE_ROWS, t, view="rows"), cls="at-stack")
 
 
 def _row(one: Version, row: Row, place: int, t: Text) -> Html:
-    see = goto(t("data.see_tokens"), dataset=one.name, view="tokens", row=place + 1)
+    see = goto(t("data.see_tokens"), **at(one), view="tokens", row=place + 1)
     held_out = chip(t("data.held_out_row")) if row.get("split") == "test" else ""
     return card(_text_of(row, t), title=t("data.row", n=number(place + 1)), aside=join([held_out, see], " "))
 
@@ -144,7 +138,7 @@ def pager(one: Version, start: int, step: int, t: Text, *, view: str) -> Html:
 def _turn_to(label: str, one: Version, place: int, leads: bool, *, view: str) -> Html:
     if not leads:
         return tag("span", label, cls="at-button at-small at-off", aria_disabled="true")
-    return goto(label, cls="at-button at-small", dataset=one.name, view=view, row=place + 1)
+    return goto(label, cls="at-button at-small", **at(one), view=view, row=place + 1)
 
 
 def row_tokens(one: Version, place: int, answer: Mapping[str, Any], t: Text) -> Html:
@@ -187,4 +181,33 @@ def _line(one: Problem) -> Html:
 def problems(one: Version, t: Text) -> Html:
     """Return the problems of a version."""
     found = [Problem.from_dict(item) for item in one.problems]
-    return card(problem_table(found, one.problem_count, t), title=t("data.problem_rows", n=number(one.problem_count)))
+    title = t("data.problem_rows", n=number(one.problem_count))
+    whole = link(t("data.all_problems"), downloads.problems_address(one.id), download=True)
+    parts = [_kinds(one, found, t), problem_table(found, one.problem_count, t)]
+    return tag("div", card(*parts, title=title, aside=whole), cls="at-stack")
+
+
+def _kinds(one: Version, found: Sequence[Problem], t: Text) -> Html:
+    """Return the kinds of problems with their counts, the commonest first."""
+    known = one.statistics.get("problem_kinds") or {}
+    if len(known) < 2:
+        return Html("")
+    example = {each.code: each for each in reversed(found)}
+    rows = [[t.problem(example[code])[0] if code in example else code, number(count)] for code, count in known.items()]
+    return table([t("data.kind"), t("data.count")], rows, caption=t("data.kinds"))
+
+
+def versions(one: Version, found: Iterable[Version], now: float, t: Text) -> Html:
+    """Return the versions of a dataset, the newest first, the one that is shown marked."""
+    head_ = [t("data.version"), t("data.usable"), t("data.from"), t("data.when"), ""]
+    rows_ = [
+        [
+            number(each.version),
+            number(each.usable_rows),
+            each.source_name,
+            when(t, each.created_at, now),
+            t("data.shown") if each.id == one.id else goto(t("data.show"), dataset=each.name, version=each.version),
+        ]
+        for each in found
+    ]
+    return card(table(head_, rows_), title=t("data.versions"))

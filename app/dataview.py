@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from app import asking, datacard, removal, rows
+from app import asking, datacard, datafigures, removal, rows
 from app.form import named
 from app.render import Html, card, empty, note, problems, tag
 from app.ui import Ui
@@ -32,11 +33,15 @@ class Wanted:
     """What the address and the tools ask for. `row` counts from 0."""
 
     dataset: str | None = None
+    version: int | None = None
+    """None is the latest."""
     view: str = "rows"
     row: int = 0
     model: str | None = None
     objective: str | None = None
     length: int = DEFAULT_LENGTH
+    upload: int | None = None
+    """The import whose file is shown, since nothing could be made of it."""
 
     @classmethod
     def of(
@@ -47,14 +52,16 @@ class Wanted:
         length: float | None = None,
     ) -> Wanted:
         """Read an address; what makes no sense in it is as if it were not there."""
-        view, row = query.get("view", ""), query.get("row", "")
+        view, row, upload, version = (query.get(name, "") for name in ("view", "row", "upload", "version"))
         return cls(
             dataset=query.get("dataset") or None,
+            version=int(version) if ROW.fullmatch(version) else None,
             view=view if view in datacard.VIEWS else "rows",
             row=max(0, int(row) - 1) if ROW.fullmatch(row) else 0,
             model=model or None,
             objective=objective or None,
             length=int(length) if length else DEFAULT_LENGTH,
+            upload=int(upload) if ROW.fullmatch(upload) else None,
         )
 
 
@@ -65,7 +72,8 @@ class Tools:
     models: list[str]
     model: str | None
     objectives: list[str]
-    objective: str
+    objective: str | None
+    """None where nothing learns from such rows yet."""
 
 
 Body = tuple[Html, int | None, Tools | None]
@@ -103,7 +111,7 @@ def _tokens(ui: Ui, one: Version, wanted: Wanted, pending: int | None) -> Body:
         except ProblemError as error:
             return card(problems((named(each, ui.t) for each in error.problems), ui.t)), None, tools
         asked = {"version_id": one.id, "row": place, "model": tools.model, "max_length": wanted.length}
-        pending = asking.ask(ui.store, "tokens", {**asked, "objective": {"kind": tools.objective}})
+        pending = asking.ask(ui.store, "tokens", {**asked, "objective": tools.objective and {"kind": tools.objective}})
     answer = asking.wait(ui.store, pending, within_s=ANSWER_WITHIN_S)
     if answer.is_open:
         waiting = card(tag("p", ui.t("data.reading"), cls="at-soft"), title=ui.t("data.row_as_seen", n=place + 1))
@@ -118,7 +126,17 @@ def _tokens(ui: Ui, one: Version, wanted: Wanted, pending: int | None) -> Body:
     return datacard.row_tokens(one, place, answer.data, ui.t), None, tools
 
 
-VIEWS = {"rows": _rows, "tokens": _tokens, "problems": _problems}
+def _figures(ui: Ui, one: Version, _wanted: Wanted, _pending: int | None) -> Body:
+    return datafigures.figures(one, ui.t), None, None
+
+
+def _versions(ui: Ui, one: Version, _wanted: Wanted, _pending: int | None) -> Body:
+    with ui.store.read() as session:
+        found = datasets.versions(session, one.name)
+    return datacard.versions(one, found, time.time(), ui.t), None, None
+
+
+VIEWS = {"rows": _rows, "tokens": _tokens, "figures": _figures, "problems": _problems, "versions": _versions}
 
 
 def _tools(ui: Ui, one: Version, wanted: Wanted) -> Tools:
@@ -126,8 +144,8 @@ def _tools(ui: Ui, one: Version, wanted: Wanted) -> Tools:
         names = [model.name for model in models.listing(session)]
     model = wanted.model if wanted.model in names else next(iter(names), None)
     fitting = [kind for kind, entry in OBJECTIVES.items() if entry.row_kind == one.row_kind]
-    objective = wanted.objective if wanted.objective in fitting else fitting[0]
-    return Tools(names, model, fitting, str(objective))
+    objective = wanted.objective if wanted.objective in fitting else next(iter(fitting), None)
+    return Tools(names, model, fitting, objective)
 
 
 def made_by(session: Session, job: Job) -> Version | None:

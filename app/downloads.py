@@ -14,7 +14,7 @@ from starlette.routing import Route
 from app import diskuse
 from app.language import text_for
 from engine.specs.home import Home, inside
-from storage import jobs, maintenance
+from storage import datasets, jobs, maintenance
 from storage.database import Store
 from storage.errors import NotFound
 from storage.states import State
@@ -22,6 +22,7 @@ from storage.states import State
 HEADERS = {"x-content-type-options": "nosniff", "cache-control": "private, no-cache"}
 PATH = "/files/export/{job_id:int}/{name}"
 BACKUP_PATH = "/files/backup/{number:int}"
+PROBLEMS_PATH = "/files/problems/{version_id:int}"
 ROWS_PATH = "/files/rows/{job_id:int}"
 
 
@@ -38,6 +39,11 @@ def backup_address(number: int) -> str:
 def rows_address(job_id: int) -> str:
     """Return where all rows of a job can be fetched as JSON."""
     return f"/files/rows/{job_id}"
+
+
+def problems_address(version_id: int) -> str:
+    """Return where all problems of a dataset version can be fetched, a line each."""
+    return f"/files/problems/{version_id}"
 
 
 def routes(home: Home, store: Store) -> list[Route]:
@@ -62,7 +68,12 @@ def routes(home: Home, store: Store) -> list[Route]:
         named = {"content-disposition": f'attachment; filename="run-{job_id}.json"'}
         return Response(found, media_type="application/json", headers={**HEADERS, **named})
 
+    async def problems(request: Request) -> Response:
+        found = await run_in_threadpool(_problems, home, store, request.path_params["version_id"])
+        return _attached(found) if found is not None else _missing(request)
+
     return [
+        Route(PROBLEMS_PATH, problems, methods=["GET", "HEAD"]),
         Route(PATH, export_file, methods=["GET", "HEAD"]),
         Route(BACKUP_PATH, backup, methods=["GET", "HEAD"]),
         Route(ROWS_PATH, rows, methods=["GET"]),
@@ -83,6 +94,16 @@ def _missing(request: Request) -> Response:
 def _rows(store: Store, job_id: int) -> str:
     with store.read() as session:
         return json.dumps(maintenance.run_rows(session, job_id), ensure_ascii=False, indent=1, default=str)
+
+
+def _problems(home: Home, store: Store, version_id: int) -> Path | None:
+    try:
+        with store.read() as session:
+            folder = Path(datasets.by_id(session, version_id).path).resolve().parent
+    except (NotFound, OverflowError):
+        return None
+    path = folder / "problems.jsonl"
+    return path if folder.is_relative_to(home.datasets.resolve()) and path.is_file() else None
 
 
 def find(home: Home, store: Store, job_id: int, name: str) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from app import datacard
+from app import datacard, shapeform
 from app.measure import number
 from app.render import Html, bar, card, chip, join, tag
 from app.tones import TONES
@@ -58,11 +58,13 @@ def _failed(job: Job, _made: Version | None, ui: Ui) -> Html:
     said = tag("p", join([tag("strong", what[0]), what[1]], " "))
     rest = [one for one in found if one is not first or one.code != job.reason]
     count = int(job.values.get("count") or len(rest)) if rest else 0
+    put_right = shapeform.of_import(ui, job) is not None
     return join(
         [
             said,
             datacard.problem_table(rest, count, ui.t) if rest else "",
             tag("p", ui.t("import.nothing_stored"), cls="at-soft at-small"),
+            datacard.goto(ui.t("shape.say"), upload=job.id, cls="at-button at-small") if put_right else "",
         ]
     )
 

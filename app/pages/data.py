@@ -10,13 +10,14 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from app import datacard, dataview, importcard, uploads, watching
+from app import datacard, dataview, importcard, shapeform, uploads, watching
 from app.dataview import Tools, Wanted
 from app.form import label_of
 from app.frame import QUIET, on_load, selection
 from app.panel import Panel
 from app.refusal import refusal
 from app.render import Html, empty, heading, note
+from app.shapeform import ShapeForm
 from app.ui import Ui
 from app.uploads import Upload
 from engine.specs.problem import ProblemError
@@ -56,6 +57,7 @@ class Parts:
     timer: gr.Timer
     said: Panel
     manage: gr.Accordion
+    shape: ShapeForm
     new_name: gr.Textbox
     rename: gr.Button
     sure: gr.Checkbox
@@ -82,6 +84,7 @@ def build(ui: Ui) -> None:
             imports = Panel(elem_id="imports")
             seen = gr.Button(t("import.put_away"), size="sm", visible=False, elem_classes=["at-quiet"])
             said, head = Panel(elem_id="data-said"), Panel(elem_id="data-head")
+            shape = shapeform.build(t)
             with gr.Row(visible=False, elem_classes=["at-tools"]) as tools:
                 model = gr.Dropdown([], label=label_of("model.id", t), elem_id="tokens-model")
                 objective = gr.Dropdown([], label=t("field.objective.kind.label"), elem_id="tokens-objective")
@@ -90,7 +93,7 @@ def build(ui: Ui) -> None:
             manage, managed = _manage(ui)
     timer = gr.Timer(LOOK_AGAIN_S, active=False)
     above = (file, name, policy, samples, imports, seen, listed, head, tools, model, objective, length)
-    parts = Parts(*above, body, gr.State(), gr.State(), timer, said, manage, *managed)
+    parts = Parts(*above, body, gr.State(), gr.State(), timer, said, manage, shape, *managed)
     _wire(ui, parts, chosen)
 
 
@@ -119,6 +122,7 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
         parts.body,
     ]
     drawn += [parts.pending, parts.drawn, parts.timer, parts.manage, parts.sure, parts.delete, parts.said]
+    drawn += parts.shape.all
     settings: list[Any] = [parts.model, parts.objective, parts.length]
 
     def here(model: str | None, objective: str | None, length: float | None, request: gr.Request) -> Updates:
@@ -145,6 +149,12 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
     ).then(here, settings, drawn, **QUEUED)
     parts.samples.click(partial(add_samples, ui), None, [parts.said], **QUEUED).then(here, settings, drawn, **QUEUED)
     parts.seen.click(partial(put_away, ui), None, None, **QUEUED).then(here, settings, drawn, **QUEUED)
+    shape = parts.shape
+    fields = [*shape.roles, *shape.options]
+    shape.format.input(partial(shapeform.choose, ui, shape), [shape.subject, shape.format], fields, **QUEUED)
+    shape.again.click(partial(read_again, ui), [shape.subject, shape.format, *fields], [parts.said], **QUEUED).then(
+        here, settings, drawn, **QUEUED
+    )
     parts.sure.input(lambda sure: gr.update(interactive=sure), [parts.sure], [parts.delete], **QUEUED)
     parts.rename.click(partial(rename, ui, parts), [parts.drawn, parts.new_name], [*drawn, parts.new_name], **QUEUED)
     parts.delete.click(partial(delete, ui, parts), [parts.drawn, parts.sure], drawn, **QUEUED)
@@ -153,7 +163,7 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
 def show(ui: Ui, parts: Parts, wanted: Wanted, pending: int | None = None) -> Updates:
     """Draw what the address asks for, and the imports that somebody waits for."""
     found, one = _above(ui, parts, wanted)
-    if one is None:
+    if wanted.upload is not None or one is None:
         return {**found, **_nothing(ui, parts, wanted)}
     body, still, tools = dataview.body(ui, one, wanted, pending)
     return {
@@ -163,6 +173,7 @@ def show(ui: Ui, parts: Parts, wanted: Wanted, pending: int | None = None) -> Up
         parts.body: body,
         parts.pending: still,
         parts.drawn: (one.name, one.id),
+        **shapeform.show(ui, parts.shape, shapeform.of_version(one)),
         parts.manage: gr.update(visible=True),
         parts.sure: gr.update(value=False, label=dataview.sure_text(ui, one.name)),
         parts.delete: gr.update(interactive=False),
@@ -181,7 +192,7 @@ def look_again(ui: Ui, parts: Parts, wanted: Wanted, before: Before, pending: in
         component: gr.skip()
         for component in (parts.head, parts.tools, parts.model, parts.objective, parts.length, parts.drawn)
     }
-    rest |= {component: gr.skip() for component in (parts.manage, parts.sure, parts.delete)}
+    rest |= {component: gr.skip() for component in (parts.manage, parts.sure, parts.delete, *parts.shape.all)}
     if pending is None:
         return {**rest, **found, parts.body: gr.skip(), parts.pending: None}
     body, still, _ = dataview.body(ui, one, wanted, pending)
@@ -196,6 +207,8 @@ def _above(ui: Ui, parts: Parts, wanted: Wanted) -> tuple[Updates, Version | Non
         imports = [(job, dataview.made_by(session, job)) for job in watching.watched(session, uploads.PAGE)]
     named = wanted.dataset or (versions[0].name if versions else None)
     one = next((version for version in versions if version.name == named), None)
+    if one is not None and wanted.version not in (None, one.version):
+        one = _earlier(ui, one.name, wanted.version)
     is_open = any(job.state not in FINAL for job, _ in imports)
     found: Updates = {
         parts.imports: importcard.html(imports, ui),
@@ -207,13 +220,21 @@ def _above(ui: Ui, parts: Parts, wanted: Wanted) -> tuple[Updates, Version | Non
     return found, one
 
 
+def _earlier(ui: Ui, name: str, version: int | None) -> Version | None:
+    with ui.store.read() as session:
+        return next((one for one in datasets.versions(session, name) if one.version == version), None)
+
+
 def _nothing(ui: Ui, parts: Parts, wanted: Wanted) -> Updates:
     gone = wanted.dataset is not None
     text = ui.t("data.not_there", name=wanted.dataset) if gone else ui.t("data.empty")
+    upload = shapeform.known(ui, ("import", wanted.upload)) if wanted.upload is not None else None
+    nothing = empty(ui.t("data.gone_title" if gone else "data.empty_title"), text)
     return {
         **_tools(ui, parts, None),
+        **shapeform.show(ui, parts.shape, upload),
         parts.head: Html(""),
-        parts.body: empty(ui.t("data.gone_title" if gone else "data.empty_title"), text),
+        parts.body: Html("") if upload is not None else nothing,
         parts.pending: None,
         parts.drawn: None,
         parts.manage: gr.update(visible=False),
@@ -256,6 +277,15 @@ def add_samples(ui: Ui) -> Html:
     except ProblemError as error:
         return refusal(error, ui.t)
     return Html("")
+
+
+def read_again(ui: Ui, subject: shapeform.Subject | None, kind: str, *values: str | None) -> Html:
+    """Read the file that is shown again, with the format and the columns that were chosen."""
+    try:
+        job = shapeform.read_again(ui, subject, kind, values)
+    except ProblemError as error:
+        return refusal(error, ui.t)
+    return note("", ui.t("shape.queued", name=job.name), tone="good", action=dataview.moved("/data"))
 
 
 def put_away(ui: Ui) -> None:

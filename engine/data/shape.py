@@ -17,6 +17,7 @@ Raw = Mapping[str, Any]
 Numbered = Sequence[tuple[int, Raw]]
 
 MAX_NAMED_COLUMNS = 30
+MAX_NAMES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ def shape_of(
     kind = wanted or (_by_mapping(raws, mapping) if mapping else best)
     if kind is None:
         allowed = ", ".join(FORMATS)
-        raise ProblemError([problem("data_unknown_columns", columns=_names(names), formats=allowed)])
+        said = problem("data_unknown_columns", columns=_names(names), formats=allowed, names=names[:MAX_NAMES])
+        raise ProblemError([said])
     if kind not in FORMATS:
         raise ProblemError(
             [problem("data_unknown_format", field="format", given=kind[:40], allowed=", ".join(FORMATS))]

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.growing import Growing
-from engine.data.importer import Stored, Wishes, inspect, store_rows
+from engine.data.importer import Inspection, Stored, Wishes, inspect, store_rows
+from engine.data.shape import MAX_NAMES
 from engine.runtime import child
 from engine.runtime.child import Context, Stopped
 from engine.runtime.outcome import exit_of
@@ -113,9 +114,16 @@ def _new_version(spec: ImportSpec, stored: Stored) -> NewVersion:
         problems=[item.as_dict() for item in found.problems],
         problem_count=found.problem_count,
         warnings=[item.as_dict() for item in found.warnings],
-        statistics=found.statistics,
+        statistics={**found.statistics, "recognition": _recognition(found), "problem_kinds": found.problem_kinds},
         policy=spec.policy,
     )
+
+
+def _recognition(found: Inspection) -> dict[str, Any]:
+    """How the shape was found, so that it can be put right."""
+    reasons = [one.as_dict() for one in found.reasons]
+    plain = {"confidence": found.confidence, "others": found.others, "columns": found.columns[:MAX_NAMES]}
+    return {**plain, "reasons": reasons, "options": found.options}
 
 
 def _result(version: Version) -> dict[str, Any]:
