@@ -220,6 +220,7 @@ def _roles(entry: Format) -> dict[str, Sequence[str]]:
 
 
 def _likeliest(columns: Sequence[str]) -> str:
-    """The format that misses the fewest of its required columns."""
+    """The format of which most columns are there; of none, the one that any two columns of text can have."""
     raw = [dict.fromkeys(columns)]
-    return min(FORMATS, key=lambda kind: len(set(FORMATS[kind].required) - set(find_columns(raw, FORMATS[kind].roles))))
+    found = {kind: len(set(entry.required) & set(find_columns(raw, entry.roles))) for kind, entry in FORMATS.items()}
+    return max(found, key=lambda kind: found[kind]) if any(found.values()) else "prompt_completion"

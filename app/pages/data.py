@@ -213,7 +213,7 @@ def _above(ui: Ui, parts: Parts, wanted: Wanted) -> tuple[Updates, Version | Non
     found: Updates = {
         parts.imports: importcard.html(imports, ui),
         parts.seen: gr.update(visible=bool(imports) and not is_open),
-        parts.list: datacard.listing(versions, one.name if one else None, ui.t),
+        parts.list: datacard.listing(versions, one.name if one and wanted.upload is None else None, ui.t),
         parts.timer: gr.update(active=is_open),
         parts.said: gr.skip(),
     }

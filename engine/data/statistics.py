@@ -144,8 +144,8 @@ def bars(values: array[int]) -> list[list[int]]:
     if not values:
         return []
     numbers = np.array(values)
-    edges = np.unique(np.geomspace(1, max(int(numbers.max()), 1) + 1, BARS + 1).astype(np.int64))
-    edges[0] = 0
+    least, most = int(numbers.min()), int(numbers.max())
+    edges = np.unique(np.geomspace(least + 1, most + 2, BARS + 1).round().astype(np.int64)) - 1
     counts, _ = np.histogram(numbers, edges)
     return [[int(low), int(high) - 1, int(n)] for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)]
 
