@@ -9,7 +9,7 @@ from typing import Any
 from engine.data.rows import Row
 from engine.formats import FORMATS
 from engine.formats.columns import SHARED, Columns, find_columns, shared
-from engine.formats.messages_of import BadRow
+from engine.formats.messages_of import MEDIA, BadRow
 from engine.formats.protocol import Format, Recognised
 from engine.specs.problem import Problem, ProblemError, Where, problem
 
@@ -17,6 +17,7 @@ Raw = Mapping[str, Any]
 Numbered = Sequence[tuple[int, Raw]]
 
 MAX_NAMED_COLUMNS = 30
+MEDIA_COLUMNS = {name: medium for medium in MEDIA for name in (medium, f"{medium}s")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Shape:
         """
         entry = FORMATS[self.kind]
         try:
+            self._refuse_media(raw)
             rows = entry.convert(raw, self.columns)
         except BadRow as error:
             raise BadRow(*self._at(raw, line, error.problems)) from error
@@ -50,6 +52,12 @@ class Shape:
         for row in rows:
             row.update(more)
         return rows
+
+    def _refuse_media(self, raw: Raw) -> None:
+        """Images, audio or video beside the texts: learning the texts alone would be learning something else."""
+        for name, medium in MEDIA_COLUMNS.items():
+            if raw.get(name) and name not in self.columns.mapping.values():
+                raise BadRow(problem("row_not_only_text", field=name, given=medium))
 
     def _at(self, raw: Raw, line: int, found: Sequence[Problem]) -> list[Problem]:
         if not FORMATS[self.kind].recognise([raw]).confidence:
