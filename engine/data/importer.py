@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.files import RowOrProblem, Source, open_rows
+from engine.data.folders import copy_folder
 from engine.data.rows import Row, RowWriter
 from engine.data.shape import shape_of
 from engine.data.statistics import Statistics
@@ -209,8 +210,11 @@ def _publish(source: Path, incoming: Path, final: Path, container: str) -> Path:
     if rows.exists():
         return rows
     original = incoming / f"source.{container}"
-    shutil.copyfile(source, original)
-    original.chmod(0o400)
+    if source.is_dir():
+        copy_folder(source, original)
+    else:
+        shutil.copyfile(source, original)
+        original.chmod(0o400)
     try:
         publish(incoming, final)
     except OSError:

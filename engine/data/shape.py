@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.data.rows import Row
+from engine.data.source import Line, in_file
 from engine.formats import FORMATS
 from engine.formats.columns import SHARED, Columns, find_columns, shared
 from engine.formats.messages_of import MEDIA, BadRow
@@ -63,9 +64,10 @@ class Shape:
         if not FORMATS[self.kind].recognise([raw]).confidence:
             other, _ = _best([raw])
             if other is not None and other != self.kind:
-                told = {"shape": other, "expected": self.kind}
-                return [problem("row_other_shape", line=line, **told, expected_line=self.first_line)]
-        return [replace(item, where=Where(item.where.field, line)) for item in found]
+                expected = int(self.first_line)
+                found = [problem("row_other_shape", shape=other, expected=self.kind, expected_line=expected)]
+        found = [replace(item, where=Where(item.where.field, int(line))) for item in found]
+        return [in_file(item, line.file) for item in found] if isinstance(line, Line) else list(found)
 
     def warnings(self) -> list[Problem]:
         """Columns that nothing is read from."""
