@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from engine.data.containers import ENDINGS, open_file
@@ -69,16 +69,21 @@ def data_files(folder: Path) -> tuple[Files, list[str]]:
     """
     found = list(_walk(folder))
     names = {name for name, _ in found}
-    tables = [one for one in found if _ending(one[0]) in TABLES and one[1].name not in DESCRIPTIONS]
-    documents = [one for one in found if _ending(one[0]) in DOCUMENTS]
-    taken = tables or documents
+    chosen = data_names(names)
+    taken = [one for one in found if one[0] in chosen]
     size = sum(path.stat().st_size for _, path in taken)
     if size > (limit := max_file_bytes()):
         raise ProblemError([problem("file_too_large", bytes=size, limit=limit)])
     if not taken:
         raise ProblemError([problem("folder_no_files", files=_names(sorted(names)) or "-")])
-    left = names - {name for name, _ in taken}
-    return taken, sorted(name for name in left if Path(name).name not in DESCRIPTIONS)
+    return taken, sorted(name for name in names - chosen if Path(name).name not in DESCRIPTIONS)
+
+
+def data_names(names: Iterable[str]) -> set[str]:
+    """Those that are names of files of rows; where there are none, those of documents."""
+    known = [name for name in names if Path(name).name not in DESCRIPTIONS]
+    tables = {name for name in known if _ending(name) in TABLES}
+    return tables or {name for name in known if _ending(name) in DOCUMENTS}
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
