@@ -1,7 +1,7 @@
 """What lies in an uploaded file: recognised by its content, never by its name, and read strictly.
 
-One kind of content says nothing of itself: prose. A text that is no JSON and no table is read as prose where its name
-says so (.txt, .md), and a warning says that it was.
+Two kinds of content say nothing of themselves: prose, and a table of one column. A text that is no JSON and no table
+is read as prose where its name says so (.txt, .md), and a warning says that it was; as a column in a .csv or .tsv.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import IO, Any
 from engine.data.coding import BYTE_ORDER_MARKS, as_utf8
 from engine.data.opening import opened
 from engine.data.reading_arrow import STREAM, is_arrow, read_arrow
-from engine.data.reading_csv import looks_like_table, read_table
+from engine.data.reading_csv import is_one_column, looks_like_table, read_table
 from engine.data.reading_documents import kind_of_zip, read_docx, read_pdf, read_text
 from engine.data.reading_gzip import unpack
 from engine.data.reading_json import read_lines, read_values, wraps_rows
@@ -59,6 +59,7 @@ BINARY = (
     (b"\xd0\xcf\x11\xe0", "Microsoft Office"),
 )
 TAR_MARK = slice(257, 262)
+TABLES = ("csv", "tsv")
 PROSE = {"txt": "txt", "text": "txt", "md": "md", "markdown": "md"}
 ENDINGS = {
     "jsonl": ("jsonl", "ndjson", "json", "txt"),
@@ -116,7 +117,7 @@ def _source(handle: IO[bytes], head: bytes, ending: str, scratch: IO[bytes]) -> 
         return Source("docx", "row", read_docx(handle))
     _refuse_binary(head)
     text, warnings = as_utf8(handle, scratch, head)
-    return _text_source(text, warnings, PROSE.get(ending))
+    return _text_source(text, warnings, ending)
 
 
 def _refuse_binary(head: bytes) -> None:
@@ -132,7 +133,8 @@ def _refuse_binary(head: bytes) -> None:
         raise ProblemError([problem("file_utf16_unmarked")])
 
 
-def _text_source(handle: IO[bytes], warnings: list[Problem], prose: str | None) -> Source:
+def _text_source(handle: IO[bytes], warnings: list[Problem], ending: str) -> Source:
+    prose = PROSE.get(ending)
     start = handle.tell()
     head = handle.read(HEAD_BYTES)
     handle.seek(start)
@@ -144,7 +146,9 @@ def _text_source(handle: IO[bytes], warnings: list[Problem], prose: str | None) 
         }
         container, place, reader = readers[shape]
         return Source(container, place, reader(handle), tuple(warnings))
-    if prose != "md" and looks_like_table(head, strictly=prose is not None):
+    if (prose != "md" and looks_like_table(head, strictly=prose is not None)) or (
+        ending in TABLES and is_one_column(head)
+    ):
         return Source("csv", "line", read_table(handle, head), tuple(warnings))
     if prose is None or _CONTROL.search(head):
         raise ProblemError([problem("file_unknown_shape")])

@@ -61,7 +61,9 @@ class Shape:
                 raise BadRow(problem("row_not_only_text", field=name, given=medium))
 
     def _at(self, raw: Raw, line: int, found: Sequence[Problem]) -> list[Problem]:
-        if not FORMATS[self.kind].recognise([raw]).confidence:
+        entry = FORMATS[self.kind]
+        empty = any(raw.get(self.columns.name(role), "-") in (None, "") for role in entry.required)
+        if not empty and not entry.recognise([raw]).confidence:
             other, _ = _best([raw])
             if other is not None and other != self.kind:
                 expected = int(self.first_line)

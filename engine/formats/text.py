@@ -22,9 +22,9 @@ class TextFormat:
     options: ClassVar[Mapping[str, str]] = {}
 
     def recognise(self, sample: Sequence[Raw]) -> Recognised:
-        # Half as sure as others: a text stands beside the columns of many shapes.
+        # Less sure than others: a text stands beside the columns of many shapes.
         return by_columns(
-            sample, self.roles, self.required, sure=0.5, test=lambda raw, to: isinstance(raw[to["text"]], str)
+            sample, self.roles, self.required, sure=0.7, test=lambda raw, to: isinstance(raw[to["text"]], str)
         )
 
     def convert(self, raw: Raw, columns: Columns) -> list[Row]:

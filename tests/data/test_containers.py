@@ -18,6 +18,7 @@ from engine.data import folders, reading_documents
 from engine.data.files import open_rows
 from engine.data.importer import Wishes, inspect, store_rows
 from engine.specs.problem import Problem, ProblemError
+from tests.data.corpus import pdf
 
 A, B = {"prompt": "one", "completion": "1"}, {"prompt": "two", "completion": "2"}
 JSONL = "".join(json.dumps(row) + "\n" for row in (A, B)).encode()
@@ -54,27 +55,6 @@ def arrow(table, *, stream=False, **options):
     with opening(made, table.schema, options=ipc.IpcWriteOptions(**options)) as writer:
         writer.write_table(table, max_chunksize=2)
     return made.getvalue()
-
-
-def pdf(*pages):
-    """A PDF file of a few objects; a page is a line of text, or empty."""
-    kids = " ".join(f"{4 + 2 * i} 0 R" for i in range(len(pages)))
-    objects = [
-        "<< /Type /Catalog /Pages 2 0 R >>",
-        f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>",
-        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-    ]
-    for i, text in enumerate(pages):
-        drawn = f"BT /F1 12 Tf 10 10 Td ({text}) Tj ET" if text else ""
-        page = f"<< /Type /Page /Parent 2 0 R /Contents {5 + 2 * i} 0 R /Resources << /Font << /F1 3 0 R >> >> >>"
-        objects += [page, f"<< /Length {len(drawn)} >>\nstream\n{drawn}\nendstream"]
-    made, places = "%PDF-1.4\n", []
-    for number, content in enumerate(objects, 1):
-        places.append(len(made))
-        made += f"{number} 0 obj\n{content}\nendobj\n"
-    table = "".join(f"{place:010} 00000 n \n" for place in places)
-    size = len(objects) + 1
-    return f"{made}xref\n0 {size}\n0000000000 65535 f \n{table}trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n{len(made)}\n%%EOF".encode()
 
 
 def word(*paragraphs, cells=()):
@@ -188,6 +168,7 @@ PROSE = "Once upon a time\nthere was, perhaps,\na file.\n\nThe end.\n"
         (PROSE, "story.txt", "txt"),
         (PROSE, "story.MD", "md"),
         ("Hello, world", "note.txt", "txt"),
+        ("Title\n\nSome words.\n", "note.txt", "txt"),
         ("[A link](x) and more, and more\n", "note.md", "md"),
         ("| a | b |\n|---|---|\n| 1 | 2 |\n", "table.md", "md"),
         (PROSE.encode("utf-16"), "story.txt", "txt"),
@@ -219,6 +200,13 @@ def test_what_is_broken_or_binary_never_becomes_text(path, content, name, code):
 def test_rows_in_a_text_file_stay_rows(path, content, container):
     source, found = read(path, content, "rows.txt")
     assert (source.container, [raw for _, raw in found]) == (container, [A, B])
+
+
+def test_a_table_of_one_column_is_read_where_its_name_says_so(path):
+    source, found = read(path, 'text\n"one, two"\nthree\n', "rows.csv")
+    assert (source.container, found) == ("csv", [(2, {"text": "one, two"}), (3, {"text": "three"})])
+    assert refusal(path, "text\none\n", "rows").code == "file_unknown_shape"
+    assert refusal(path, "Once upon a time, long ago\nthere was a file\n", "rows.csv").code == "file_unknown_shape"
 
 
 def test_a_broken_object_in_a_text_file_is_a_problem(path):
