@@ -12,11 +12,13 @@ from engine.formats.messages_of import MAX_ROW_CHARACTERS
 from engine.specs.problem import ProblemError, problem
 
 CHUNK_BYTES = 1 << 20
+HEAD_BYTES = 4096
 MAX_PAGES = 20_000
 MAX_PARTS = 5_000
 MAX_PARTS_BYTES = 256 * 2**20
 MAX_XML_BYTES = 32 * 2**20
 OFFICE = {"word/document.xml": "docx", "xl/workbook.xml": "Excel", "ppt/presentation.xml": "PowerPoint"}
+OFFICE_MARK = b"[Content_Types].xml"
 _UNREADABLE = {0: "\ufffd", **dict.fromkeys(range(0xD800, 0xE000), "\ufffd")}
 
 
@@ -48,13 +50,17 @@ def kind_of_zip(handle: IO[bytes]) -> str:
     """`docx`, or the name of what else a ZIP archive holds; its parts are judged by what its directory states.
 
     Raises:
-        ProblemError: it is broken, or unpacks to more than is read.
+        ProblemError: it is a Word file that is broken, or unpacks to more than is read.
     """
+    is_office = OFFICE_MARK in handle.read(HEAD_BYTES)
+    handle.seek(0)
     try:
         with zipfile.ZipFile(handle) as archive:
             parts = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-        raise ProblemError([problem("file_document_broken", kind="ZIP", detail=type(error).__name__)]) from error
+        if not is_office:
+            return "ZIP"
+        raise ProblemError([problem("file_document_broken", kind="Word", detail=type(error).__name__)]) from error
     finally:
         handle.seek(0)
     names = {part.filename for part in parts}
