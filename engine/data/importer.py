@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.data.chunks import pieces, processes_for
 from engine.data.files import RowOrProblem, Source, open_rows
+from engine.data.folders import copy_folder
 from engine.data.growing import Growing
 from engine.data.piece import SHOWN_PROBLEMS, Piece, Place, Tally, convert
 from engine.data.rows import BATCH_ROWS, Row, files_of
@@ -230,7 +231,10 @@ def _judge(inspection: Inspection, policy: str) -> None:
 
 
 def _keep_original(source: Path, original: Path, *, link: bool) -> None:
-    """Put the file that rows came from beside them."""
+    """Put the file or folder that rows came from beside them."""
+    if source.is_dir():
+        copy_folder(source, original)
+        return
     if not link or not _linked(source, original):
         shutil.copyfile(source, original)
     original.chmod(0o400)

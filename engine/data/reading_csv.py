@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO, Any
 
 from engine.specs.problem import Problem, ProblemError, problem
@@ -13,12 +15,20 @@ from engine.specs.problem import Problem, ProblemError, problem
 DELIMITERS = (",", "\t", ";", "|")
 MAX_FIELD = 4_000_000
 MAX_COLUMNS = 1000
+MAX_NAME = 40
+_NAME = re.compile(rb'"?[A-Za-z_][\w .-]{0,39}"?')
 
 
-def looks_like_table(head: bytes) -> bool:
-    """Whether the start of a file is a table of at least two columns."""
+def looks_like_table(head: bytes, *, strictly: bool = False) -> bool:
+    """Whether the start of a file is a table of at least two columns; `strictly` where prose is as likely."""
     delimiter, width = _sniff(head)
-    return delimiter != "" and width >= 2
+    return delimiter != "" and width >= 2 and (not strictly or _is_plain(head, delimiter))
+
+
+def is_one_column(head: bytes) -> bool:
+    """Whether the start of a file can be a table of one column: a name of one word, and more below it."""
+    first, _, rest = head.strip().partition(b"\n")
+    return _NAME.fullmatch(first.strip()) is not None and bool(rest.strip())
 
 
 def read_table(handle: IO[bytes], head: bytes) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
@@ -30,11 +40,12 @@ def read_table(handle: IO[bytes], head: bytes) -> Iterator[tuple[int, dict[str, 
     csv.field_size_limit(MAX_FIELD)
     text = io.TextIOWrapper(handle, encoding="utf-8", newline="")
     try:
-        reader = csv.reader(text, delimiter=_sniff(head)[0], strict=True)
+        reader = csv.reader(text, delimiter=_sniff(head)[0] or DELIMITERS[0], strict=True)
         header = _header(reader)
         yield from _body(reader, header)
     finally:
-        text.detach()
+        with suppress(ValueError):  # closed before the last row was read
+            text.detach()
 
 
 def _body(reader: Any, header: list[str]) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
@@ -78,6 +89,14 @@ def _sniff(head: bytes) -> tuple[str, int]:
         if agreeing >= 0.5 and agreeing > best[2]:
             best = (delimiter, widths[0], agreeing)
     return best[0], best[1]
+
+
+def _is_plain(head: bytes, delimiter: str) -> bool:
+    """Whether the first rows all have as many cells as the header, whose names are short: prose has commas too."""
+    text = head.decode("utf-8", errors="ignore")
+    widths = _widths(text, delimiter)
+    names = text.split("\n", 1)[0].split(delimiter)
+    return len(widths) > 1 and len(set(widths)) == 1 and all(0 < len(name.strip()) <= MAX_NAME for name in names)
 
 
 def _widths(text: str, delimiter: str) -> list[int]:

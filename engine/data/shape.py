@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.data.rows import Row
+from engine.data.source import Line, in_file
 from engine.formats import FORMATS
 from engine.formats.columns import SHARED, Columns, find_columns, shared
-from engine.formats.messages_of import BadRow
+from engine.formats.messages_of import MEDIA, BadRow
 from engine.formats.protocol import Format, Recognised
 from engine.specs.problem import Problem, ProblemError, Where, problem
 
@@ -18,6 +19,7 @@ Numbered = Sequence[tuple[int, Raw]]
 
 MAX_NAMED_COLUMNS = 30
 MAX_NAMES = 200
+MEDIA_COLUMNS = {name: medium for medium in MEDIA for name in (medium, f"{medium}s")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Shape:
         """
         entry = FORMATS[self.kind]
         try:
+            self._refuse_media(raw)
             rows = entry.convert(raw, self.columns)
         except BadRow as error:
             raise BadRow(*self._at(raw, line, error.problems)) from error
@@ -52,13 +55,22 @@ class Shape:
             row.update(more)
         return rows
 
+    def _refuse_media(self, raw: Raw) -> None:
+        """Images, audio or video beside the texts: learning the texts alone would be learning something else."""
+        for name, medium in MEDIA_COLUMNS.items():
+            if raw.get(name) and name not in self.columns.mapping.values():
+                raise BadRow(problem("row_not_only_text", field=name, given=medium))
+
     def _at(self, raw: Raw, line: int, found: Sequence[Problem]) -> list[Problem]:
-        if not FORMATS[self.kind].recognise([raw]).confidence:
+        entry = FORMATS[self.kind]
+        empty = any(raw.get(self.columns.name(role), "-") in (None, "") for role in entry.required)
+        if not empty and not entry.recognise([raw]).confidence:
             other, _ = _best([raw])
             if other is not None and other != self.kind:
-                told = {"shape": other, "expected": self.kind}
-                return [problem("row_other_shape", line=line, **told, expected_line=self.first_line)]
-        return [replace(item, where=Where(item.where.field, line)) for item in found]
+                expected = int(self.first_line)
+                found = [problem("row_other_shape", shape=other, expected=self.kind, expected_line=expected)]
+        found = [replace(item, where=Where(item.where.field, int(line))) for item in found]
+        return [in_file(item, line.file) for item in found] if isinstance(line, Line) else list(found)
 
     def warnings(self) -> list[Problem]:
         """Columns that nothing is read from."""

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from engine.formats.columns import Columns, find_columns, share
-from engine.formats.messages_of import BadRow, check_conversation, message, optional_text, text_of
+from engine.formats.columns import Columns
+from engine.formats.messages_of import (
+    BadRow,
+    check_conversation,
+    json_cell,
+    message,
+    optional_text,
+    text_of,
+    with_system,
+)
 from engine.formats.protocol import Raw, Recognised, Row
+from engine.formats.recognising import by_columns
 from engine.specs.problem import problem
 
 
@@ -25,12 +34,7 @@ class AlpacaFormat:
     options: ClassVar[Mapping[str, str]] = {}
 
     def recognise(self, sample: Sequence[Raw]) -> Recognised:
-        mapping = find_columns(sample, self.roles)
-        if not all(role in mapping for role in self.required):
-            return Recognised(0.0)
-        names = [mapping[role] for role in self.required]
-        found = share(sample, lambda raw: all(name in raw for name in names))
-        return Recognised(found, [problem("shape_columns", columns=", ".join(names), percent=round(100 * found))])
+        return by_columns(sample, self.roles, self.required)
 
     def convert(self, raw: Raw, columns: Columns) -> list[Row]:
         for role in self.required:
@@ -41,9 +45,7 @@ class AlpacaFormat:
             return optional_text(columns.cell(raw, role), field=columns.name(role))
 
         question = "\n\n".join(part for part in (text("instruction"), text("input")) if part)
-        messages = [*_history(raw, columns), message("user", question)]
-        if system := text("system"):
-            messages.insert(0, message("system", system))
+        messages = with_system([*_history(raw, columns), message("user", question)], text("system"))
         given = columns.cell(raw, "output")
         field = columns.name("output")
         rows = []
@@ -55,10 +57,10 @@ class AlpacaFormat:
 
 
 def _history(raw: Raw, columns: Columns) -> list[dict[str, Any]]:
-    history = columns.cell(raw, "history")
+    field = columns.name("history")
+    history = json_cell(columns.cell(raw, "history"), field=field)
     if history is None:
         return []
-    field = columns.name("history")
     if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
         raise BadRow(problem("row_bad_history", field=field))
     turns = []

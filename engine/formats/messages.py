@@ -1,4 +1,4 @@
-"""Messages: a list of `role` and `content` under `messages`, as chat interfaces take them."""
+"""Messages: a list of `role` and `content` under `messages`, as chat interfaces take them, with the tools they call."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from engine.formats.columns import Columns, find_columns, share
-from engine.formats.messages_of import BadRow, chat_message, check_conversation, objects_of
+from engine.formats.messages_of import BadRow, check_conversation, objects_of, optional_text, with_system
 from engine.formats.protocol import Raw, Recognised, Row
+from engine.formats.tools_of import definitions_of
+from engine.formats.turns_of import ROLES, SPEAKERS, chat_message, first_item
 from engine.specs.problem import problem
 
 
@@ -16,6 +18,8 @@ class MessagesFormat:
     row_kind: ClassVar[str] = "conversation"
     roles: ClassVar[Mapping[str, Sequence[str]]] = {
         "messages": ("messages", "conversations", "conversation", "dialogue", "chat"),
+        "tools": ("tools", "functions"),
+        "system": ("system", "system_prompt"),
     }
     required: ClassVar[Sequence[str]] = ("messages",)
     options: ClassVar[Mapping[str, str]] = {}
@@ -33,11 +37,17 @@ class MessagesFormat:
         if value is None:
             raise BadRow(problem("row_missing_field", field=field))
         messages = [chat_message(item, field=field) for item in objects_of(value, field=field)]
+        messages = with_system(messages, optional_text(columns.cell(raw, "system"), field=columns.name("system")))
         check_conversation(messages, field=field)
-        return [{"messages": messages, "tools": None}]
+        return [
+            {"messages": messages, "tools": definitions_of(columns.cell(raw, "tools"), field=columns.name("tools"))}
+        ]
 
 
 def _looks_like_messages(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.lstrip().startswith("[") and '"role"' in value
-    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping) and "role" in value[0]
+    """Whether the first item has a role, and not one by which other shapes call their speakers."""
+    first = first_item(value)
+    if first is None or "role" not in first:
+        return False
+    role = first["role"]
+    return role in ROLES or role not in SPEAKERS if isinstance(role, str) else True

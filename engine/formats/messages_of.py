@@ -10,8 +10,8 @@ from engine.formats.strict_json import BadJson, parse
 from engine.specs.problem import Problem, problem
 
 Message = dict[str, Any]
-ROLES = ("system", "user", "assistant")
 MAX_ROW_CHARACTERS = 4_000_000
+MEDIA = ("image", "audio", "video")
 PRIVATE_MARKERS = ("\U000f0000", "\U000f0001")
 
 
@@ -37,8 +37,8 @@ def text_of(value: Any, *, field: str) -> str:
     if isinstance(value, list):
         value = "".join(_part(part, field=field) for part in value)
     if not isinstance(value, str):
-        raise BadRow(problem("row_not_text", field=field, given=_kind(value)))
-    _check_characters(value, field=field)
+        raise BadRow(problem("row_not_text", field=field, given=kind_of(value)))
+    check_characters(value, field=field)
     return value
 
 
@@ -47,48 +47,30 @@ def optional_text(value: Any, *, field: str) -> str:
     return "" if value is None else text_of(value, field=field)
 
 
+def json_cell(value: Any, *, field: str) -> Any:
+    """A value as it stands, or what the JSON of a list says: the only way for a list to stand in a CSV cell.
+
+    Raises:
+        BadRow: a text begins like a list and is none.
+    """
+    if not (isinstance(value, str) and value.lstrip().startswith("[")):
+        return value
+    try:
+        return parse(value.encode("utf-8"))
+    except (BadJson, UnicodeEncodeError) as error:
+        raise BadRow(problem("row_bad_cell_json", field=field)) from error
+
+
 def objects_of(value: Any, *, field: str) -> list[Mapping[str, Any]]:
-    """A list of objects, given as such or as its JSON (the only way for a CSV cell).
+    """A list of objects, or its JSON.
 
     Raises:
         BadRow: it is neither.
     """
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = parse(value.encode("utf-8"))
-        except (BadJson, UnicodeEncodeError) as error:
-            raise BadRow(problem("row_bad_cell_json", field=field)) from error
+    value = json_cell(value, field=field)
     if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
-        raise BadRow(problem("row_not_messages", field=field, given=_kind(value)))
+        raise BadRow(problem("row_not_messages", field=field, given=kind_of(value)))
     return value
-
-
-def chat_message(item: Mapping[str, Any], *, field: str) -> Message:
-    """A message of the `role`/`content` kind.
-
-    Raises:
-        BadRow: it is none.
-    """
-    role = item.get("role")
-    if role not in ROLES:
-        raise BadRow(problem("row_unknown_role", field=f"{field}.role", role=_short(role), allowed=", ".join(ROLES)))
-    if item.get("tool_calls") or item.get("function_call"):
-        raise BadRow(problem("row_tool_call", field=f"{field}.tool_calls"))
-    content = text_of(item["content"], field=f"{field}.content") if item.get("content") is not None else ""
-    return message(str(role), content, _train(item, field=field))
-
-
-def turns(value: Any, role: str, *, field: str) -> list[dict[str, Any]]:
-    """Messages from a text, which becomes one of `role`, or from a list of messages.
-
-    Raises:
-        BadRow: it is neither.
-    """
-    if value is None:
-        return [message(role, "")]
-    if isinstance(value, list) and value and isinstance(value[0], Mapping) and "role" in value[0]:
-        return [chat_message(item, field=field) for item in objects_of(value, field=field)]
-    return [message(role, text_of(value, field=field))]
 
 
 def check_conversation(messages: Sequence[Message], *, field: str) -> None:
@@ -110,28 +92,56 @@ def faults_of(messages: Sequence[Message], *, field: str) -> list[Problem]:
         found.append(problem("row_system_not_first", field=field))
     if not any(item["role"] == "assistant" for item in turns):
         found.append(problem("row_no_answer", field=field))
-    elif turns[0]["role"] != "user":
+    elif turns[0]["role"] == "assistant":
         found.append(problem("row_starts_with_answer", field=field))
     for before, after in pairwise(turns):
-        if before["role"] == after["role"]:
+        if before["role"] == after["role"] != "tool":
             found.append(problem("row_same_role_twice", field=field, role=before["role"]))
             break
+    if _has_loose_result(turns):
+        found.append(problem("row_tool_without_call", field=field))
     for item in turns:
-        if not item["content"].strip():
+        if not item["content"].strip() and item["role"] != "tool" and item["tool_calls"] is None:
             code = "row_empty_answer" if item["role"] == "assistant" else "row_empty_question"
             found.append(problem(code, field=field))
             break
     return found
 
 
+def with_system(messages: list[Message], system: str) -> list[Message]:
+    """The conversation with a system text in front, unless it begins with just that."""
+    if not system or (messages and messages[0]["role"] == "system" and messages[0]["content"] == system):
+        return messages
+    return [message("system", system), *messages]
+
+
+def _has_loose_result(turns: Sequence[Message]) -> bool:
+    """Whether a tool's result follows no call."""
+    called = False
+    for item in turns:
+        if item["role"] != "tool":
+            called = item["tool_calls"] is not None
+        elif not called:
+            return True
+    return False
+
+
 def _part(part: Any, *, field: str) -> str:
-    if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
+    kind = part.get("type") if isinstance(part, Mapping) else kind_of(part)
+    if isinstance(part, Mapping) and kind == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
-    kind = part.get("type") if isinstance(part, Mapping) else _kind(part)
-    raise BadRow(problem("row_part_not_text", field=field, given=_short(kind)))
+    medium = next((word for word in MEDIA if isinstance(kind, str) and word in kind), None)
+    if medium is not None:
+        raise BadRow(problem("row_not_only_text", field=field, given=medium))
+    raise BadRow(problem("row_part_not_text", field=field, given=short(kind)))
 
 
-def _check_characters(text: str, *, field: str) -> None:
+def check_characters(text: str, *, field: str) -> None:
+    """Refuse what cannot be stored.
+
+    Raises:
+        BadRow: the text is too long, or holds such a character.
+    """
     if len(text) > MAX_ROW_CHARACTERS:
         raise BadRow(problem("row_too_long", field=field, limit=MAX_ROW_CHARACTERS))
     if "\0" in text:
@@ -145,18 +155,8 @@ def _check_characters(text: str, *, field: str) -> None:
             raise BadRow(problem("row_half_character", field=field)) from error
 
 
-def _train(item: Mapping[str, Any], *, field: str) -> bool | None:
-    for key in ("train", "weight"):
-        value = item.get(key)
-        if value is None:
-            continue
-        if value not in (0, 1) or isinstance(value, str):
-            raise BadRow(problem("row_bad_train_flag", field=f"{field}.{key}", given=_short(value)))
-        return bool(value)
-    return None
-
-
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a value is, in a word."""
     names = {
         type(None): "null",
         bool: "true/false",
@@ -169,6 +169,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as a text that fits into a sentence."""
     text = str(value)
     return text if len(text) <= 60 else text[:57] + "..."

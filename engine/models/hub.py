@@ -1,6 +1,7 @@
-"""Models from the hub: fetched by a process of its own, which alone knows the token and alone reaches the network.
+"""Models and datasets from the hub: fetched by a process of its own, which alone knows the token and the network.
 
-`python -m engine.models.hub ORGANISATION/NAME FOLDER [REVISION]` writes lines of JSON; the last says how it ended.
+`python -m engine.models.hub ORGANISATION/NAME FOLDER [REVISION] [dataset]` writes lines of JSON; the last says how it
+ended.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.files import folder_bytes
+from engine.specs.limits import max_file_bytes
 from engine.specs.problem import Problem, ProblemError, problem
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}")
@@ -45,16 +47,20 @@ def download(
     revision: str | None = None,
     token: str | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    kind: str = "model",
 ) -> str:
-    """Fetch a hub model's safe files into `folder`; return the commit. What is there already is not fetched again.
+    """Fetch the safe files of a hub model, or of a `dataset`, into `folder`; return the commit.
+
+    What is there already is not fetched again.
 
     Raises:
-        ProblemError: `hub_bad_name`, `hub_unreachable`, `hub_not_found`, `hub_no_access`, `hub_no_safetensors`.
+        ProblemError: `hub_bad_name`, `hub_unreachable`, `hub_not_found`, `hub_no_access`, `hub_no_safetensors`,
+            `hub_no_data`.
         OSError: the disk is full.
     """
     check_name(name, revision)
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = [sys.executable, "-m", "engine.models.hub", "--", name, str(folder), revision or ""]
+    arguments = [sys.executable, "-m", "engine.models.hub", "--", name, str(folder), revision or "", kind]
     child = subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment(token), text=True
     )
@@ -124,10 +130,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name")
     parser.add_argument("folder", type=Path)
     parser.add_argument("revision", nargs="?", default="")
+    parser.add_argument("kind", nargs="?", default="model", choices=sorted(WANTED))
     given = parser.parse_args(arguments)
     _end_with_parent()
     try:
-        commit = _fetch(given.name, given.folder, given.revision or None)
+        commit = _fetch(given.name, given.folder, given.revision or None, given.kind)
     except ProblemError as error:
         _say(error.problems[0].as_dict())
         return 66
@@ -135,19 +142,26 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _fetch(name: str, folder: Path, revision: str | None) -> str:
+def _fetch(name: str, folder: Path, revision: str | None, kind: str) -> str:
     from huggingface_hub import HfApi, snapshot_download
 
     check_name(name, revision)
     token: str | bool = os.environ.get("HF_TOKEN") or False
     try:
-        told = HfApi(token=token).model_info(name, revision=revision, files_metadata=True, timeout=float(TIMEOUT_S))
-        sizes = {item.rfilename: item.size or 0 for item in told.siblings or []}
-        wanted = _wanted(name, sizes)
+        hub = HfApi(token=token)
+        told = hub.repo_info(name, repo_type=kind, revision=revision, files_metadata=True, timeout=float(TIMEOUT_S))
+        sizes = {item.rfilename: item.size or 0 for item in getattr(told, "siblings", None) or []}
+        wanted = WANTED[kind](name, sizes)
         total = sum(sizes[file] for file in wanted)
         with _Watch(folder, total):
             snapshot_download(
-                name, revision=told.sha, local_dir=folder, allow_patterns=wanted, token=token, max_workers=4
+                name,
+                repo_type=kind,
+                revision=told.sha,
+                local_dir=folder,
+                allow_patterns=wanted,
+                token=token,
+                max_workers=4,
             )
     except ProblemError:
         raise
@@ -170,6 +184,22 @@ def _wanted(name: str, sizes: Mapping[str, int]) -> list[str]:
     if sum(sizes[file] for file in wanted) > MAX_BYTES:
         raise ProblemError([problem("model_file_too_large", file=name, limit_mb=MAX_BYTES >> 20)])
     return wanted
+
+
+def _wanted_data(name: str, sizes: Mapping[str, int]) -> list[str]:
+    """The files of rows, or else the documents: never a script."""
+    from engine.data.folders import data_names
+
+    wanted = sorted(data_names(sizes))
+    if not wanted:
+        raise ProblemError([problem("hub_no_data", field="location", name=name)])
+    total, limit = sum(sizes[file] for file in wanted), max_file_bytes()
+    if total > limit:
+        raise ProblemError([problem("file_too_large", field="location", bytes=total, limit=limit)])
+    return wanted
+
+
+WANTED: dict[str, Callable[[str, Mapping[str, int]], list[str]]] = {"model": _wanted, "dataset": _wanted_data}
 
 
 def _problem_of(error: Exception, name: str) -> Problem:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.data.importer import inspect
 from engine.models import hub
 from engine.specs.problem import ProblemError
 
@@ -35,11 +36,11 @@ class FakeHub(BaseHTTPRequestHandler):
         type(self).seen.append((self.path, self.headers.get("Authorization")))
         if re.match(r"/api/models/some-org/closed(/|\?|$)", self.path):
             return self.reply(403, b"{}", {"X-Error-Code": "GatedRepo"}, body=body)
-        if re.match(rf"/api/models/{NAME}(/revision/[\w]+)?(\?.*)?$", self.path):
+        if re.match(rf"/api/(?:models|datasets)/{NAME}(/revision/[\w]+)?(\?.*)?$", self.path):
             return self.reply(200, json.dumps(self.info()).encode(), {"Content-Type": "application/json"}, body=body)
-        if re.match(rf"/api/models/{NAME}/tree/{COMMIT}\?", self.path):
+        if re.match(rf"/api/(?:models|datasets)/{NAME}/tree/{COMMIT}\?", self.path):
             return self.reply(200, json.dumps(self.tree()).encode(), {"Content-Type": "application/json"}, body=body)
-        if found := re.match(rf"/{NAME}/resolve/{COMMIT}/([\w.-]+)$", self.path):
+        if found := re.match(rf"(?:/datasets)?/{NAME}/resolve/{COMMIT}/([\w.-]+)$", self.path):
             path = type(self).folder / found[1]
             if path.is_file():
                 data = path.read_bytes()
@@ -141,9 +142,37 @@ def test_a_repository_without_safetensors_is_refused_before_the_download(server,
     assert not any("/resolve/" in path for path, _ in server.seen)
 
 
-def test_a_hub_that_cannot_be_reached_is_said(tmp_path, monkeypatch):
+def test_a_dataset_brings_its_rows_and_no_script(server, folder, tmp_path):
+    for name, said in (("train", "a"), ("test", "b")):
+        (folder / f"{name}.jsonl").write_text(json.dumps({"prompt": said, "completion": said}) + "\n")
+    (folder / "load.py").write_text("raise SystemExit")
+    for path in folder.glob("*.json"):
+        path.unlink()
+    assert hub.download(NAME, tmp_path / "got", kind="dataset") == COMMIT
+    assert {path.name for path in (tmp_path / "got").iterdir()} - {".cache"} == {"train.jsonl", "test.jsonl"}
+    found = inspect(tmp_path / "got")
+    assert (found.format, found.usable_rows) == ("prompt_completion", 2)
+    assert found.statistics["splits"] == {"train": 1, "test": 1}
+
+
+def test_a_dataset_without_files_of_rows_is_refused_before_the_download(server, folder, tmp_path):
+    for path in [*folder.glob("*.json"), *folder.glob("*.md"), *folder.glob("*.txt")]:
+        path.unlink()
+    assert code_of(NAME, tmp_path / "got", kind="dataset") == "hub_no_data"
+    assert not any("/resolve/" in path for path, _ in server.seen)
+
+
+def test_a_dataset_beyond_the_limit_is_refused_before_the_download(monkeypatch):
+    monkeypatch.setenv("ATELIER_MAX_FILE_BYTES", "10")
+    with pytest.raises(ProblemError) as caught:
+        hub._wanted_data(NAME, {"rows.jsonl": 300})
+    assert caught.value.problems[0].code == "file_too_large"
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_a_hub_that_cannot_be_reached_is_said(tmp_path, monkeypatch, kind):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert code_of(NAME, tmp_path / "got") == "hub_unreachable"
+    assert code_of(NAME, tmp_path / "got", kind=kind) == "hub_unreachable"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""A minute of spoiled files: none makes an import crash, hang or swell."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 60
+
+
+@pytest.mark.timeout(600)
+def test_a_minute_of_spoiled_files_ends_in_rows_or_problems(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.data.fuzz", "--seconds", str(SECONDS), "--keep", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = {ending: int(count) for count, ending in re.findall(r"(\d+) (rows|problems|refused)", done.stdout)}
+    assert set(counts) == {"rows", "problems", "refused"} and sum(counts.values()) > 1000
