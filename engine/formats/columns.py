@@ -18,6 +18,7 @@ SHARED: Roles = {
 TEST_SPLITS = frozenset({"test", "heldout", "held_out", "held-out"})
 TRAIN_SPLITS = frozenset({"train", "training"})
 MAX_SHARED_CHARACTERS = 200
+NOTHING_SHARED: Mapping[str, str | None] = dict.fromkeys(SHARED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,10 @@ def share(sample: Sequence[Raw], test: Callable[[Raw], Any]) -> float:
     return sum(1 for raw in sample if test(raw)) / len(sample) if sample else 0.0
 
 
-def shared(raw: Raw, columns: Columns) -> dict[str, str | None]:
+def shared(raw: Raw, columns: Columns) -> Mapping[str, str | None]:
     """The keys that every canonical row has beside those of its kind."""
+    if columns.mapping.keys().isdisjoint(SHARED):
+        return NOTHING_SHARED
     return {
         "split": split_of(columns.cell(raw, "split")),
         "task_type": _word(columns.cell(raw, "task_type")),

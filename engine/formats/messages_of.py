@@ -10,6 +10,7 @@ from engine.formats.strict_json import BadJson, parse
 from engine.specs.problem import Problem, problem
 
 Message = dict[str, Any]
+TAKING_TURNS = ["user", "assistant"] * 64
 MAX_ROW_CHARACTERS = 4_000_000
 MEDIA = ("image", "audio", "video")
 PRIVATE_MARKERS = ("\U000f0000", "\U000f0001")
@@ -68,7 +69,7 @@ def objects_of(value: Any, *, field: str) -> list[Mapping[str, Any]]:
         BadRow: it is neither.
     """
     value = json_cell(value, field=field)
-    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+    if not isinstance(value, list) or not all(type(item) is dict or isinstance(item, Mapping) for item in value):
         raise BadRow(problem("row_not_messages", field=field, given=kind_of(value)))
     return value
 
@@ -86,6 +87,8 @@ def check_conversation(messages: Sequence[Message], *, field: str) -> None:
 
 def faults_of(messages: Sequence[Message], *, field: str) -> list[Problem]:
     """What is wrong with a conversation as a whole."""
+    if _is_plain(messages):
+        return []
     found: list[Problem] = []
     turns = [item for item in messages if item["role"] != "system"]
     if any(item["role"] == "system" for item in messages[1:]):
@@ -113,6 +116,16 @@ def with_system(messages: list[Message], system: str) -> list[Message]:
     if not system or (messages and messages[0]["role"] == "system" and messages[0]["content"] == system):
         return messages
     return [message("system", system), *messages]
+
+
+def _is_plain(messages: Sequence[Message]) -> bool:
+    """Whether questions and answers that say something take turns, as in nearly all conversations."""
+    roles = [item["role"] for item in messages]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    contents = [item["content"] for item in messages[len(roles) - len(turns) :]]
+    return (
+        len(turns) > 1 and turns == TAKING_TURNS[: len(turns)] and all(contents) and not any(map(str.isspace, contents))
+    )
 
 
 def _has_loose_result(turns: Sequence[Message]) -> bool:
@@ -146,13 +159,14 @@ def check_characters(text: str, *, field: str) -> None:
         raise BadRow(problem("row_too_long", field=field, limit=MAX_ROW_CHARACTERS))
     if "\0" in text:
         raise BadRow(problem("row_nul", field=field))
+    if text.isascii():
+        return
     if any(marker in text for marker in PRIVATE_MARKERS):
         raise BadRow(problem("row_private_marker", field=field))
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise BadRow(problem("row_half_character", field=field)) from error
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BadRow(problem("row_half_character", field=field)) from error
 
 
 def kind_of(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from engine.formats.messages_of import (
     BadRow,
     Message,
+    check_characters,
     json_cell,
     message,
     objects_of,
@@ -61,14 +62,17 @@ def chat_message(item: Mapping[str, Any], *, field: str) -> Message:
     Raises:
         BadRow: it is none.
     """
-    given = item.get("role")
+    given, content = item.get("role"), item.get("content")
     role = ROLES.get(given) if isinstance(given, str) else None
+    if role is not None and len(item) == 2 and type(content) is str:  # nearly all messages of nearly all files
+        check_characters(content, field=f"{field}.content")
+        return message(role, content)
     if role is None:
         raise BadRow(problem("row_unknown_role", field=f"{field}.role", role=short(given), allowed=", ".join(ROLES)))
     calls = calls_in(item, field=field)
     if calls is not None and role != "assistant":
         raise BadRow(problem("row_call_of_another", field=f"{field}.tool_calls", role=short(given)))
-    made = message(role, optional_text(item.get("content"), field=f"{field}.content"), _train(item, field=field))
+    made = message(role, optional_text(content, field=f"{field}.content"), _train(item, field=field))
     made["tool_calls"] = calls
     if role == "tool":
         for key in ("tool_call_id", "name"):
