@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 MAX_NAMED = 300
 
 
+def faults() -> tuple[type[Exception], ...]:
+    """What the library raises for a broken file; a length that was altered asks for more memory than there is."""
+    import pyarrow
+
+    return (pyarrow.ArrowException, OSError, ValueError, MemoryError)
+
+
 def readable_columns(schema: pyarrow.Schema) -> tuple[list[str], list[Problem]]:
     """The columns of texts, numbers, truth values, and of lists and objects of these; and a warning about the others.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import IO, Any
 
-from engine.data.arrow_types import label_names, name_labels, readable_columns
+from engine.data.arrow_types import faults, label_names, name_labels, readable_columns
 from engine.data.source import Rows
 from engine.specs.problem import Problem, ProblemError, problem
 
@@ -25,7 +25,6 @@ def read_arrow(handle: IO[bytes], *, stream: bool) -> tuple[Rows, list[Problem]]
     Raises:
         ProblemError: the file is broken; also while its rows are read.
     """
-    import pyarrow
     from pyarrow import ipc
 
     open_it = ipc.open_stream if stream else ipc.open_file
@@ -35,14 +34,12 @@ def read_arrow(handle: IO[bytes], *, stream: bool) -> tuple[Rows, list[Problem]]
         wanted = [schema.get_field_index(name) for name in names]
         handle.seek(0)
         reader = open_it(handle, options=ipc.IpcReadOptions(use_threads=False, included_fields=wanted))
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except faults() as error:
         raise _broken(error) from error
     return _rows(reader, names, stream=stream), warnings
 
 
 def _rows(reader: Any, names: Sequence[str], *, stream: bool) -> Rows:
-    import pyarrow
-
     labels = label_names(reader.schema)
     number = 0
     try:
@@ -54,7 +51,7 @@ def _rows(reader: Any, names: Sequence[str], *, stream: bool) -> Rows:
                 for row in chosen.slice(start, SLICE_ROWS).to_pylist():
                     number += 1
                     yield number, name_labels(row, labels)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except faults() as error:
         raise _broken(error) from error
 
 

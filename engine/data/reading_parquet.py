@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import IO, Any
 
-from engine.data.arrow_types import label_names, name_labels, readable_columns
+from engine.data.arrow_types import faults, label_names, name_labels, readable_columns
 from engine.data.source import Rows
 from engine.specs.problem import Problem, ProblemError, problem
 
@@ -19,14 +19,13 @@ def read_parquet(handle: IO[bytes]) -> tuple[Rows, list[Problem]]:
     Raises:
         ProblemError: the file is broken, or larger than it pretends to be; also while its rows are read.
     """
-    import pyarrow
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(handle)
         size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
         schema = file.schema_arrow
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except faults() as error:
         raise _broken(error) from error
     if size > MAX_UNCOMPRESSED_BYTES:
         raise ProblemError([problem("file_too_large", bytes=size, limit=MAX_UNCOMPRESSED_BYTES)])
@@ -35,8 +34,6 @@ def read_parquet(handle: IO[bytes]) -> tuple[Rows, list[Problem]]:
 
 
 def _rows(file: Any, names: Sequence[str]) -> Rows:
-    import pyarrow
-
     labels = label_names(file.schema_arrow)
     number = 0
     try:
@@ -44,7 +41,7 @@ def _rows(file: Any, names: Sequence[str]) -> Rows:
             for row in batch.to_pylist():
                 number += 1
                 yield number, name_labels(row, labels)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except faults() as error:
         raise _broken(error) from error
 
 

@@ -36,6 +36,7 @@ from tests.data.corpus import CONTAINERS, SHAPES, cases, pdf
 BATCH = 200
 MAX_SECONDS = 5.0
 MAX_MB = 300
+MAX_ADDRESSES = 8 * 2**30
 MAX_SEED_BYTES = 100_000
 Known = Sequence[Sequence[bytes]]
 NAMES = (None, "rows.csv", "rows.jsonl", "text.txt", "text.md", "rows.txt.gz")
@@ -120,7 +121,7 @@ def _word() -> bytes:
     with zipfile.ZipFile(made) as whole, zipfile.ZipFile(small, "w") as stored:  # stored: a change meets the XML
         for part in whole.infolist():
             if not part.filename.endswith(".jpeg"):
-                stored.writestr(part.filename, whole.read(part))
+                stored.writestr(zipfile.ZipInfo(part.filename), whole.read(part))
     return small.getvalue()
 
 
@@ -142,6 +143,8 @@ def one(path: Path, content: bytes, name: str | None) -> str:
 
 def _child(seed: int, first: int, count: int, known: Known, folder: Path, out: int) -> None:
     """Import `count` files; write the number of each before it, and how it ended after it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESSES, hard))
     unraised: list[object] = []
     sys.unraisablehook = unraised.append
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

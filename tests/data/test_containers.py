@@ -206,7 +206,10 @@ def test_a_table_of_one_column_is_read_where_its_name_says_so(path):
     source, found = read(path, 'text\n"one, two"\nthree\n', "rows.csv")
     assert (source.container, found) == ("csv", [(2, {"text": "one, two"}), (3, {"text": "three"})])
     assert refusal(path, "text\none\n", "rows").code == "file_unknown_shape"
-    assert refusal(path, "Once upon a time, long ago\nthere was a file\n", "rows.csv").code == "file_unknown_shape"
+    assert (
+        refusal(path, "Once upon a time there was a file of many lines\nand no column.\n", "rows.csv").code
+        == "file_unknown_shape"
+    )
 
 
 def test_a_broken_object_in_a_text_file_is_a_problem(path):
