@@ -91,7 +91,7 @@ def _sample(ui: Ui) -> Job | None:
         with ui.store.read() as session:
             imports = jobs.listing(session, kinds=["import"], states=OPEN)
         known = next((job for job in imports if job.name == DATASET), None)
-        return known or uploads.take_in(ui, uploads.Upload(uploads.SAMPLES / f"{DATASET}.jsonl", DATASET))
+        return known or uploads.take_in(ui, uploads.Upload([uploads.SAMPLES / f"{DATASET}.jsonl"], DATASET))
 
 
 def _wait(ui: Ui, job_id: int) -> None:

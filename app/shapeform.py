@@ -211,7 +211,12 @@ def _fields(ui: Ui, form: ShapeForm, found: Known, kind: str) -> Updates:
         updates[component] = gr.update(visible=True, label=label, choices=choices, value=value)
     for text, (name, default) in zip(form.options, entry.options.items(), strict=False):
         value = found.spec.get("options", {}).get(name, default) if same else default
-        updates[text] = gr.update(visible=True, label=t(f"option.{kind}.{name}"), value=value)
+        updates[text] = gr.update(
+            visible=True,
+            label=t(f"import.option.{kind}.{name}.label"),
+            info=t(f"import.option.{kind}.{name}.help"),
+            value=value,
+        )
     return updates
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -38,6 +40,45 @@ def stage(home: Home, source: Path) -> str:
     with os.fdopen(handle, "rb") as incoming:
         _copy(incoming, home.staging / name, source)
     return name
+
+
+def stage_folder(home: Home, source: Path) -> str:
+    """Copy the regular files below a folder into the staging folder, links left out; return its new random name.
+
+    Raises:
+        ProblemError: one of them cannot be copied, or they are too large together.
+    """
+    files = [one for one in sorted(source.rglob("*")) if one.is_file() and not one.is_symlink()]
+    return _gather(home, [(str(one.relative_to(source)), one) for one in files], source.name)
+
+
+def stage_files(home: Home, sources: Sequence[Path]) -> str:
+    """Copy several files into one folder of the staging folder, and return its new random name.
+
+    Raises:
+        ProblemError: one of them cannot be copied, or they are too large together.
+    """
+    names = [
+        f"{number:03}-{re.sub(r'[^A-Za-z0-9._-]+', '_', one.name)[-100:]}" for number, one in enumerate(sources, 1)
+    ]
+    return _gather(home, list(zip(names, sources, strict=True)), sources[0].name)
+
+
+def _gather(home: Home, files: Sequence[tuple[str, Path]], said: str) -> str:
+    size = sum(one.lstat().st_size for _, one in files)
+    if size > max_file_bytes():
+        raise ProblemError([problem("file_too_large", file=said, bytes=size, limit=max_file_bytes())])
+    folder = home.staging / uuid.uuid4().hex
+    try:
+        for name, one in files:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (home.staging / stage(home, one)).rename(target)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    folder.mkdir(exist_ok=True)
+    return folder.name
 
 
 def _copy(incoming: IO[bytes], target: Path, source: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from app import removal, staging
 from app.ui import Ui
@@ -24,7 +27,8 @@ PAGE = "data"
 class Upload:
     """A file and what a person said about it."""
 
-    path: Path
+    paths: Sequence[Path]
+    """Several become one dataset."""
     name: str = ""
     """How the dataset is called; empty: as the file."""
     policy: str = "keep_usable"
@@ -36,13 +40,29 @@ def take_in(ui: Ui, upload: Upload) -> Job:
     Raises:
         ProblemError: the file cannot be taken in, or what was said about it is wrong.
     """
-    staged = staging.stage(ui.home, upload.path)
+    first, *others = upload.paths
+    staged = staging.stage_files(ui.home, upload.paths) if others else staging.stage(ui.home, first)
+    more = f" +{len(others)}" if others else ""
     data = {
         "staged": staged,
-        "source_name": upload.path.name[-300:],
-        "name": upload.name or name_of(upload.path),
+        "source_name": first.name[-290:] + more,
+        "name": upload.name or name_of(first),
         "policy": upload.policy,
     }
+    return _queue(ui, data)
+
+
+def fetch(ui: Ui, hub: str, name: str, policy: str) -> Job:
+    """Queue the import of a dataset of the hub.
+
+    Raises:
+        ProblemError: what was said about it is wrong.
+    """
+    told = {"hub": hub, "source_name": hub, "name": name or name_of(Path(hub)), "policy": policy}
+    return _queue(ui, {**told, "staged": uuid.uuid4().hex})
+
+
+def _queue(ui: Ui, data: dict[str, Any]) -> Job:
     spec = validate(ImportSpec, data)
     with ui.store.write() as session:
         lane = KINDS["import"].lane
@@ -58,7 +78,7 @@ def forget_original(ui: Ui, path: Path) -> None:
 
 def add_samples(ui: Ui) -> list[Job]:
     """Queue the import of the datasets that come with the studio."""
-    return [take_in(ui, Upload(SAMPLES / f"{name}.jsonl")) for name in SAMPLE_NAMES]
+    return [take_in(ui, Upload([SAMPLES / f"{name}.jsonl"])) for name in SAMPLE_NAMES]
 
 
 def name_of(path: Path) -> str:

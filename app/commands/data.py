@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +30,7 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help=t("cli.arg.fi
 Format = Annotated[str | None, typer.Option("--format", help=t("cli.option.format"))]
 Map = Annotated[list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help=t("cli.option.map"))]
 PREVIEW_S = 60.0
+HUB = "hub:"
 
 
 @data.command("inspect", help=t("cli.help.data.inspect"))
@@ -39,11 +42,11 @@ def inspect(file: FileArgument, format: Format = None, map: Map = None, json: As
             *([f"--format={format}"] if format else []),
             *(f"--map={field}={column}" for field, column in mapping.items()),
         ]
-        name = staging.stage(sh.home, file)
+        staged = sh.home.staging / _stage(sh, file)
         try:
-            code, said = processes.inspect(sh.home, sh.home.staging / name, options=options)
+            code, said = processes.inspect(sh.home, staged, options=options)
         finally:
-            (sh.home.staging / name).unlink(missing_ok=True)
+            shutil.rmtree(staged) if staged.is_dir() else staged.unlink(missing_ok=True)
         found = [Problem.from_dict(one) for one in said.get("problems", [])]
         if code != 0 and "format" not in said:
             raise ProblemError(found or [problem("internal_inspect_ended", exit_code=code)])
@@ -61,14 +64,16 @@ def add(
     json: AsJson = False,
 ) -> None:
     with shell(json) as sh:
+        hub = str(file).removeprefix(HUB) if str(file).startswith(HUB) else None
         told = {
-            "source_name": file.name[-300:],
+            "source_name": (hub or file.name)[-300:],
             "name": name or file.stem[:120] or "data",
+            "hub": hub,
             "format": format,
             "mapping": _mapping(map),
         }
         validate(ImportSpec, {"staged": "-", **told})
-        staged = staging.stage(sh.home, file)
+        staged = uuid.uuid4().hex if hub else _stage(sh, file)
         spec = validate(ImportSpec, {"staged": staged, **told})
         with sh.store.write() as session:
             job = jobs.submit(session, kind="import", name=spec.name, spec=spec.model_dump(), lane=KINDS["import"].lane)
@@ -114,6 +119,10 @@ def show(
             sh.answer({"row": row, "content": content}, _turns(content))
         else:
             sh.answer({**_version(version), **_more(sh, version)}, _shown(sh, version))
+
+
+def _stage(sh: Shell, source: Path) -> str:
+    return staging.stage_folder(sh.home, source) if source.is_dir() else staging.stage(sh.home, source)
 
 
 def _named(session: Any, name: str) -> Version:

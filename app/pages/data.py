@@ -40,6 +40,8 @@ class Parts:
     file: gr.File
     name: gr.Textbox
     policy: gr.Radio
+    hub: gr.Textbox
+    fetch: gr.Button
     samples: gr.Button
     imports: Panel
     seen: gr.Button
@@ -71,13 +73,18 @@ def build(ui: Ui) -> None:
     chosen = selection()
     with gr.Row(elem_classes=["at-split"]):
         with gr.Column(elem_classes=["at-list"]):
-            file = gr.File(label=t("data.drop"), file_count="single", height=168, elem_id="data-file")
+            file = gr.File(label=t("data.drop"), file_count="multiple", height=168, elem_id="data-file")
             with gr.Accordion(t("data.options"), open=False):
                 name = gr.Textbox(label=t("field.import.name.label"), info=t("field.import.name.help"), max_lines=1)
                 choices = [(t(f"choice.import.policy.{one}"), one) for one in POLICIES]
                 policy = gr.Radio(
                     choices, value=POLICIES[0], label=t("field.import.policy.label"), info=t("field.import.policy.help")
                 )
+            with gr.Accordion(t("data.hub"), open=False):
+                hub = gr.Textbox(
+                    label=t("field.import.hub.label"), info=t("data.hub_help"), max_lines=1, elem_id="data-hub"
+                )
+                fetch = gr.Button(t("data.fetch"), size="sm", elem_id="data-fetch")
             samples = gr.Button(t("data.add_samples"), elem_id="add-samples", size="sm")
             listed = Panel(elem_id="datasets")
         with gr.Column(elem_classes=["at-detail"]):
@@ -92,7 +99,7 @@ def build(ui: Ui) -> None:
             body = Panel(elem_id="data-body")
             manage, managed = _manage(ui)
     timer = gr.Timer(LOOK_AGAIN_S, active=False)
-    above = (file, name, policy, samples, imports, seen, listed, head, tools, model, objective, length)
+    above = (file, name, policy, hub, fetch, samples, imports, seen, listed, head, tools, model, objective, length)
     parts = Parts(*above, body, gr.State(), gr.State(), timer, said, manage, shape, *managed)
     _wire(ui, parts, chosen)
 
@@ -145,6 +152,12 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
         partial(upload, ui, parts),
         [parts.file, parts.name, parts.policy],
         [parts.file, parts.name, parts.said],
+        **QUEUED,
+    ).then(here, settings, drawn, **QUEUED)
+    parts.fetch.click(
+        partial(fetch_hub, ui, parts),
+        [parts.hub, parts.name, parts.policy],
+        [parts.hub, parts.name, parts.said],
         **QUEUED,
     ).then(here, settings, drawn, **QUEUED)
     parts.samples.click(partial(add_samples, ui), None, [parts.said], **QUEUED).then(here, settings, drawn, **QUEUED)
@@ -256,18 +269,28 @@ def _tools(ui: Ui, parts: Parts, tools: Tools | None) -> Updates:
     }
 
 
-def upload(ui: Ui, parts: Parts, path: str | None, name: str | None, policy: str) -> Updates:
-    """Take a dropped file in and queue its import."""
-    if path is None:
+def upload(ui: Ui, parts: Parts, paths: list[str] | None, name: str | None, policy: str) -> Updates:
+    """Take dropped files in and queue their import as one dataset."""
+    if not paths:
         return {parts.file: None, parts.name: gr.skip(), parts.said: gr.skip()}
     said = Html("")
     try:
-        uploads.take_in(ui, Upload(Path(path), (name or "").strip(), policy))
+        uploads.take_in(ui, Upload([Path(one) for one in paths], (name or "").strip(), policy))
     except ProblemError as error:
         said = refusal(error, ui.t)
     finally:
-        uploads.forget_original(ui, Path(path))
+        for one in paths:
+            uploads.forget_original(ui, Path(one))
     return {parts.file: None, parts.name: "", parts.said: said}
+
+
+def fetch_hub(ui: Ui, parts: Parts, hub: str | None, name: str | None, policy: str) -> Updates:
+    """Queue the import of a dataset of the hub."""
+    try:
+        uploads.fetch(ui, (hub or "").strip(), (name or "").strip(), policy)
+    except ProblemError as error:
+        return {parts.hub: gr.skip(), parts.name: gr.skip(), parts.said: refusal(error, ui.t)}
+    return {parts.hub: "", parts.name: "", parts.said: Html("")}
 
 
 def add_samples(ui: Ui) -> Html:

@@ -20,6 +20,7 @@ from typing import Any
 from engine.data.growing import Growing
 from engine.data.importer import Inspection, Stored, Wishes, inspect, store_rows
 from engine.data.shape import MAX_NAMES
+from engine.models.hub import download
 from engine.runtime import child
 from engine.runtime.child import Context, Stopped
 from engine.runtime.outcome import exit_of
@@ -47,18 +48,20 @@ def main(context: Context) -> dict[str, Any]:
         _sweep(context.home.datasets)
         done = _import(context, spec, staged)
     with contextlib.suppress(OSError):
-        staged.unlink(missing_ok=True)
+        shutil.rmtree(staged) if staged.is_dir() else staged.unlink(missing_ok=True)
     return done
 
 
 def _import(context: Context, spec: ImportSpec, staged: Path) -> dict[str, Any]:
+    report = Report(context)
+    if spec.hub is not None:
+        context.phase("downloading")
+        download(spec.hub, staged, kind="dataset", progress=report.fetched)
     if not staged.exists():
         raise ProblemError([problem("file_gone", field="staged", name=spec.source_name)])
     wishes = Wishes(spec.format, spec.mapping, spec.options, spec.source_name, spec.policy)
     context.phase("reading")
-    stored = store_rows(
-        staged, context.home.datasets, wishes, progress=Report(context), unfinished=_unfinished(context)
-    )
+    stored = store_rows(staged, context.home.datasets, wishes, progress=report.read, unfinished=_unfinished(context))
     context.phase("storing")
     with context.store.write() as session:
         version = datasets.add_version(session, _new_version(spec, stored))
@@ -73,11 +76,19 @@ class Report:
     def __init__(self, context: Context) -> None:
         self._context, self._told_at = context, 0.0
 
-    def __call__(self, rows: int, share: float | None) -> None:
+    def read(self, rows: int, share: float | None) -> None:
+        """So many rows, and the share of the file where that is known."""
+        self._tell(rows, round(rows / share) if share else 0)
+
+    def fetched(self, done: int, total: int) -> None:
+        """So many bytes of how many."""
+        self._tell(done, total)
+
+    def _tell(self, step: int, total: int) -> None:
         if time.monotonic() - self._told_at < REPORT_EVERY_S:
             return
         self._told_at = time.monotonic()
-        self._context.progress(rows, round(rows / share) if share else 0)
+        self._context.progress(step, total)
         flags = self._context.flags()
         if flags.cancel or flags.pause:
             raise Stopped

@@ -10,9 +10,12 @@ from engine.specs.base import Spec, setting
 
 
 class ImportSpec(Spec):
-    """Read a staged file into a new dataset version. `staged` is a name below the home's staging folder."""
+    """Read a staged file or folder into a new dataset version. `staged` is a name below the home's staging folder."""
 
     staged: str = Field(min_length=1, max_length=100)
+    hub: str | None = setting(
+        None, "Hugging Face dataset", "ORGANISATION/NAME of a dataset that is fetched first.", max_length=200
+    )
     source_name: str = setting(..., "File", "Name of the file as it was given; display text only.", max_length=300)
     name: str = setting(..., "Name", "How the dataset is called.", min_length=1, max_length=120)
     format: str | None = setting(None, "Format", "The shape of the rows; empty: recognised.", max_length=40)

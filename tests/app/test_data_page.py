@@ -60,7 +60,7 @@ def test_a_dropped_file_is_copied_under_a_random_name_and_queued(page: Page, tmp
     dropped = folder / "my <b> tickets.jsonl"
     dropped.write_text("{}\n")
 
-    data.upload(page.ui, page.parts, str(dropped), None, "refuse")
+    data.upload(page.ui, page.parts, [str(dropped)], None, "refuse")
 
     job = imports(page.ui)[0]
     spec = ImportSpec(**job.spec)
@@ -75,14 +75,14 @@ def test_a_name_is_taken_as_it_is_or_refused(ui: Ui, tmp_path: Path, name: str) 
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n")
     if not name:
-        assert uploads.take_in(ui, Upload(path, name)).name == "rows"
+        assert uploads.take_in(ui, Upload([path], name)).name == "rows"
         return
     with pytest.raises(ProblemError):
-        uploads.take_in(ui, Upload(path, name))
+        uploads.take_in(ui, Upload([path], name))
 
 
 def test_a_file_that_is_gone_is_refused_with_a_sentence(page: Page) -> None:
-    said = data.upload(page.ui, page.parts, "/nowhere/rows.jsonl", "", "keep_usable")[page.parts.said]
+    said = data.upload(page.ui, page.parts, ["/nowhere/rows.jsonl"], "", "keep_usable")[page.parts.said]
 
     assert page.ui.t("refused") in said
     assert imports(page.ui) == []

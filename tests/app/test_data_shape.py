@@ -75,7 +75,7 @@ def test_what_was_recognised_is_said_with_reasons_and_can_be_changed(ui: Ui, for
 
 
 def test_the_file_is_read_again_as_it_was_said_and_becomes_a_version_of_the_same_dataset(ui: Ui, version: Any) -> None:
-    roles = ["frage", "antwort", "", "", "art"]
+    roles = ["frage", "antwort", "", "", "", "art"]
     job = shapeform.read_again(ui, ("version", version.id), "prompt_completion", roles)
     spec = ImportSpec(**job.spec)
     assert (spec.name, spec.format) == ("fragen", "prompt_completion")
