@@ -23,7 +23,9 @@ class MessagesFormat:
     def recognise(self, sample: Sequence[Raw]) -> Recognised:
         column = find_columns(sample, self.roles).get("messages")
         found = share(sample, lambda raw: column is not None and _looks_like_messages(raw.get(column)))
-        return Recognised(found, [problem("shape_items", column=column, keys="role, content", percent=round(100 * found))])
+        return Recognised(
+            found, [problem("shape_items", column=column, keys="role, content", percent=round(100 * found))]
+        )
 
     def convert(self, raw: Raw, columns: Columns) -> list[Row]:
         field = columns.name("messages")

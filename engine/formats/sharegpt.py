@@ -36,7 +36,9 @@ class ShareGptFormat:
     def recognise(self, sample: Sequence[Raw]) -> Recognised:
         column = find_columns(sample, self.roles).get("conversations")
         found = share(sample, lambda raw: column is not None and _looks_like_sharegpt(raw.get(column)))
-        return Recognised(found, [problem("shape_items", column=column, keys="from, value", percent=round(100 * found))])
+        return Recognised(
+            found, [problem("shape_items", column=column, keys="from, value", percent=round(100 * found))]
+        )
 
     def convert(self, raw: Raw, columns: Columns) -> list[Row]:
         field = columns.name("conversations")
