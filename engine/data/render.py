@@ -78,11 +78,10 @@ class Renderer:
         `prompt_too` all tokens carry loss.
 
         Raises:
-            ProblemError: the template refuses this row, or leaves its tools out.
+            ProblemError: the template refuses this row, or leaves its tool calls out.
         """
         chat = self._chat(messages, tools)
         full = chat.text(len(messages))
-        _check_tools(chat, full)
         kept: list[tuple[Span, int]] = []
         rows: list[Rendered] = []
         for index in _answers(messages, train_on):
@@ -100,7 +99,7 @@ class Renderer:
         """Render both answers to one prompt; the prompt's tokens are what both renderings share before the answer.
 
         Raises:
-            ProblemError: the template refuses this row, or leaves its tools out.
+            ProblemError: the template refuses this row, or leaves its tool calls out.
         """
         good, good_start = self._side([*prompt, *chosen], tools)
         bad, bad_start = self._side([*prompt, *rejected], tools)
@@ -147,7 +146,6 @@ class Renderer:
         """The ids up to the end of the last answer, and the index of that answer's first token."""
         chat = self._chat(messages, tools)
         text = chat.text(len(messages))
-        _check_tools(chat, text)
         ids, offsets = self._encode(text)
         ((first, end),) = _ranges(offsets, [self._answer(chat, len(messages) - 1, text)])
         return ids[:end], first
@@ -167,7 +165,9 @@ class Renderer:
             tail = text[len(text) - common(text[::-1], other[::-1]) :]
         content_end = max(start, len(text) - len(tail))
         end = chat.template.turn_end_after(text, content_end)
-        return start, (end if end is not None else content_end)
+        end = end if end is not None else content_end
+        _check_calls(chat.messages[index], text[start:end])
+        return start, end
 
     def _rendered(self, text: str, answers: Sequence[tuple[Span, int]], prompt_too: bool) -> Rendered:
         """A row of tokens from a rendering, its answers, and where the turn of each is over."""
@@ -235,7 +235,7 @@ class Renderer:
                 messages, tokenize=True, return_dict=False, sanitize_control_tokens=True
             )
             same = expected == self._encode(self._chat(messages, None).text(len(messages)))[0]
-        except (NotImplementedError, ValueError, TemplateError) as error:
+        except (NotImplementedError, TypeError, ValueError, TemplateError) as error:
             raise ProblemError(
                 [problem("model_tokenizer_unsafe", field="model.id", detail=str(error)[:300])]
             ) from error
@@ -251,11 +251,9 @@ def _answers(messages: Messages, train_on: str) -> list[int]:
     return [i for i in wanted if messages[i].get("train") is not False]
 
 
-def _check_tools(chat: Chat, text: str) -> None:
-    """Refuse a template that knows no tools: without their calls an answer would be trained as an empty one."""
-    calls = [call for message in chat.messages for call in message.get("tool_calls", [])]
-    named = [(one.get("function") or one).get("name") for one in [*calls, *(chat.tools or [])]]
-    if any(isinstance(name, str) and name not in text for name in named):
+def _check_calls(message: Mapping[str, Any], text: str) -> None:
+    """Refuse a template that writes no tool calls: the answer would be trained as an empty one."""
+    if any(call["function"]["name"] not in text for call in message.get("tool_calls", [])):
         raise ProblemError([problem("row_template_drops_tools")])
 
 

@@ -33,7 +33,6 @@ class Template:
         self._pattern = _get_control_token_patterns(self.control)[0]
         self._turn_end = _unmarked(self.control)
         self._special_tokens = dict(tokenizer.special_tokens_map)
-        self._reads_reasoning = "reasoning_content" in source
 
     def messages(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Messages of a row as the template takes them: tool calls as objects, control tokens marked."""
@@ -75,14 +74,31 @@ class Template:
         return mark_control_tokens(value, self._pattern)
 
     def turn_end_after(self, text: str, position: int) -> int | None:
-        """Where the next control token that the template itself wrote ends."""
-        return next((found.end() for found in self._turn_end.finditer(text, position) if found.group(1)), None)
+        """Where the next control token that the template itself wrote ends; an end token joined to it belongs to it."""
+        ends: list[int] = []
+        for found in self._turn_end.finditer(text, position):
+            if not found.group(1):
+                continue
+            if ends and found.start() != ends[-1]:
+                break
+            ends.append(found.end())
+            if found.group(1) == self._special_tokens.get("eos_token"):
+                return found.end()
+        return ends[0] if ends else None
 
     @cached_property
     def tail(self) -> str:
         """What it writes behind the text of an answer that ends a conversation."""
         first, second = (self.render([_QUESTION, {"role": "assistant", "content": text}]) for text in "bc")
         return first[len(first) - common(first[::-1], second[::-1]) :]
+
+    @cached_property
+    def _writes_reasoning(self) -> bool:
+        """Whether the thought of an answer is handed to it apart from the answer."""
+        if "reasoning_content" not in self.source:
+            return False
+        thought = {"role": "assistant", "content": "b", "reasoning_content": "\u2603"}
+        return "\u2603" in self.render([_QUESTION, thought])
 
     @cached_property
     def _takes_text_arguments(self) -> bool:
@@ -100,7 +116,7 @@ class Template:
     def _message(self, message: Message) -> dict[str, Any]:
         made = {name: self.mark(message[name]) for name in _TEXTS if message.get(name) is not None}
         if message["role"] == "assistant":
-            if self._reads_reasoning and (thought := _reasoning(message["content"])):
+            if self._writes_reasoning and (thought := _reasoning(message["content"])):
                 made |= {"reasoning_content": self.mark(thought[0]), "content": self.mark(thought[1])}
             if message.get("tool_calls"):
                 made["tool_calls"] = [self.mark(self._call(call)) for call in json.loads(message["tool_calls"])]
