@@ -38,7 +38,7 @@ def test_a_model_learns_from_texts(tiny_model, tmp_path, monkeypatch):
         )
         assert done.state == "succeeded", room.log(done.id)
         losses = [value for _, value in room.curve(done.id)]
-        assert losses[-1] < losses[0] - 0.5
+        assert losses[-1] < losses[0] - 0.1
         counts = done.result["counts"]
         assert counts["split_rows"] == counts["train_rows"] and counts["train_sequences"] > counts["train_rows"]
         assert done.result["answers"] == []
