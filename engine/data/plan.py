@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from engine.data.packing import packed_sequences
 from engine.data.tokens import Prepared, lengths
 from engine.specs.cadence import cadence
 from engine.specs.job import JobSpec
 from engine.specs.problem import Problem, problem
 from engine.tuners import TUNERS
-
-PACKED_AT_ONCE = 1000
-"""Rows that the library packs together: the batch of its `map`."""
 
 
 def plan(spec: JobSpec, prepared: Prepared, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,19 +41,6 @@ def plan(spec: JobSpec, prepared: Prepared, facts: Mapping[str, Any]) -> dict[st
     }
 
 
-def packed_sequences(row_lengths: Sequence[int], max_length: int) -> int:
-    """How many sequences best-fit-decreasing packing makes of the rows, as the library does it."""
-    total = 0
-    for start in range(0, len(row_lengths), PACKED_AT_ONCE):
-        room: list[int] = []
-        for length in sorted(row_lengths[start : start + PACKED_AT_ONCE], reverse=True):
-            place = bisect_left(room, min(length, max_length))
-            left = room.pop(place) if place < len(room) else max_length
-            insort(room, left - min(length, max_length))
-        total += len(room)
-    return total
-
-
 def beyond_context(spec: JobSpec, counts: Mapping[str, Any], context: int | None) -> list[Problem]:
     """A problem if the longest row, in tokens after cutting, is longer than the model's context; none if not known."""
     longest = counts["longest_row_tokens"]
@@ -74,13 +58,21 @@ def _warnings(spec: JobSpec, counts: Mapping[str, Any], num_train: int, facts: M
         )
     if counts["cut_rows"]:
         cut = {"rows": counts["cut_rows"], "answers": counts["cut_answers"], "max_length": spec.data.max_length}
-        found.append(problem("rows_cut", field="data.max_length", **cut))
+        percent = round(100 * counts["cut_answers_share"], 1)
+        found.append(problem("rows_cut", field="data.max_length", percent=percent, **cut))
+    if counts["split_rows"]:
+        values = {"rows": counts["split_rows"], "max_length": spec.data.max_length}
+        found.append(problem("rows_split", field="data.max_length", **values))
+    if counts["unused_parts"]:
+        found.append(problem("parts_unused", field="data.max_length", parts=counts["unused_parts"]))
     for code, count in counts["left_out"].items():
         found.append(problem(code.replace("row_", "rows_", 1), field="data.dataset", rows=count))
     if spec.data.eval_fraction and not counts["eval_sequences"]:
         found.append(problem("no_evaluation_rows", field="data.eval_fraction"))
     if counts["rewritten_rows"]:
         found.append(problem("rows_rewritten", field="model.id", rows=counts["rewritten_rows"]))
+    if facts.get("template_added"):
+        found.append(problem("template_added", field="model.chat_template", template=facts["template_added"]))
     if facts.get("marks_turn_end") is False:
         found.append(problem("no_turn_end", field="model.id"))
     return found

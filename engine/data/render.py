@@ -1,19 +1,23 @@
 """Rows to tokens: the one place where a conversation becomes ids, and where it is decided which of them are trained.
 
 The ids equal those of `apply_chat_template(..., sanitize_control_tokens=True)`: a control token that stands in the text
-of a row never becomes one. Spans are characters of one full rendering, mapped to tokens by their offsets.
+of a row never becomes one. `<think>` is such a token where the tokenizer has it and the template names it; the thought
+that an answer opens with is then handed to the template as `reasoning_content`, which writes the marks itself.
+Spans are characters of one full rendering, mapped to tokens by their offsets.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from engine.data.rendered import Rendered, RenderedPair
+from engine.data.template import Template, Tools, common
 from engine.data.token_text import TokenText
 from engine.specs.problem import ProblemError, problem
 
@@ -23,8 +27,26 @@ Span = tuple[int, int]
 PROBE = ({"role": "user", "content": "Ask\n{control} 水"}, {"role": "assistant", "content": " Say {control}"})
 
 
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation as one of the templates takes it."""
+
+    template: Template
+    messages: list[dict[str, Any]]
+    tools: Tools
+
+    def text(self, count: int, *, answer_next: bool = False) -> str:
+        """The rendering of the first `count` messages."""
+        return self.template.render(self.messages[:count], self.tools, answer_next=answer_next)
+
+    def other(self, index: int, text: str) -> str:
+        """The rendering up to message `index` with another answer in its place, one sign that is not in `text`."""
+        sign = next(chr(code) for code in range(0x2603, 0x2800) if chr(code) not in text)
+        return self.template.render([*self.messages[:index], {"role": "assistant", "content": sign}], self.tools)
+
+
 class Renderer:
-    """Renders with one tokenizer's template.
+    """Renders with one tokenizer's template; rows with tools with the one that it has for them.
 
     Raises:
         ProblemError: the tokenizer has no chat template, or gives no offsets, or cannot keep control tokens apart.
@@ -38,52 +60,66 @@ class Renderer:
         if not tokenizer.is_fast:
             raise ProblemError([problem("model_tokenizer_no_offsets", field="model.id", kind=type(tokenizer).__name__)])
         self._tokenizer = tokenizer
-        self._template = tokenizer.get_chat_template(None, None)
-        self._control = tokenizer._get_control_tokens(self._template)
-        self._control_pattern = _get_control_token_patterns(self._control)[0]
+        self._plain = Template(tokenizer.get_chat_template(None, None), tokenizer)
+        with_tools = tokenizer.get_chat_template(None, [{}])
+        self._with_tools = self._plain if with_tools == self._plain.source else Template(with_tools, tokenizer)
         self._marked_pattern = _get_control_token_patterns(tuple(tokenizer.added_tokens_encoder))[1]
-        self._turn_end = _unmarked(self._control)
         self._newline = tokenizer.encode("\n", add_special_tokens=False)
         self._backend = tokenizer.backend_tokenizer  # a third of the time of the wrapper's own call
         self._text = TokenText(tokenizer)
         self._check()
 
-    def conversation(self, messages: Messages, last_only: bool = False) -> list[Rendered]:
+    def conversation(
+        self, messages: Messages, tools: str | None = None, *, train_on: str = "assistant", prompt_too: bool = False
+    ) -> list[Rendered]:
         """Render a conversation with its trained answers: one row, and one more for each turn the template rewrites.
 
-        Raises:
-            ProblemError: `row_template_refused`, the template does not take this row.
-        """
-        full = self._render(messages)
-        kept: list[Span] = []
-        rows: list[Rendered] = []
-        for index in _answers(messages, last_only):
-            text = full if index == len(messages) - 1 else self._render(messages[: index + 1])
-            span = self._answer(messages, index, text)
-            if full[: span[1]] == text[: span[1]]:
-                kept.append(span)
-            else:
-                rows.append(self._rendered(text, [span]))
-        return [*rows, self._rendered(full, kept)] if kept or not rows else rows
+        `tools` is JSON. `train_on` is `assistant` (every answer that is not taken out), `last`, or `flagged`; with
+        `prompt_too` all tokens carry loss.
 
-    def preference(self, prompt: Messages, chosen: Messages, rejected: Messages) -> RenderedPair:
+        Raises:
+            ProblemError: the template refuses this row, or leaves its tool calls out.
+        """
+        chat = self._chat(messages, tools)
+        full = chat.text(len(messages))
+        kept: list[tuple[Span, int]] = []
+        rows: list[Rendered] = []
+        for index in _answers(messages, train_on):
+            text = full if index == len(messages) - 1 else chat.text(index + 1)
+            span = self._answer(chat, index, text)
+            if full[: span[1]] == text[: span[1]]:
+                kept.append((span, len(text) if full.startswith(text) else span[1]))
+            else:
+                rows.append(self._rendered(text, [(span, len(text))], prompt_too))
+        return [*rows, self._rendered(full, kept, prompt_too)] if kept or not rows else rows
+
+    def preference(
+        self, prompt: Messages, chosen: Messages, rejected: Messages, tools: str | None = None
+    ) -> RenderedPair:
         """Render both answers to one prompt; the prompt's tokens are what both renderings share before the answer.
 
         Raises:
-            ProblemError: `row_template_refused`, the template does not take this row.
+            ProblemError: the template refuses this row, or leaves its tool calls out.
         """
-        good, good_start = self._side([*prompt, *chosen])
-        bad, bad_start = self._side([*prompt, *rejected])
-        shared = _common(good[:good_start], bad[:bad_start])
+        good, good_start = self._side([*prompt, *chosen], tools)
+        bad, bad_start = self._side([*prompt, *rejected], tools)
+        shared = common(good[:good_start], bad[:bad_start])
         return RenderedPair(tuple(good[:shared]), tuple(good[shared:]), tuple(bad[shared:]), self._text)
 
-    def prompt(self, messages: Messages) -> list[int]:
+    def document(self, text: str) -> Rendered:
+        """Tokenise a text that is trained whole, between the tokens that begin and end a text."""
+        ids = [*self._begins, *self._encode(self._plain.mark(text))[0]]
+        if self._tokenizer.eos_token_id is not None:
+            ids.append(self._tokenizer.eos_token_id)
+        return Rendered(tuple(ids), (True,) * len(ids), len(ids), self._text)
+
+    def prompt(self, messages: Messages, tools: str | None = None) -> list[int]:
         """The ids that a model is given to answer `messages`.
 
         Raises:
             ProblemError: `row_template_refused`, the template does not take these messages.
         """
-        return self._encode(self._render(messages, answer_next=True))[0]
+        return self._encode(self._chat(messages, tools).text(len(messages), answer_next=True))[0]
 
     def texts(self, ids: Sequence[int]) -> list[str]:
         """A readable piece of text for each token; bytes that are no whole character stand in hex."""
@@ -92,74 +128,56 @@ class Renderer:
     @cached_property
     def sha256(self) -> str:
         """The hash of all that decides which ids a text becomes."""
-        parts = [self._backend.to_str(), self._template, json.dumps(self._tokenizer.special_tokens_map, sort_keys=True)]
+        templates = dict.fromkeys((self._plain.source, self._with_tools.source))
+        special = json.dumps(self._tokenizer.special_tokens_map, sort_keys=True)
+        parts = [self._backend.to_str(), *templates, special]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @property
     def marks_turn_end(self) -> bool:
         """Whether the template ends an answer with a control token, without which a model never learns to stop."""
-        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        text = self._render(messages)
-        return self._turn_end_after(text, self._content_end(messages[1], text, 0)) is not None
+        return self._plain.turn_end_after(self._plain.tail, 0) is not None
 
-    def _side(self, messages: Messages) -> tuple[list[int], int]:
+    def _chat(self, messages: Messages, tools: str | None) -> Chat:
+        template = self._with_tools if tools else self._plain
+        return Chat(template, template.messages(messages), template.tools(tools))
+
+    def _side(self, messages: Messages, tools: str | None) -> tuple[list[int], int]:
         """The ids up to the end of the last answer, and the index of that answer's first token."""
-        text = self._render(messages)
-        start, end = self._answer(messages, len(messages) - 1, text)
+        chat = self._chat(messages, tools)
+        text = chat.text(len(messages))
         ids, offsets = self._encode(text)
-        trained = _inside(offsets, [(start, end)])
-        last = max((i for i, inside in enumerate(trained) if inside), default=-1)
-        first = trained.index(True) if last >= 0 else len(ids)
-        return ids[: last + 1], first
+        ((first, end),) = _ranges(offsets, [self._answer(chat, len(messages) - 1, text)])
+        return ids[:end], first
 
-    def _answer(self, messages: Messages, index: int, text: str) -> Span:
+    def _answer(self, chat: Chat, index: int, text: str) -> Span:
         """Characters of answer `index` in `text`, the rendering that ends with it: from where the model would go on
         writing, up to and including the token that ends its turn."""
-        if index:
-            before = self._render(messages[:index], answer_next=True)
-            start = len(before) if text.startswith(before) else _common(before, text)
-        else:
-            start = max(text.find(self._mark(messages[0]["content"])), 0)
-        content_end = self._content_end(messages[index], text, start)
-        end = self._turn_end_after(text, content_end)
-        return start, (end if end is not None else content_end)
+        before = chat.text(index, answer_next=True) if index else ""
+        if index and text.startswith(before):
+            start = len(before)
+        else:  # what does not depend on the answer is no part of it
+            shared = common(text, chat.other(index, text))
+            start = min(shared, common(before, text)) if index else shared
+        tail = chat.template.tail
+        if not text.endswith(tail):
+            other = chat.other(index, text)
+            tail = text[len(text) - common(text[::-1], other[::-1]) :]
+        content_end = max(start, len(text) - len(tail))
+        end = chat.template.turn_end_after(text, content_end)
+        end = end if end is not None else content_end
+        _check_calls(chat.messages[index], text[start:end])
+        return start, end
 
-    def _content_end(self, message: Mapping[str, Any], text: str, start: int) -> int:
-        """Where the message's content ends in `text`; if the template changed it, at the last control token."""
-        for content in (self._mark(message["content"]), self._mark(message["content"]).strip()):
-            if (at := text.rfind(content, start)) >= 0:
-                return at + len(content)
-        marks = [found.start() for found in self._turn_end.finditer(text, start) if found.group(1)]
-        return marks[-1] if marks else len(text)
-
-    def _turn_end_after(self, text: str, position: int) -> int | None:
-        return next((found.end() for found in self._turn_end.finditer(text, position) if found.group(1)), None)
-
-    def _rendered(self, text: str, spans: Sequence[Span]) -> Rendered:
+    def _rendered(self, text: str, answers: Sequence[tuple[Span, int]], prompt_too: bool) -> Rendered:
+        """A row of tokens from a rendering, its answers, and where the turn of each is over."""
         ids, offsets = self._encode(text)
-        return Rendered(tuple(ids), tuple(_inside(offsets, spans)), len(ids), self._text)
-
-    def _mark(self, value: Any) -> Any:
-        from transformers.utils.chat_template_utils import mark_control_tokens
-
-        return mark_control_tokens(value, self._control_pattern)
-
-    def _render(self, messages: Messages, *, answer_next: bool = False) -> str:
-        """The template's text, in which control tokens of the row's own text are marked."""
-        from jinja2 import TemplateError
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        plain = [{"role": message["role"], "content": message["content"]} for message in messages]
-        try:
-            rendered: Any = render_jinja_template(
-                conversations=[self._mark(plain)],
-                chat_template=self._template,
-                add_generation_prompt=answer_next,
-                **self._tokenizer.special_tokens_map,
-            )
-        except (TemplateError, TypeError, ValueError, KeyError) as error:
-            raise ProblemError([problem("row_template_refused", detail=str(error)[:300])]) from error
-        return str(rendered[0][0])
+        ranges = _ranges(offsets, [span for span, _ in answers])
+        trained = [prompt_too and bool(ranges)] * len(ids)
+        for first, end in ranges:
+            trained[first:end] = [True] * (end - first)
+        borders = tuple(first for first, _ in _ranges(offsets, [(over, over) for _, over in answers]))
+        return Rendered(tuple(ids), tuple(trained), len(ids), self._text, tuple(ranges), borders)
 
     def _encode(self, text: str) -> tuple[list[int], list[Span]]:
         """Ids of a marked text, as transformers' `encode_marked_chat` gives them, each with its span of characters."""
@@ -200,16 +218,24 @@ class Renderer:
             raise ProblemError([problem("row_control_token", token=piece)])
         return ids
 
+    @cached_property
+    def _begins(self) -> list[int]:
+        """The token that the tokenizer itself sets before a text, if it does."""
+        begin = self._tokenizer.bos_token_id
+        return [begin] if begin is not None and self._tokenizer.encode("a")[:1] == [begin] else []
+
     def _check(self) -> None:
         """Compare with the library's own result once: a tokenizer that differs is refused, not trained wrongly."""
-        control = next(iter(self._control), "")
+        from jinja2 import TemplateError
+
+        control = next(iter(self._plain.control), "")
         messages = [{**message, "content": message["content"].format(control=control)} for message in PROBE]
         try:
             expected = self._tokenizer.apply_chat_template(
                 messages, tokenize=True, return_dict=False, sanitize_control_tokens=True
             )
-            same = expected == self._encode(self._render(messages))[0]
-        except (NotImplementedError, ValueError) as error:
+            same = expected == self._encode(self._chat(messages, None).text(len(messages)))[0]
+        except (NotImplementedError, TypeError, ValueError, TemplateError) as error:
             raise ProblemError(
                 [problem("model_tokenizer_unsafe", field="model.id", detail=str(error)[:300])]
             ) from error
@@ -217,36 +243,26 @@ class Renderer:
             raise ProblemError([problem("model_tokenizer_unsafe", field="model.id", detail="other_ids")])
 
 
-def _answers(messages: Messages, last_only: bool) -> list[int]:
+def _answers(messages: Messages, train_on: str) -> list[int]:
     found = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-    wanted = found[-1:] if last_only else found
+    if train_on == "flagged":
+        return [i for i in found if messages[i].get("train")]
+    wanted = found[-1:] if train_on == "last" else found
     return [i for i in wanted if messages[i].get("train") is not False]
 
 
-def _common(first: Sequence[Any], second: Sequence[Any]) -> int:
-    """How many elements two sequences share from the start."""
-    shared = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
-            break
-        shared += 1
-    return shared
+def _check_calls(message: Mapping[str, Any], text: str) -> None:
+    """Refuse a template that writes no tool calls: the answer would be trained as an empty one."""
+    if any(call["function"]["name"] not in text for call in message.get("tool_calls", [])):
+        raise ProblemError([problem("row_template_drops_tools")])
 
 
-def _inside(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
-    """For each token whether it holds a character of a span; both are in ascending order."""
-    inside = []
-    waiting = list(reversed(spans))
-    for start, end in offsets:
-        while waiting and waiting[-1][1] <= start:
-            waiting.pop()
-        inside.append(bool(waiting) and (end if end > start else start + 1) > waiting[-1][0])
-    return inside
-
-
-def _unmarked(control: Sequence[str]) -> re.Pattern[str]:
-    """Matches control tokens; group 1 is set only for those that the template wrote."""
-    from transformers.utils.chat_template_utils import _CONTROL_TOKEN_END, _CONTROL_TOKEN_START
-
-    tokens = "|".join(map(re.escape, sorted(control, key=len, reverse=True))) or "(?!)"
-    return re.compile(f"{_CONTROL_TOKEN_START}(?:{tokens}){_CONTROL_TOKEN_END}|({tokens})")
+def _ranges(offsets: Sequence[Span], spans: Sequence[Span]) -> list[Span]:
+    """The tokens that hold a character of each span, as first and end; an empty span is where it would stand."""
+    starts = [start for start, _ in offsets]
+    ends = [end if end > start else start + 1 for start, end in offsets]
+    found = []
+    for start, end in spans:
+        first = bisect_right(ends, start)
+        found.append((first, max(first, bisect_left(starts, end))))
+    return found

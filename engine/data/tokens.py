@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from engine.data.render import Renderer
 from engine.data.rendered import TokenRow
+from engine.data.room import Room
 from engine.data.rows import Row, content_of_rows, iterate_rows, kind_of
 from engine.data.split import split
 from engine.files import sync_file, write_json
@@ -27,7 +28,7 @@ from engine.objectives import OBJECTIVES
 from engine.specs.job import JobSpec
 from engine.specs.problem import Problem, ProblemError, problem
 
-TOKENS_VERSION = 2
+TOKENS_VERSION = 3
 """Grows when the same rows, tokenizer and settings would give other tokens than before."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 KEPT_PREPARATIONS = 24
@@ -78,20 +79,31 @@ def prepare(
     return _read(folder)
 
 
-def view(row: Row, renderer: Renderer, objective: Any, max_length: int | None) -> dict[str, Any]:
+def view(row: Row, renderer: Renderer, objective: Any, room: Room) -> dict[str, Any]:
     """The token view of a canonical row, from the same columns that are trained.
 
-    `tokens` are those of the first sequence; `sequences` has all of them.
+    Without an objective, for rows that none takes yet: the prompt with its answer. `tokens` are those of the first
+    sequence; `sequences` has all of them.
 
     Raises:
         ProblemError: the row is of another kind than the objective takes, or the template refuses it.
     """
-    _check_kind(row, objective)
-    entry = OBJECTIVES[objective.kind]
-    made: list[TokenRow] = entry.tokens(row, renderer, objective, max_length or 2**31)  # type: ignore[assignment]
+    if objective is None:
+        parts = renderer.conversation([*row["prompt"], *row["completion"]], train_on="last")
+        made = [part.sft_columns() for one in parts for part in one.fit(room)]
+    else:
+        _check_kind(row, objective)
+        entry = OBJECTIVES[objective.kind]
+        made = entry.tokens(row, renderer, objective, room)  # type: ignore[assignment]
     sequences = [sequence for token_row in made for sequence in token_row.source.view()]
     first = sequences[0]
-    return {**first, "sequences": sequences, "rewritten": len(made) > 1}
+    return {**first, "sequences": sequences, **_became(made)}
+
+
+def _became(made: Sequence[TokenRow]) -> dict[str, bool]:
+    """Whether a row is several: one for each turn that the template rewrites, or the parts of a long one."""
+    parts = [row.source.part for row in made]
+    return {"rewritten": parts.count(0) > 1, "split": any(parts)}
 
 
 def lengths(path: Path) -> list[int]:
@@ -111,6 +123,7 @@ def _key(version_path: Path, renderer: Renderer, spec: JobSpec) -> str:
         "tokenizer": renderer.sha256,
         "objective": spec.objective.model_dump(mode="json"),
         "max_length": spec.data.max_length,
+        "truncation": spec.data.truncation,
         "eval_fraction": spec.data.eval_fraction,
         "seed": spec.seed,
     }
@@ -193,6 +206,18 @@ class _Written:
     sequences: int = 0
 
 
+_SUMS = (
+    "total_tokens",
+    "trained_tokens",
+    "answers",
+    "cut_answers",
+    "cut_rows",
+    "rewritten_rows",
+    "split_rows",
+    "unused_parts",
+)
+
+
 class _Counting:
     """What the run card says about the training rows."""
 
@@ -206,7 +231,8 @@ class _Counting:
         self.left_out[why.code] += 1
         self.examples.setdefault(why.code, why)
 
-    def add(self, made: Sequence[TokenRow]) -> None:
+    def add(self, made: Sequence[TokenRow], unused: int) -> None:
+        """Count a row's sequences; `unused` more of it hold nothing that is trained."""
         for row in made:
             source = row.source
             self._sums["total_tokens"] += source.num_tokens
@@ -214,12 +240,14 @@ class _Counting:
             self._sums["answers"] += source.num_answers
             self._sums["cut_answers"] += source.answers_cut
             self._longest = max(self._longest, source.longest)
+        became = _became(made)
         self._sums["cut_rows"] += any(row.source.truncated for row in made)
-        self._sums["rewritten_rows"] += len(made) > 1
+        self._sums["rewritten_rows"] += became["rewritten"]
+        self._sums["split_rows"] += became["split"]
+        self._sums["unused_parts"] += unused
 
     def as_dict(self) -> dict[str, Any]:
-        names = ("total_tokens", "trained_tokens", "answers", "cut_answers", "cut_rows", "rewritten_rows")
-        sums = {name: self._sums[name] for name in names}
+        sums = {name: self._sums[name] for name in _SUMS}
         share = sums["cut_answers"] / sums["answers"] if sums["answers"] else 0.0
         return {
             **sums,
@@ -255,16 +283,19 @@ def _token_rows(
 ) -> Iterator[list[TokenRow]]:
     chosen: Any = spec.objective
     objective = OBJECTIVES[chosen.kind]
+    room = Room(spec.data.max_length, spec.data.truncation)
     for row in rows:
         try:
-            made: list[TokenRow] = objective.tokens(row, renderer, chosen, spec.data.max_length)  # type: ignore[assignment]
+            made: list[TokenRow] = objective.tokens(row, renderer, chosen, room)  # type: ignore[assignment]
         except ProblemError as error:
             counting.leave_out(error.problems[0])
             continue
         usable = [token_row for token_row in made if token_row.source.usable]
         if usable:
-            counting.add(usable)
+            counting.add(usable, len(made) - len(usable))
             yield usable
+        elif any(token_row.source.too_long for token_row in made):
+            counting.leave_out(problem("row_tokens_too_long", max_length=room.max_length))
         else:
             counting.leave_out(problem("row_nothing_trained"))
 

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from engine.models.chat_templates import choose
+
 TRUST_REMOTE_CODE = False
 """Never a setting: no code that comes with a model is ever run."""
 
@@ -25,11 +27,19 @@ def use_threads(*, spare: int = 0) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() - spare))
 
 
-def load_tokenizer(folder: str | Path) -> Any:
-    """Load a model folder's tokenizer with its chat template."""
+def load_tokenizer(folder: str | Path, *, chat_template: str = "auto", adapter: Path | None = None) -> Any:
+    """Load a model folder's tokenizer with the chat template that is wanted (see `engine/models/chat_templates.py`).
+
+    `atelier_template` names the one of ours that a model without any was given.
+
+    Raises:
+        ProblemError: `model_template_tokens_missing`.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(folder), **SAFE)
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), **SAFE)
+    tokenizer.atelier_template = choose(tokenizer, chat_template, adapter)
+    return tokenizer
 
 
 def load_model(folder: str | Path, *, quantization: str = "none", dtype: str = "bfloat16", device: str = "cpu") -> Any:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from engine.models import template as templates
 from engine.models.loading import load_adapter, load_model, load_tokenizer
 
 MAX_ADAPTERS = 8
@@ -25,6 +26,14 @@ class Sampling:
     seed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How conversations are written, and what ends an answer."""
+
+    renderer: Any
+    stop_ids: list[int]
+
+
 class Served:
     """One base with its tokenizer, and its adapters by key. Not for several threads at once.
 
@@ -32,16 +41,29 @@ class Served:
     """
 
     def __init__(self, folder: str | Path, *, quantization: str, dtype: str, device: str = "cpu") -> None:
-        from engine.data.render import Renderer
-
+        self._folder = folder
         self.tokenizer = load_tokenizer(folder)
-        self.renderer = Renderer(self.tokenizer)
         self._model = load_model(folder, quantization=quantization, dtype=dtype, device=device)
         self.device = device
         self.context_length = int(getattr(self._model.config.get_text_config(), "max_position_embeddings", 0) or 2**31)
         self.vocab_size = int(self._model.config.get_text_config().vocab_size)
-        self.stop_ids = stop_ids(self.tokenizer, self._model.generation_config, self.renderer)
+        own = self._voice(self.tokenizer)
+        self.renderer, self.stop_ids = own.renderer, own.stop_ids
+        self._voices = {templates.find(Path(folder)): own}
         self._adapters: OrderedDict[str, str] = OrderedDict()
+
+    def voice(self, adapter: str | Path | None) -> Voice:
+        """An adapter speaks with the template that was saved with it, which the base may lack."""
+        kept = templates.find(Path(adapter or self._folder))
+        if kept not in self._voices:
+            self._voices[kept] = self._voice(load_tokenizer(self._folder, adapter=Path(adapter or self._folder)))
+        return self._voices[kept]
+
+    def _voice(self, tokenizer: Any) -> Voice:
+        from engine.data.render import Renderer
+
+        renderer = Renderer(tokenizer)
+        return Voice(renderer, stop_ids(tokenizer, self._model.generation_config, renderer))
 
     @property
     def adapters(self) -> list[str]:
@@ -72,6 +94,7 @@ class Served:
         """Continue the prompt; return the new tokens, the one that ended the answer included."""
         import torch
 
+        stops = self.voice(adapter).stop_ids
         ids = torch.tensor([list(prompt)], device=self.device)
         draw: dict[str, Any] = {"do_sample": sampling.temperature > 0}
         if sampling.temperature > 0:
@@ -82,8 +105,8 @@ class Served:
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=min(sampling.max_tokens, self.context_length - len(prompt)),
-                eos_token_id=self.stop_ids,
-                pad_token_id=self.stop_ids[0],
+                eos_token_id=stops,
+                pad_token_id=stops[0],
                 streamer=streamer,
                 stopping_criteria=[stopping(stop)],
                 **draw,
@@ -109,11 +132,10 @@ def stop_ids(tokenizer: Any, generation_config: Any, renderer: Any) -> list[int]
     """
     told = generation_config.eos_token_id if generation_config.eos_token_id is not None else tokenizer.eos_token_id
     found = list(told) if isinstance(told, (list, tuple)) else [told]
-    if tokenizer.chat_template is not None:
-        turn = renderer.conversation(TURN, last_only=True)[0]
-        last = max((place for place, trained in enumerate(turn.trained) if trained), default=None)
-        if last is not None and turn.ids[last] in tokenizer.added_tokens_decoder:
-            found.append(turn.ids[last])
+    turn = renderer.conversation(TURN, train_on="last")[0]
+    last = max((place for place, trained in enumerate(turn.trained) if trained), default=None)
+    if last is not None and turn.ids[last] in tokenizer.added_tokens_decoder:
+        found.append(turn.ids[last])
     return sorted({int(token) for token in found if token is not None}) or [0]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.models import template as templates
 from engine.models.copying import CONFIGS, PLAIN, sanitise
 from engine.models.loading import dequantised, load_adapter, load_model, quantizer_settings
 
@@ -71,6 +72,9 @@ class Source:
         for name in PLAIN:
             if name != "README.md" and (self.base_path / name).is_file():
                 (folder / name).write_bytes((self.base_path / name).read_bytes())
+        kept = templates.find(self.adapter_path) if self.adapter_path else None
+        if kept and kept != templates.find(self.base_path):
+            (folder / templates.FILE).write_text(kept, encoding="utf-8")
         for name in CONFIGS:
             path = folder / name if name == "config.json" else self.base_path / name
             if path.is_file():

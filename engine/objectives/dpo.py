@@ -28,10 +28,10 @@ class DpoObjective:
             le=10.0,
         )
 
-    def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, max_length: int) -> Sequence[dict[str, Any]]:
+    def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         del spec
-        pair = renderer.preference(row["prompt"], row["chosen"], row["rejected"])
-        return [pair.cut(max_length).dpo_columns()]
+        pair = renderer.preference(row["prompt"], row["chosen"], row["rejected"], row.get("tools"))
+        return [one.dpo_columns() for one in pair.fit(room.or_else("cut_end"))]
 
     def trainer(self, parts: Any) -> Any:
         from trl import DPOConfig, DPOTrainer

@@ -21,12 +21,12 @@ class Objective(Protocol):
 
     @property
     def row_kind(self) -> str:
-        """The canonical rows it takes: `conversation` or `preference`."""
+        """The canonical rows it takes: `conversation`, `preference` or `text`."""
         ...
 
     @property
     def packs(self) -> bool:
-        """Whether rows can be packed into shared sequences."""
+        """Whether a row is one sequence, so that rows can share one and a long row can become several."""
         ...
 
     @property
@@ -34,10 +34,10 @@ class Objective(Protocol):
         """Names of its metrics beyond loss, learning rate, gradient norm and speed, in the order of their charts."""
         ...
 
-    def tokens(self, row: dict[str, Any], renderer: Any, spec: Any, max_length: int) -> Sequence[dict[str, Any]]:
+    def tokens(self, row: dict[str, Any], renderer: Any, spec: Any, room: Any) -> Sequence[dict[str, Any]]:
         """Turn one canonical row into zero or more rows of token columns (see `engine/data/render.py`).
 
-        Each has the columns of this objective's dataset, cut to `max_length` tokens.
+        Each has the columns of this objective's dataset, and fits into the `Room` of `engine/data/room.py`.
         """
         ...
 

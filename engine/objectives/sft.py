@@ -16,16 +16,23 @@ class SftObjective:
     curves = ()
 
     class Spec(base.EntrySpec):
-        """Which answers are trained."""
+        """Which tokens are trained."""
 
         kind: Literal["sft"] = "sft"
-        train_on: Literal["assistant", "last"] = setting(
-            "assistant", "Trained answers", "assistant: every answer of a conversation; last: the last one only."
+        train_on: Literal["assistant", "last", "flagged"] = setting(
+            "assistant",
+            "Trained answers",
+            "assistant: every answer of a conversation; last: the last one only; flagged: those marked to be trained.",
+        )
+        train_on_prompt: bool = setting(
+            False, "Train prompts too", "Learn the questions as well as the answers: every token carries loss."
         )
 
-    def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, max_length: int) -> Sequence[dict[str, Any]]:
-        rendered = renderer.conversation(row["messages"], last_only=spec.train_on == "last")
-        return [part.cut(max_length).sft_columns() for part in rendered]
+    def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
+        rendered = renderer.conversation(
+            row["messages"], row.get("tools"), train_on=spec.train_on, prompt_too=spec.train_on_prompt
+        )
+        return [part.sft_columns() for one in rendered for part in one.fit(room.or_else("cut_end"))]
 
     def trainer(self, parts: Any) -> Any:
         from trl import SFTConfig, SFTTrainer

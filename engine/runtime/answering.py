@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ def answer(
     writer = threading.Thread(target=_write_along, args=(store, message.id, process_id, growing, text), name="writer")
     try:
         adapter = _checked(message.adapter_path)
+        stop_ids = served.voice(adapter).stop_ids
         prompt = _prompt(store, served, message)
         writer.start()
         try:
@@ -89,12 +90,12 @@ def answer(
         raise growing.error
     content = text.end()
     ending = {"content": content, "num_tokens": len(tokens)}
-    if leave() and not _ended(served, tokens):
+    if leave() and not _ended(stop_ids, tokens):
         _finish(store, message, process_id, began, state="failed", reason="chat_ended", **ending)
-    elif growing.stop.is_set() and not _ended(served, tokens):
+    elif growing.stop.is_set() and not _ended(stop_ids, tokens):
         _finish(store, message, process_id, began, state="stopped", stopped_by="stop", **ending)
     else:
-        stopped_by = "eos" if _ended(served, tokens) else "length"
+        stopped_by = "eos" if _ended(stop_ids, tokens) else "length"
         _finish(store, message, process_id, began, state="done", stopped_by=stopped_by, **ending)
 
 
@@ -150,9 +151,8 @@ def check_checkpoint(folder: Path, *, deep: bool = False) -> None:
 def _prompt(store: Store, served: Served, message: Message) -> list[int]:
     with store.read() as session:
         told = messages.history(session, message.id)
-    if served.tokenizer.chat_template is None:
-        raise ProblemError([problem("model_no_chat_template")])
-    ids: list[int] = served.renderer.prompt([{"role": role, "content": content} for role, content in told])
+    renderer = served.voice(message.adapter_path).renderer
+    ids: list[int] = renderer.prompt([{"role": role, "content": content} for role, content in told])
     if len(ids) >= served.context_length:
         raise ProblemError([problem("chat_too_long", num_tokens=len(ids), limit=served.context_length)])
     return ids
@@ -167,8 +167,8 @@ def _sampling(message: Message) -> Sampling:
     )
 
 
-def _ended(served: Served, tokens: list[int]) -> bool:
-    return bool(tokens) and tokens[-1] in served.stop_ids
+def _ended(stop_ids: Sequence[int], tokens: list[int]) -> bool:
+    return bool(tokens) and tokens[-1] in stop_ids
 
 
 def _finish(store: Store, message: Message, process_id: int, began: float, **ending: Any) -> None:

@@ -14,6 +14,7 @@ from engine.runtime.child import Context
 from engine.runtime.device import arithmetic
 from engine.specs.job import JobSpec
 
+Question = tuple[list[dict[str, Any]], str | None, str]
 NUM_ROWS = 5
 MAX_NEW_TOKENS = 96
 ROWS_AT_ONCE = 4
@@ -33,7 +34,7 @@ def compare(
     answers = partial(
         _answers,
         rows=rows,
-        questions=[messages for messages, _ in chosen],
+        questions=[(messages, tools) for messages, tools, _ in chosen],
         most_tokens=ROWS_AT_ONCE * spec.data.max_length,
         should_stop=should_stop,
     )
@@ -43,28 +44,25 @@ def compare(
     base = _base_answers(context, spec, model, answers)
     return [
         {"prompt": messages[-1]["content"], "expected": expected, "base": before, "tuned": after}
-        for (messages, expected), before, after in zip(chosen, base, tuned, strict=False)
+        for (messages, _tools, expected), before, after in zip(chosen, base, tuned, strict=False)
     ]
 
 
-def _questions(rows: Rows) -> list[tuple[list[dict[str, Any]], str]]:
+def _questions(rows: Rows) -> list[Question]:
     import pyarrow.parquet as pq
 
     indices = (rows.test_indices or rows.eval_indices)[:NUM_ROWS]
     table = pq.read_table(rows.version_path).take(indices).to_pylist() if indices else []
-    return [_question(row) for row in table]
+    return [_question(row) for row in table if "text" not in row]
 
 
-def _question(row: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
+def _question(row: dict[str, Any]) -> Question:
+    """What the model is asked, the tools that it has, and the row's own answer."""
     if row.get("chosen"):
-        return _plain(row["prompt"]), row["chosen"][-1]["content"]
+        return row["prompt"], row["tools"], row["chosen"][-1]["content"]
     messages = row["messages"]
     last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
-    return _plain(messages[:last]), messages[last]["content"]
-
-
-def _plain(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
+    return messages[:last], row["tools"], messages[last]["content"]
 
 
 def _answers(
@@ -74,7 +72,7 @@ def _answers(
 
     None when asked to stop.
     """
-    prompts = [rows.renderer.prompt(messages) for messages in questions]
+    prompts = [rows.renderer.prompt(messages, tools) for messages, tools in questions]
     at_once = max(1, most_tokens // (max(map(len, prompts)) + MAX_NEW_TOKENS))
     told: list[str] = []
     for first in range(0, len(prompts), at_once):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.data.packing import pack
 from engine.data.plan import beyond_context
 from engine.data.render import Renderer
 from engine.data.tokens import prepare as prepare_tokens
@@ -59,7 +60,7 @@ def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[],
 
     with context.store.read() as session:
         version = version_of(session, spec)
-    tokenizer = load_tokenizer(begin.base)
+    tokenizer = load_tokenizer(begin.base, chat_template=spec.model.chat_template, adapter=begin.adapter)
     renderer = Renderer(tokenizer)
     found = prepare_tokens(Path(version.path), renderer, spec, context.home.datasets / "tokens", seen=seen)
     if too_long := beyond_context(spec, found.counts, _context_length(begin.base)):
@@ -67,7 +68,7 @@ def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[],
     train = Dataset.from_parquet(str(found.train_path))
     evaluation = Dataset.from_parquet(str(found.eval_path)) if found.eval_path else None
     if spec.data.packing:
-        train = _packed(train, spec)
+        train = pack(train, spec.data.max_length)
     steps = cadence(spec, len(train), len(evaluation) if evaluation else 0)
     return Rows(
         tokenizer,
@@ -87,12 +88,6 @@ def _context_length(base: Path) -> int | None:
 
     config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     return getattr(config.get_text_config(), "max_position_embeddings", None)
-
-
-def _packed(rows: Any, spec: JobSpec) -> Any:
-    from trl.data_utils import pack_dataset
-
-    return pack_dataset(rows, seq_length=spec.data.max_length, strategy="bfd")
 
 
 def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measure_start: bool) -> Any:

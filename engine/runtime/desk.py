@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.data.packing import view_packed
 from engine.data.plan import plan
 from engine.data.render import Renderer
+from engine.data.room import UNBOUNDED, Room
 from engine.data.rows import read_rows
-from engine.data.tokens import prepare, view
+from engine.data.tokens import Prepared, prepare, view
+from engine.models.chat_templates import OWN
 from engine.models.loading import load_tokenizer
 from engine.objectives import OBJECTIVES
 from engine.runtime.run_data import version_of
 from engine.specs.base import Spec, validate
 from engine.specs.home import Home
-from engine.specs.job import parse
+from engine.specs.job import JobSpec, parse
 from engine.specs.problem import ProblemError, problem
 from engine.specs.starter import STARTER
 from storage import datasets, models, targets
@@ -23,10 +27,20 @@ from storage.database import Store
 from storage.datasets import Version
 from storage.errors import Conflict, NotFound
 from storage.models import Model
+from storage.targets import Target
 
 MAX_RENDERERS = 8
 
 Payload = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A model's renderer with the chat template in use: `template` is its name, `added` ours if there was none."""
+
+    renderer: Renderer
+    template: str
+    added: str | None
 
 
 class Unknown(LookupError):
@@ -38,7 +52,7 @@ class Desk:
 
     def __init__(self, home: Home, store: Store) -> None:
         self._home, self._store = home, store
-        self._renderers: dict[str, Renderer] = {}
+        self._readings: dict[tuple[str, str, str | None], Reading] = {}
 
     def warm_up(self) -> None:
         """Import the library and load the starter's tokenizer, so that the first person does not wait."""
@@ -50,7 +64,7 @@ class Desk:
 
             return
         messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        for rendered in self._renderer(first[0]).conversation(messages):
+        for rendered in self._reading(first[0].path).renderer.conversation(messages):
             rendered.view()
 
     def answer(self, kind: str, payload: Payload, *, seen: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -67,27 +81,46 @@ class Desk:
         return QUESTIONS[kind](self, payload)
 
     def tokens(self, payload: Payload) -> dict[str, Any]:
-        """`version_id row model [objective] [max_length]` → the token view of a row."""
+        """`version_id row model [objective] [max_length] [truncation] [chat_template]` → the token view of a row.
+
+        `template` names the chat template: `model` for the model's own, else the one of ours that is used.
+        """
         version = self._version(int(payload["version_id"]))
-        renderer = self._renderer(self._model(str(payload["model"])))
+        chosen = str(payload.get("chat_template") or OWN)
+        reading = self._reading(self._model(str(payload["model"])).path, chosen)
         row = int(payload["row"])
         found = read_rows(Path(version.path), row, 1) if row >= 0 else []
         if not found:
             raise ProblemError([problem("data_row_missing", field="row", row=row, rows=version.usable_rows)])
         objective = _objective(payload.get("objective"), version.row_kind)
-        return {"row": row, **view(found[0], renderer, objective, payload.get("max_length"))}
+        room = Room(payload.get("max_length") or UNBOUNDED, str(payload.get("truncation") or "auto"))
+        return {"row": row, "template": reading.template, **view(found[0], reading.renderer, objective, room)}
+
+    def packed(self, payload: Payload, seen: Callable[[], None]) -> dict[str, Any]:
+        """`spec index` → one of the packed sequences that the run would train, and where its rows begin."""
+        spec = parse(dict(payload["spec"]))
+        reading, prepared = self._prepared(spec, seen)
+        index = int(payload["index"])
+        try:
+            return view_packed(prepared.train_path, spec.data.max_length, index, reading.renderer)
+        except IndexError as error:
+            raise ProblemError([problem("data_row_missing", field="index", row=index, rows=error.args[0])]) from error
 
     def plan(self, payload: Payload, seen: Callable[[], None]) -> dict[str, Any]:
         """`spec` → the numbers of the run card."""
         spec = parse(dict(payload["spec"]))
+        model = self._model(spec.model.id)
+        reading, prepared = self._prepared(spec, seen)
+        facts = {**model.facts, "parameters": model.parameters, "marks_turn_end": reading.renderer.marks_turn_end}
+        return plan(spec, prepared, {**facts, "template_added": reading.added})
+
+    def _prepared(self, spec: JobSpec, seen: Callable[[], None]) -> tuple[Reading, Prepared]:
         with self._store.read() as session:
             version = version_of(session, spec)
             start = _start(session, spec.model.start_from)
-        model = self._model(spec.model.id)
-        renderer = self._renderer(model) if start is None else self._renderer_of(start)
-        prepared = prepare(Path(version.path), renderer, spec, self._home.datasets / "tokens", seen=seen)
-        facts = {**model.facts, "parameters": model.parameters, "marks_turn_end": renderer.marks_turn_end}
-        return plan(spec, prepared, facts)
+        base = self._model(spec.model.id).path if start is None else start.base_path
+        reading = self._reading(base, spec.model.chat_template, start.adapter_path if start else None)
+        return reading, prepare(Path(version.path), reading.renderer, spec, self._home.datasets / "tokens", seen=seen)
 
     def _version(self, version_id: int) -> Version:
         with self._store.read() as session:
@@ -103,40 +136,46 @@ class Desk:
             except NotFound as error:
                 raise ProblemError([problem("model_not_there", field="model.id", given=name[:100])]) from error
 
-    def _renderer(self, model: Model) -> Renderer:
-        return self._renderer_of(model.path)
-
-    def _renderer_of(self, folder: str) -> Renderer:
-        known = self._renderers.get(folder)
+    def _reading(self, folder: str, chat_template: str = OWN, adapter: str | None = None) -> Reading:
+        key = (folder, chat_template, adapter)
+        known = self._readings.get(key)
         if known is None:
             try:
-                known = Renderer(load_tokenizer(folder))
+                tokenizer = load_tokenizer(
+                    folder, chat_template=chat_template, adapter=Path(adapter) if adapter else None
+                )
+                added = tokenizer.atelier_template
+                shown = added or ("model" if chat_template == OWN else chat_template)
+                known = Reading(Renderer(tokenizer), shown, added)
             except (OSError, ValueError) as error:
                 raise ProblemError(
                     [problem("model_tokenizer_unreadable", field="model.id", detail=str(error)[:200])]
                 ) from error
-            while len(self._renderers) >= MAX_RENDERERS:
-                self._renderers.pop(next(iter(self._renderers)), None)
-            self._renderers[folder] = known
+            while len(self._readings) >= MAX_RENDERERS:
+                self._readings.pop(next(iter(self._readings)), None)
+            self._readings[key] = known
         return known
 
 
-def _objective(section: Any, row_kind: str) -> Spec:
+def _objective(section: Any, row_kind: str) -> Spec | None:
     """The objective's spec as it was asked for, a whole section or its kind; else the first that takes such rows."""
     given = {"kind": section} if isinstance(section, str) else dict(section or {})
-    kind = given.get("kind") or next(kind for kind, entry in OBJECTIVES.items() if entry.row_kind == row_kind)
+    fitting = [kind for kind, entry in OBJECTIVES.items() if entry.row_kind == row_kind]
+    kind = given.get("kind") or next(iter(fitting), None)
+    if kind is None:
+        return None
     if kind not in OBJECTIVES:
         allowed = ", ".join(OBJECTIVES)
         raise ProblemError([problem("spec_not_a_choice", field="objective.kind", given=repr(kind), allowed=allowed)])
     return validate(OBJECTIVES[kind].Spec, {**given, "kind": kind}, at="objective")
 
 
-def _start(session: Any, target: str | None) -> str | None:
-    """The folder of the base that an earlier run's checkpoint lies on, whose tokenizer the run will use."""
+def _start(session: Any, target: str | None) -> Target | None:
+    """The earlier run's checkpoint, whose base and template the run will use."""
     if target is None:
         return None
     try:
-        return targets.resolve(session, target).base_path
+        return targets.resolve(session, target)
     except (NotFound, Conflict) as error:
         raise ProblemError([problem("model_checkpoint_missing", field="model.start_from", given=target)]) from error
 
@@ -144,5 +183,8 @@ def _start(session: Any, target: str | None) -> str | None:
 QUESTIONS: dict[str, Callable[[Desk, Payload], dict[str, Any]]] = {
     "tokens": Desk.tokens,
 }
-SLOW: dict[str, Callable[[Desk, Payload, Callable[[], None]], dict[str, Any]]] = {"plan": Desk.plan}
+SLOW: dict[str, Callable[[Desk, Payload, Callable[[], None]], dict[str, Any]]] = {
+    "plan": Desk.plan,
+    "packed": Desk.packed,
+}
 """The questions whose answer may take long."""

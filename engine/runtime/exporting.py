@@ -99,9 +99,10 @@ def _chat_says(order: Order, source: Source) -> tuple[Answers, Any, list[int]]:
     dtype = arithmetic(base, quantization=kind, dtype=source.dtype, device=device)
     served = Served(base, quantization=kind, dtype=dtype, device=device)
     wanted = tokens_wanted(served.vocab_size, source.device)
-    answers = held_out.answers(order.version, order.run_spec, served.renderer, wanted=wanted)
+    voice = served.voice(source.adapter_path)
+    answers = held_out.answers(order.version, order.run_spec, voice.renderer, wanted=wanted)
     with served.speaking(source.adapter_path) as chat:
-        return answers, log_probabilities(chat, answers.rows), served.stop_ids
+        return answers, log_probabilities(chat, answers.rows), voice.stop_ids
 
 
 def _judge(order: Order, answers: Answers, agreement: Agreement, staged: Path) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def _same_tokens(order: Order, answers: Answers, staged: Path) -> bool:
 
     again = Renderer(load_tokenizer(staged))
     length = order.run_spec.data.max_length
-    found = [row for messages in answers.messages for row in held_out.rows_of(messages, length, again)]
+    found = [row for said in answers.said for row in held_out.rows_of(said, length, again)]
     return found == list(answers.rows)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.data.render import Renderer
+from engine.data.rendered import Rendered
 from engine.data.split import split
 from engine.models.agreement import MIN_TOKENS, Row
 from engine.specs.job import JobSpec
@@ -20,10 +21,10 @@ LEAST_TOKENS = 50
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Rows as tokens and the conversations they come from; `sources` counts their answer tokens by origin."""
+    """Rows as tokens and the dataset's rows they come from; `sources` counts their answer tokens by origin."""
 
     rows: Sequence[Row]
-    messages: Sequence[list[dict[str, Any]]]
+    said: Sequence[dict[str, Any]]
     sources: dict[str, int]
 
 
@@ -33,15 +34,15 @@ def answers(version: Version, spec: JobSpec, renderer: Renderer, *, wanted: int)
     Raises:
         ProblemError: no row has an answer that fits, or all of them together are too few to compare on.
     """
-    taken: list[tuple[list[dict[str, Any]], list[Row]]] = []
+    taken: list[tuple[dict[str, Any], list[Row]]] = []
     sources: dict[str, int] = {}
-    for name, messages in _in_order(version, spec):
+    for name, said in _in_order(version, spec):
         total = sum(sources.values())
         if total >= wanted or (total >= MIN_TOKENS and name not in sources):
             break
-        found = rows_of(messages, spec.data.max_length, renderer)
+        found = rows_of(said, spec.data.max_length, renderer)
         if found:
-            taken.append((messages, found))
+            taken.append((said, found))
             sources[name] = sources.get(name, 0) + sum(row.num_answer_tokens for row in found)
     if not taken:
         raise ProblemError([problem("data_no_answers", field="target", dataset=version.name)])
@@ -49,7 +50,7 @@ def answers(version: Version, spec: JobSpec, renderer: Renderer, *, wanted: int)
         tokens = sum(sources.values())
         few = problem("data_too_few_answers", field="target", dataset=version.name, tokens=tokens, least=LEAST_TOKENS)
         raise ProblemError([few])
-    return Answers([row for _, some in taken for row in some], [messages for messages, _ in taken], sources)
+    return Answers([row for _, some in taken for row in some], [said for said, _ in taken], sources)
 
 
 def caution(sources: Mapping[str, int]) -> Problem | None:
@@ -60,22 +61,28 @@ def caution(sources: Mapping[str, int]) -> Problem | None:
     return problem("export_few_tokens", total=sum(counts.values()), least=MIN_TOKENS, **counts)
 
 
-def rows_of(messages: list[dict[str, Any]], max_length: int, renderer: Renderer) -> list[Row]:
-    """The rows of tokens of a conversation, as they are trained; none if the template does not take it."""
+def rows_of(said: dict[str, Any], max_length: int, renderer: Renderer) -> list[Row]:
+    """The rows of tokens of a dataset's row, as they are trained; none if the template does not take it."""
     try:
-        rendered = renderer.conversation(messages)
+        rendered = _rendered(said, renderer)
     except ProblemError:
         return []
     rows = [Row(one.ids[:max_length], one.trained[:max_length]) for one in rendered]
     return [row for row in rows if row.num_answer_tokens]
 
 
-def _in_order(version: Version, spec: JobSpec) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def _rendered(said: dict[str, Any], renderer: Renderer) -> list[Rendered]:
+    if "text" in said:
+        return [renderer.document(said["text"])]
+    messages = said.get("messages") or [*said["prompt"], *said["chosen"]]
+    return renderer.conversation(messages, said.get("tools"))
+
+
+def _in_order(version: Version, spec: JobSpec) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow.parquet as pq
 
     stored = pq.read_table(version.path).to_pylist()
     train, evaluation, test = split(stored, spec.data.eval_fraction, spec.seed)
     for name, places in zip(ORIGINS, (test, evaluation, train), strict=True):
         for place in places:
-            row = stored[place]
-            yield name, [dict(one) for one in row.get("messages") or [*row["prompt"], *row["chosen"]]]
+            yield name, stored[place]

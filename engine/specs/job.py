@@ -34,6 +34,12 @@ class ModelPart(Spec):
         "Quantisation",
         "Keep the base in 16 bits (none), 8 bits or 4 bits (nf4); less memory, slightly less exact.",
     )
+    chat_template: Literal["auto", "chatml", "plain", "instruct"] = setting(
+        "auto",
+        "Chat template",
+        "How a conversation is written for the model; auto takes the model's own, and for a base model that has none "
+        "chatml where its tokens are known, else plain.",
+    )
     dtype: Literal["auto", "bfloat16", "float32"] = setting(
         "auto",
         "Number format",
@@ -70,11 +76,17 @@ class DataPart(Spec):
     max_length: int = setting(
         512,
         "Longest row",
-        "Rows longer than this are cut at the end; the run card counts them.",
+        "Rows longer than this are cut, left out or split; the run card counts them.",
         unit="tokens",
         simple=True,
         ge=16,
         le=131072,
+    )
+    truncation: Literal["auto", "cut_end", "cut_start", "drop", "split"] = setting(
+        "auto",
+        "Longer rows",
+        "cut_end, cut_start: keep the start or the end; drop: leave the row out; split: make several sequences of it; "
+        "auto: text is split, all else is cut at the end.",
     )
     packing: bool = setting(False, "Packing", "Put several short rows into one sequence; rows never see each other.")
 
@@ -214,6 +226,9 @@ class JobSpec(Spec):
             )
         if self.data.packing and not OBJECTIVES[self.objective.kind].packs:
             raise SpecError(problem("objective_cannot_pack", field="data.packing", objective=self.objective.kind))
+        if self.data.truncation == "split" and not OBJECTIVES[self.objective.kind].packs:
+            kind = self.objective.kind
+            raise SpecError(problem("objective_cannot_split", field="data.truncation", objective=kind))
         return self
 
     @property

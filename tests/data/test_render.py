@@ -10,10 +10,16 @@ from hypothesis import strategies as st
 
 from engine.data.render import Renderer
 from engine.data.rendered import NOT_TRAINED
+from engine.data.room import Room
 from engine.models.loading import load_tokenizer
 from engine.specs.problem import ProblemError
 
 END = "<|im_end|>"
+
+
+def cut(rendered, max_length, truncation="cut_end"):
+    (one,) = rendered.fit(Room(max_length, truncation))
+    return one
 
 
 def user(text):
@@ -112,7 +118,7 @@ def test_a_control_token_in_a_question_opens_no_turn(renderer, tokenizer):
 def test_every_answer_is_trained_or_only_the_last(renderer):
     messages = [user("1"), answer("one"), user("2"), answer("two")]
     assert trained(renderer.conversation(messages)[0]) == ["one" + END, "two" + END]
-    assert trained(renderer.conversation(messages, last_only=True)[0]) == ["two" + END]
+    assert trained(renderer.conversation(messages, train_on="last")[0]) == ["two" + END]
 
 
 def test_an_answer_that_was_taken_out_is_context(renderer):
@@ -133,12 +139,12 @@ def test_labels_are_the_ids_where_trained_and_nothing_elsewhere(renderer):
 def test_a_cut_keeps_the_start_and_counts_the_rest(renderer):
     (rendered,) = renderer.conversation([user("1"), answer("one two three four five six")])
     first = rendered.trained.index(True)
-    kept = rendered.cut(first + 2)
+    kept = cut(rendered, first + 2)
     assert kept.sft_columns()["input_ids"] == list(rendered.ids[: first + 2])
     assert (kept.truncated, kept.num_trained, kept.answers_cut) == (len(rendered.ids) - first - 2, 2, 1)
     states = [token["state"] for token in kept.view()[0]["tokens"]]
     assert states == ["context"] * first + ["trained"] * 2 + ["cut"] * kept.truncated
-    assert not rendered.cut(first).usable and rendered.cut(10_000) == rendered
+    assert not cut(rendered, first).usable and cut(rendered, 10_000) == rendered
 
 
 def test_the_view_shows_text_and_bytes_of_broken_characters(renderer):
@@ -161,18 +167,18 @@ def test_a_pair_has_one_prompt_and_two_ends(renderer, tokenizer):
 
 def test_a_pair_is_cut_at_the_ends_of_its_answers(renderer):
     pair = renderer.preference([user("Q")], [answer("a b c d e f g h")], [answer("z")])
-    kept = pair.cut(len(pair.prompt) + 3)
+    kept = cut(pair, len(pair.prompt) + 3)
     assert (len(kept.chosen), len(kept.rejected), kept.prompt) == (3, 2, pair.prompt)
     assert (kept.answers_cut, kept.truncated, kept.usable) == (1, len(pair.chosen) - 3, True)
     assert kept.longest == len(pair.prompt) + 3 and kept.num_tokens == 2 * len(pair.prompt) + 5
     assert [one["num_cut"] for one in kept.view()] == [len(pair.chosen) - 3, 0]
-    nothing = pair.cut(len(pair.prompt) - 2)
+    nothing = cut(pair, len(pair.prompt) - 2)
     assert not nothing.usable and len(nothing.dpo_columns()["prompt_ids"]) == len(pair.prompt) - 2
 
 
 def test_answers_that_are_equal_after_the_cut_teach_nothing(renderer):
     pair = renderer.preference([user("Q")], [answer("same start, good end")], [answer("same start, bad end")])
-    assert pair.usable and not pair.cut(len(pair.prompt) + 2).usable
+    assert pair.usable and not cut(pair, len(pair.prompt) + 2).usable
 
 
 CHATML = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"

@@ -10,8 +10,10 @@ import pytest
 
 from engine.data import tokens
 from engine.data.importer import store_rows
-from engine.data.plan import packed_sequences, plan
+from engine.data.packing import packed_sequences
+from engine.data.plan import plan
 from engine.data.render import Renderer
+from engine.data.room import Room
 from engine.data.rows import read_rows
 from engine.data.tokens import lengths, prepare, view
 from engine.models.loading import load_tokenizer
@@ -61,7 +63,7 @@ def test_the_view_shows_exactly_the_stored_tokens(stored, renderer, tmp_path):
     train = pq.read_table(made.train_path).to_pylist()
     seen = []
     for index in set(range(10)) - set(made.eval_indices):
-        shown = view(read_rows(path, index, 1)[0], renderer, spec().objective, 512)["tokens"]
+        shown = view(read_rows(path, index, 1)[0], renderer, spec().objective, Room(512))["tokens"]
         labels = [token["id"] if token["trained"] else -100 for token in shown]
         seen.append({"input_ids": [token["id"] for token in shown], "labels": labels})
     assert sorted(seen, key=str) == sorted(train, key=str)

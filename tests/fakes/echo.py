@@ -20,8 +20,8 @@ class EchoObjective:
         kind: Literal["echo"] = "echo"
         loudness: float = setting(1.0, "Loudness", "Does nothing at all.", simple=True, ge=0.0, le=2.0)
 
-    def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, max_length: int) -> list[dict[str, Any]]:
-        made = [part.cut(max_length).sft_columns() for part in renderer.conversation(row["messages"])]
+    def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> list[dict[str, Any]]:
+        made = [part.sft_columns() for one in renderer.conversation(row["messages"]) for part in one.fit(room)]
         for columns in made:
             columns["labels"] = list(columns["input_ids"])
         return made

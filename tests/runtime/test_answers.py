@@ -25,7 +25,9 @@ def speaker(tiny_model):
 
 def answered(speaker, questions, *, most_tokens=10**6, should_stop=lambda: False):
     model, rows = speaker
-    return answers._answers(model, rows, questions, most_tokens=most_tokens, should_stop=should_stop)
+    return answers._answers(
+        model, rows, [(one, None) for one in questions], most_tokens=most_tokens, should_stop=should_stop
+    )
 
 
 def test_questions_of_different_lengths_get_the_answers_that_each_gets_alone(speaker):

@@ -103,6 +103,29 @@ def test_a_longest_row_shorter_than_the_row_shows_what_is_cut(desk, version):
     assert [token["state"] for token in view["tokens"]].count("cut") == view["num_tokens"] - 20 == view["num_cut"]
 
 
+def test_a_packed_sequence_is_one_of_those_that_the_plan_counts(desk, version):
+    packed = spec(data={"packing": True})
+    shown = desk.answer("packed", {"spec": packed, "index": 1})
+    assert shown["sequences"] == desk.answer("plan", {"spec": packed})["train_sequences"]
+    assert len(shown["rows"]) > 1 and sum(row["num_tokens"] for row in shown["rows"]) == shown["num_tokens"] <= 512
+    with pytest.raises(ProblemError) as caught:
+        desk.answer("packed", {"spec": packed, "index": shown["sequences"]})
+    assert caught.value.problems[0].code == "data_row_missing"
+
+
+def test_a_base_without_a_template_says_which_one_it_was_given(desk, store, starter, facts, version, tmp_path):
+    shutil.copytree(starter, tmp_path / "base")
+    (tmp_path / "base" / "chat_template.jinja").unlink()
+    with store.write() as session:
+        models.add(session, NewModel("base", str(tmp_path / "base"), "folder", 1, None, facts["parameters"], facts))
+    asked = {"version_id": version.id, "row": 0, "model": "base"}
+    assert desk.answer("tokens", asked)["template"] == "chatml"
+    assert desk.answer("tokens", {**asked, "chat_template": "plain"})["template"] == "plain"
+    assert desk.answer("tokens", {**asked, "model": "starter"})["template"] == "model"
+    warnings = desk.answer("plan", {"spec": spec(model={"id": "base"})})["warnings"]
+    assert [one["values"] for one in warnings if one["code"] == "template_added"] == [{"template": "chatml"}]
+
+
 @pytest.mark.parametrize("row", [-1, 300, 10**9])
 def test_a_row_that_is_not_there_is_a_problem(desk, version, row):
     with pytest.raises(ProblemError) as caught:

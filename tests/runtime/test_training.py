@@ -221,6 +221,7 @@ def test_a_trainer_sees_the_tokens_that_the_view_shows(room, whole, starter):
     from transformers import AutoTokenizer
 
     from engine.data.render import Renderer
+    from engine.data.room import Room
     from engine.data.tokens import prepare, view
 
     spec = parse(whole.spec)
@@ -234,7 +235,9 @@ def test_a_trainer_sees_the_tokens_that_the_view_shows(room, whole, starter):
     shown = set()
     for row in pq.read_table(version.path).to_pylist():
         tokens = [
-            one for one in view(row, renderer, spec.objective, spec.data.max_length)["tokens"] if one["state"] != "cut"
+            one
+            for one in view(row, renderer, spec.objective, Room(spec.data.max_length))["tokens"]
+            if one["state"] != "cut"
         ]
         shown.add((tuple(one["id"] for one in tokens), tuple(one["id"] if one["trained"] else -100 for one in tokens)))
     assert trained
