@@ -716,7 +716,7 @@ def test_up_starts_a_worker_survives_a_kill_attaches_and_ends_what_it_started(ho
         assert crew.is_running(worker.pid, worker.pid_start)
         third = start("up", "--port", "0", home=home)
         assert "http://" in third.stdout.readline()
-        assert str(worker.pid) in until(third.stderr.readline)
+        assert until(lambda: str(worker.pid) in third.stderr.readline())
         third.send_signal(signal.SIGTERM)
         assert third.wait(60) == 0
         assert crew.is_running(worker.pid, worker.pid_start)  # it ends only a worker of its own
