@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "pause": "jobs:pause",
     "resume": "jobs:resume",
     "retry": "jobs:retry",
+    "move": "jobs:move",
     "delete": "jobs:delete",
     "metrics": "metrics:curves",
     "chat": "chat:chat",

@@ -21,6 +21,8 @@ CATEGORIES = {
     "out_of_memory": "memory",
     "disk_full": "disk",
     "checkpoints_broken": "disk",
+    "resume_differs": "disk",
+    "device_fault": "machine",
     "killed": "machine",
     "lost": "machine",
     "stalled": "machine",
@@ -31,7 +33,9 @@ CATEGORIES = {
 }
 FAMILIES = {"data": "data", "row": "data", "file": "data", "model": "model", "hub": "model", "spec": "settings"}
 """The categories of reasons that are problems: their code begins with one of these words."""
-MACHINE = frozenset({"killed", "lost", "stalled", "not_started", "no_result", "unexpected_exit", "internal_error"})
+MACHINE = frozenset(
+    {"device_fault", "killed", "lost", "stalled", "not_started", "no_result", "unexpected_exit", "internal_error"}
+)
 TENTH = 0.1
 SHORTEST = 128
 Spec = Mapping[str, Any]
@@ -96,7 +100,7 @@ def _unchanged(_spec: Spec) -> Changes:
 
 
 def from_start(session: Session, job_id: int) -> Job:
-    """Queue a run again without its checkpoints, none of which can be read."""
+    """Queue a run again without its checkpoints, none of which it can go on from."""
     retry: Callable[..., Job] = jobs.retry
     return retry(session, job_id, from_start=True)
 
@@ -122,6 +126,7 @@ BY_REASON: dict[str, tuple[str, ...]] = {
     "diverged": ("slow",),
     "disk_full": ("disk", "retry"),
     "checkpoints_broken": ("from_start",),
+    "resume_differs": ("from_start",),
     "bad_data": ("data",),
     "bad_spec": ("change",),
     "model_unavailable": ("models", "retry"),

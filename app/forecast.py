@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 SPEED = (
@@ -57,6 +58,12 @@ def seconds_needed(
     steps = total if total is not None else _steps(spec, earlier)
     pace = pace_s if pace_s is not None else _pace_s(spec, earlier)
     return None if steps is None or pace is None else max(0, steps - step) * pace
+
+
+def seconds_left(took: Sequence[float], elapsed: float) -> float | None:
+    """What a job without known steps still takes: the median of its kind; None where it has taken longer already."""
+    usual = median(took) if took else 0.0
+    return usual - elapsed if usual > elapsed else None
 
 
 def _pace_s(spec: Mapping[str, Any], earlier: Sequence[Earlier]) -> float | None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
-from app import draft, failure, ids
-from app.queueview import PRIORITIES
+from app import draft, failure, ids, queuemoves
+from app.queuemoves import PRIORITIES
 from storage import jobs
-from storage.errors import Conflict, NotFound
+from storage.errors import NotFound
 from storage.jobs import Job
 
 Order = Callable[[Session, int, str], str | None]
@@ -34,31 +34,6 @@ def _plain(ask: Callable[[Session, int], Job]) -> Order:
     return ordered
 
 
-def _lane(session: Session, job_id: int) -> list[int]:
-    """The waiting jobs of a job's lane in their order; the job is one of them."""
-    job = jobs.get(session, job_id)
-    found = [one.id for one in jobs.queue(session) if one.lane == job.lane]
-    if job_id not in found:
-        raise Conflict("job_not_queued", {"id": job_id, "state": job.state})
-    return found
-
-
-def _up(session: Session, job_id: int, _more: str) -> None:
-    found = _lane(session, job_id)
-    jobs.place_before(session, job_id, found[max(0, found.index(job_id) - 1)])
-
-
-def _down(session: Session, job_id: int, _more: str) -> None:
-    found = _lane(session, job_id)
-    behind = found[found.index(job_id) + 1 :]
-    if behind:
-        jobs.place_before(session, job_id, behind[1] if len(behind) > 1 else None)
-
-
-def _top(session: Session, job_id: int, _more: str) -> None:
-    jobs.place_before(session, job_id, _lane(session, job_id)[0])
-
-
 def _place(session: Session, job_id: int, more: str) -> None:
     """Right before another job; 0 is the end of the queue."""
     other = ids.number(more)
@@ -68,8 +43,9 @@ def _place(session: Session, job_id: int, more: str) -> None:
 
 
 def _priority(session: Session, job_id: int, more: str) -> None:
-    if more in PRIORITIES:
-        jobs.set_priority(session, job_id, PRIORITIES[more])
+    level = next((value for name, value in PRIORITIES.items() if name == more), None)
+    if level is not None:
+        jobs.set_priority(session, job_id, level)
 
 
 def _clone(session: Session, job_id: int, _more: str) -> str:
@@ -82,9 +58,9 @@ def _remedy(session: Session, job_id: int, more: str) -> str | None:
 
 
 ORDERS: dict[str, Order] = {
-    "up": _up,
-    "down": _down,
-    "top": _top,
+    "up": _plain(queuemoves.up),
+    "down": _plain(queuemoves.down),
+    "top": _plain(queuemoves.top),
     "place": _place,
     "priority": _priority,
     "clone": _clone,

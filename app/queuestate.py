@@ -68,8 +68,13 @@ def read(session: Session, paces: Paces, now: float) -> Scene:
     waiting = jobs.queue(session)
     failed = notices.ended(session, within_s=FAILED_WITHIN_S, states=[State.FAILED], limit=MOST_FAILED)[::-1]
     earlier = _earlier(session, paces, [*running, *waiting])
+    # When a job ends whose worker is gone, nobody knows.
     safe = {job.id for one in members if one.lives for job in one.running} | {job.id for job in waiting}
-    work = [_work(session, job, earlier, lost=job.id not in safe) for job in (*running, *waiting)]
+    took = _took(session, [*running, *waiting])
+    work = [
+        _work(job, None if job.id not in safe else _seconds(session, job, earlier, took, now))
+        for job in (*running, *waiting)
+    ]
     return Scene(
         members=members,
         running=running,
@@ -98,13 +103,25 @@ def _earlier(session: Session, paces: Paces, open_jobs: Sequence[Job]) -> list[E
     return [Earlier(job.spec, job.progress_total, paces.of(session, job)) for job in ended]
 
 
-def _work(session: Session, job: Job, earlier: Sequence[Earlier], *, lost: bool) -> Work:
-    """A job whose worker is gone ends nobody knows when, and one that waits for room begins nobody knows when."""
-    seconds = None
-    if job.kind == "train" and not lost:
-        pace = metrics.pace_s(session, job.id) if job.attempt else None
-        step, total = job.progress_step or 0, job.progress_total
-        seconds = forecast.seconds_needed(job.spec, step=step, total=total, pace_s=pace, earlier=earlier)
+def _took(session: Session, open_jobs: Sequence[Job]) -> dict[str, list[float]]:
+    """By kind, how long the last jobs of the other open kinds took."""
+    kinds = {job.kind for job in open_jobs} - {"train"}
+    return {kind: jobs.durations(session, kind=kind, limit=MOST_EARLIER) for kind in kinds}
+
+
+def _seconds(
+    session: Session, job: Job, earlier: Sequence[Earlier], took: Mapping[str, Sequence[float]], now: float
+) -> float | None:
+    if job.kind != "train":
+        begun = job.started_at if job.state == State.RUNNING else None
+        return forecast.seconds_left(took[job.kind], 0.0 if begun is None else now - begun)
+    pace = metrics.pace_s(session, job.id) if job.attempt else None
+    step, total = job.progress_step or 0, job.progress_total
+    return forecast.seconds_needed(job.spec, step=step, total=total, pace_s=pace, earlier=earlier)
+
+
+def _work(job: Job, seconds: float | None) -> Work:
+    """A job that waits for room begins nobody knows when."""
     running = job.state == State.RUNNING
     stays = job.held or (not running and job.reason == DISK_FULL)
     return Work(job.id, job.lane, seconds, running=running, held=stays, not_before=job.run_after)

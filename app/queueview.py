@@ -10,6 +10,7 @@ from app.crew import Member
 from app.forecast import Span
 from app.language import Text
 from app.measure import readable, size, when
+from app.queuemoves import PRIORITIES
 from app.queuestate import Scene
 from app.render import Html, bar, button_link, card, chip, empty, link, tag
 from app.run_list import DISK_FULL, state_words, subtitle
@@ -19,7 +20,6 @@ from storage.jobs import Job
 from storage.states import State
 
 PLACES = {"train": "/runs?run={id}", "import": "/data", "add_model": "/models", "export": "/export?export={id}"}
-PRIORITIES = {"high": 10, "normal": 0, "low": -10}
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ def _queued(t: Text, job: Job, position: int | None, now: float) -> str:
     if job.reason == DISK_FULL:
         return t("state.disk")
     if job.run_after is not None and job.run_after > now:
-        return t("state.again", at=when(t, job.run_after, now))
+        return t("state.again" if job.attempt else "state.later", at=when(t, job.run_after, now))
     return t("state.queued", position=position or "")
 
 

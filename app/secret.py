@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from engine.files import sync_file
+
 PASSWORD_SETTING = "password_file"  # noqa: S105  the name of the setting that names the file
 TOKEN = re.compile(r"[\x21-\x7e]{8,400}")
 
@@ -19,3 +21,4 @@ def write(path: Path, value: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+    sync_file(path.parent)

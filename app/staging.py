@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from engine.files import sync_file
 from engine.specs.home import Home
 from engine.specs.limits import max_file_bytes
 from engine.specs.problem import ProblemError, problem
@@ -87,6 +88,7 @@ def _copy(incoming: IO[bytes], target: Path, source: Path) -> None:
             shutil.copyfileobj(incoming, copy, 1 << 20)
             copy.flush()
             os.fsync(copy.fileno())
+        sync_file(target.parent)
     except OSError as error:
         target.unlink(missing_ok=True)
         if error.errno in FULL:

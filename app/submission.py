@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -50,8 +51,10 @@ def prepare(session: Session, data: Mapping[str, Any]) -> JobSpec:
     return spec
 
 
-def submit(session: Session, spec: JobSpec, *, key: str | None = None) -> Job:
+def submit(session: Session, spec: JobSpec, options: SubmitOptions = jobs.DEFAULTS) -> Job:
     """Queue a run; the same key gives the same job. The checkpoint that it starts from is kept.
+
+    Of the options, the spec decides the budget of attempts and the run that it builds on.
 
     Raises:
         NotFound, Conflict: that checkpoint is not there.
@@ -62,7 +65,7 @@ def submit(session: Session, spec: JobSpec, *, key: str | None = None) -> Job:
         assert start.job_id is not None and start.step is not None
         checkpoints.pin(session, start.job_id, start.step)
         parent_id = start.job_id
-    options = SubmitOptions(idempotency_key=key, max_attempts=spec.resources.max_attempts, parent_id=parent_id)
+    options = replace(options, max_attempts=spec.resources.max_attempts, parent_id=parent_id)
     lane = KINDS["train"].lane
     return jobs.submit(
         session, kind="train", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane, options=options

@@ -27,6 +27,8 @@ class SubmitOptions:
     max_attempts: int = 3
     priority: int = 0
     held: bool = False
+    run_after: float | None = None
+    """Not before this time, in seconds since the epoch."""
     parent_id: int | None = None
 
 

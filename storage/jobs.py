@@ -75,6 +75,7 @@ __all__ = [
     "claimable",
     "counts",
     "delete",
+    "durations",
     "event",
     "events",
     "expired",
@@ -122,6 +123,7 @@ def submit(
         "max_attempts": options.max_attempts,
         "priority": options.priority,
         "held": options.held,
+        "run_after": options.run_after,
         "parent_id": options.parent_id,
         "created_at": now(),
     }
@@ -153,6 +155,13 @@ def listing(
     if states is not None:
         statement = statement.where(job.c.state.in_(states))
     return to_values(Job, session.execute(statement))
+
+
+def durations(session: Session, *, kind: str, limit: int) -> list[float]:
+    """The seconds from begin to end of the last jobs of a kind that succeeded, newest first."""
+    done = (job.c.kind == kind, job.c.state == State.SUCCEEDED)
+    seconds = select(job.c.finished_at - job.c.started_at).where(*done).order_by(job.c.id.desc()).limit(limit)
+    return list(session.execute(seconds).scalars())
 
 
 def counts(session: Session) -> dict[State, int]:

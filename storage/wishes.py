@@ -142,7 +142,7 @@ def place_before(session: Session, job_id: int, other_id: int | None) -> Job:
     neighbour = rows[min(at, len(rows) - 1)] if rows else None
     priority = before.priority if neighbour is None else neighbour.priority
     for place, one in enumerate(order, start=1):
-        session.execute(update(job).where(job.c.id == one, job.c.state == State.QUEUED).values(rank=float(place)))
+        session.execute(update(job).where(job.c.id == one).values(rank=float(place)))
     after = change(session, job_id, {"priority": priority})
     return _recorded(session, after, kind="moved", data={"before": other_id})
 

@@ -33,9 +33,7 @@ WARNINGS = ("check_sqlite_old", "check_disk_low", "check_memory_low", "check_sta
 def check(json: AsJson = False) -> None:
     with refusals(json):
         home = Home.from_environment()
-        found = [*folders(home), *libraries()]
-        if not _is_server(home):
-            found += old_sqlite()
+        found = [*folders(home), *libraries(), *old_sqlite(home)]
         blocked = any(one.code == "home_unusable" for one in found)
         store, trouble = (None, []) if blocked else _opened(home)
         try:
@@ -67,9 +65,9 @@ def libraries() -> Iterator[Problem]:
         yield problem("internal_packages_missing", names=", ".join(missing))
 
 
-def old_sqlite() -> Iterator[Problem]:
-    """Name a SQLite that can damage a store which several processes use."""
-    if sqlite3.sqlite_version_info < SAFE_SQLITE:
+def old_sqlite(home: Home) -> Iterator[Problem]:
+    """Name a SQLite that can damage a store which several processes use, where the store is one."""
+    if home.store_url.startswith("sqlite") and sqlite3.sqlite_version_info < SAFE_SQLITE:
         yield problem("check_sqlite_old", given=sqlite3.sqlite_version, needed=".".join(map(str, SAFE_SQLITE)))
 
 
@@ -110,10 +108,6 @@ def devices(store: Store | None) -> list[dict[str, Any]]:
     if store is not None and (found := processes.live_worker(store)) is not None:
         return list(found.devices)
     return seen()
-
-
-def _is_server(home: Home) -> bool:
-    return not home.store_url.startswith("sqlite")
 
 
 def _opened(home: Home) -> tuple[Store | None, list[Problem]]:

@@ -1,4 +1,4 @@
-"""`atelier jobs | job | log | stop | cancel | pause | resume | retry | delete`."""
+"""`atelier jobs | job | log | stop | cancel | pause | resume | retry | move | delete`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.orm import Session
 
-from app import ids, joblog, measure, removal
+from app import ids, joblog, measure, queuemoves, removal
 from app.commands.shell import AsJson, Shell, columns, shell
 from app.commands.speech import speech
 from app.commands.waiting import standing, why
+from engine.specs.problem import ProblemError, problem
 from storage import checkpoints
 from storage import jobs as store_jobs
 from storage.jobs import Attempt, Job
@@ -94,6 +95,29 @@ def delete(
             raise typer.Exit(75)
         removal.delete_job(sh.store, sh.home, id)
         sh.answer({"id": id, "deleted": True, "bytes": size}, [t("cli.deleted", id=id, size=measure.size(size))])
+
+
+def move(
+    id: Id,
+    to: Annotated[queuemoves.Move | None, typer.Option(help=t("cli.option.to"))] = None,
+    before: Annotated[
+        int | None, typer.Option(metavar="ID", min=1, max=ids.LARGEST, help=t("cli.option.before"))
+    ] = None,
+    priority: Annotated[queuemoves.Level | None, typer.Option(help=t("cli.option.priority"))] = None,
+    json: AsJson = False,
+) -> None:
+    with shell(json) as sh:
+        if sum(given is not None for given in (to, before, priority)) != 1:
+            raise ProblemError([problem("usage_move")])
+        with sh.store.write() as session:
+            if priority is not None:
+                store_jobs.set_priority(session, id, queuemoves.PRIORITIES[priority])
+            elif to is not None:
+                queuemoves.MOVES[to](session, id)
+            else:
+                store_jobs.place_before(session, id, before)
+            after, position = store_jobs.get(session, id), store_jobs.queue_position(session, id)
+        sh.answer({**summary(after), "queue_position": position}, [f"{id}  {standing(sh, after)}"])
 
 
 def _ask(job_id: int, verb: Callable[[Session, int], Job], json: bool, key: str) -> None:

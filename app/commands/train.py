@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +16,10 @@ from app.commands import models, waiting
 from app.commands.jobs import document
 from app.commands.shell import AsJson, Shell, shell
 from app.commands.speech import speech
+from app.queuemoves import PRIORITIES, Level
 from engine.specs.problem import ProblemError, problem
 from storage import jobs
+from storage.jobs import SubmitOptions
 
 t = speech()
 MAX_SPEC_BYTES = 10**6
@@ -25,15 +28,20 @@ MAX_SPEC_BYTES = 10**6
 def train(
     spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml", help=t("cli.arg.spec"), allow_dash=True)],
     set: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=t("cli.option.set"))] = None,
+    hold: Annotated[bool, typer.Option("--hold", help=t("cli.option.hold"))] = False,
+    priority: Annotated[Level, typer.Option(help=t("cli.option.priority"))] = "normal",
+    after: Annotated[str | None, typer.Option(metavar="TIME", help=t("cli.option.after"))] = None,
     wait: Annotated[bool, typer.Option("--wait", help=t("cli.option.wait"))] = False,
     json: AsJson = False,
 ) -> None:
     with shell(json) as sh:
         wanted = changed(read(spec), set or [])
+        run_after = None if after is None else moment(after, datetime.now())
+        options = SubmitOptions(priority=PRIORITIES[priority], held=hold, run_after=run_after)
         models.ensure_starter(sh)
         with sh.store.write() as session:
             ready = submission.prepare(session, wanted)
-            job = submission.submit(session, ready)
+            job = submission.submit(session, ready, options)
         if wait:
             sh.tell("cli.train.queued", id=job.id)
             job = waiting.until_over(sh, job.id)
@@ -66,6 +74,25 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ProblemError([problem("spec_not_a_mapping", file=path.name)])
     return found
+
+
+def moment(said: str, here: datetime) -> float:
+    """Return when that is, in seconds since the epoch: a date with or without a time, or the next such time of day.
+
+    Raises:
+        ProblemError: it is neither.
+    """
+    for read_as in (datetime.fromisoformat, lambda text: _next(time.fromisoformat(text), here)):
+        try:
+            return read_as(said).timestamp()
+        except (ValueError, OverflowError):
+            continue
+    raise ProblemError([problem("usage_after", given=said)])
+
+
+def _next(at: time, here: datetime) -> datetime:
+    today = datetime.combine(here, at)
+    return today if today.timestamp() > here.timestamp() else today + timedelta(days=1)
 
 
 def changed(wanted: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:

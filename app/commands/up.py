@@ -12,6 +12,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.commands import exits, processes
+from app.commands.check import old_sqlite
 from app.commands.shell import Shell, describe, put, say, shell
 from app.commands.speech import speech
 from app.refusal import problems_of
@@ -85,6 +86,7 @@ def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help=t("cli.option.port"))] = 7860,
 ) -> None:
     with shell(False) as sh:
+        _warn(sh)
         _serve(sh, host, port)
 
 
@@ -94,8 +96,15 @@ def worker() -> None:
         if found is not None:
             sh.tell("cli.worker.there", pid=found.pid)
             raise typer.Exit(64)
+        _warn(sh)
         sh.tell("cli.worker.starts", home=str(sh.home.root))
     processes.become_worker()
+
+
+def _warn(sh: Shell) -> None:
+    """Say what is no reason not to start, but to be known."""
+    for one in old_sqlite(sh.home):
+        say(describe(sh.t, one))
 
 
 def _serve(sh: Shell, host: str, port: int) -> None:

@@ -21,6 +21,7 @@ from app.ui import Ui
 from engine.specs.problem import ProblemError
 from storage import jobs
 from storage.errors import NotFound
+from storage.jobs import SubmitOptions
 
 QUEUED: dict[str, Any] = {**QUIET, "queue": True}
 FIRST_LOOK_S = 0.1
@@ -211,7 +212,7 @@ def start(ui: Ui) -> Html:
         with ui.store.write() as session:
             spec = submission.prepare(session, _filled(session).data)
             trials.cancel_all(session)
-            job = submission.submit(session, spec, key=f"form-{draft.nonce(session)}")
+            job = submission.submit(session, spec, SubmitOptions(f"form-{draft.nonce(session)}"))
             draft.used(session)
     except ProblemError as error:
         return _refused(ui, error)

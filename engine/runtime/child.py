@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from engine.files import write_json
 from engine.runtime.crashing import crash_here
-from engine.runtime.failures import is_disk_full, is_out_of_memory, is_store_lost, needed_space
+from engine.runtime.failures import device_fault, is_disk_full, is_out_of_memory, is_store_lost, needed_space
 from engine.runtime.machine import session_of
 from engine.runtime.outcome import Exit, exit_of
 from engine.runtime.settings import Settings
@@ -192,6 +192,8 @@ def _end_of(main: Callable[[Context], Mapping[str, Any]], context: Context) -> t
             return Exit.DISK_FULL, {"ok": False, "reason": "disk_full", "values": needed_space(error)}
         if is_store_lost(error):
             return Exit.FENCED, {}
+        if (fault := device_fault(error)) is not None:
+            return Exit.INTERNAL, {"ok": False, "reason": "device_fault", "values": {"error": fault}}
         return Exit.INTERNAL, {"ok": False, "reason": "internal_error", "values": {"error": type(error).__name__}}
 
 

@@ -1,4 +1,4 @@
-"""What an error means: memory that ran out, a disk that is full, a store out of reach. Torch-free."""
+"""What an error means: memory that ran out, a full disk, a store out of reach, a GPU that failed. Torch-free."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ _NO_MEMORY = (
 """How libraries say in words what has an error class elsewhere."""
 _CUT_SHORT = ("file write failed", "unexpected pos")
 """How the writer of optimizer files says that the disk took less than it was given; it carries no error number."""
+_DEVICE = (
+    "uncorrectable ECC error",
+    "uncorrectable NVLink error",
+    "hardware stack error",
+    "unspecified launch failure",
+    "fallen off the bus",
+    "GPU is lost",
+    "NVRM: Xid",
+)
+"""How CUDA and the driver name a fault of the GPU itself; a new process often works again."""
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -49,6 +59,12 @@ def is_disk_full(error: BaseException) -> bool:
 def is_store_lost(error: BaseException) -> bool:
     """Whether the store could not be reached: the work was not at fault, and may be tried again."""
     return any(patience.is_lost(one) for one in causes(error))
+
+
+def device_fault(error: BaseException) -> str | None:
+    """The line that names a fault of the GPU itself; None where none does."""
+    lines = (line for one in causes(error) for line in str(one).splitlines())
+    return next((line.strip() for line in lines if any(said in line for said in _DEVICE)), None)
 
 
 def needed_space(error: BaseException) -> dict[str, int]:

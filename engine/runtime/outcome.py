@@ -61,6 +61,8 @@ _REASONS = {
     Exit.OUT_OF_MEMORY: "out_of_memory",
     Exit.DISK_FULL: "disk_full",
 }
+_OF_THE_MACHINE = frozenset({"device_fault"})
+"""Reasons that a child gives by name and that are not the fault of its work."""
 
 
 def outcome_of(returncode: int, marker: Mapping[str, Any] | None) -> Outcome:
@@ -83,7 +85,9 @@ def outcome_of(returncode: int, marker: Mapping[str, Any] | None) -> Outcome:
     if returncode == Exit.FENCED:
         return Outcome(Kind.FENCED, returncode, None, "fenced")
     default = _REASONS[Exit(returncode)] if returncode in set(_REASONS) else "unexpected_exit"
-    return Outcome(Kind.FAILED, returncode, None, str(said.get("reason") or default), values, said.get("result"))
+    reason = str(said.get("reason") or default)
+    kind = Kind.LOST if reason in _OF_THE_MACHINE else Kind.FAILED
+    return Outcome(kind, returncode, None, reason, values, said.get("result"))
 
 
 def exit_of(problems: tuple[Problem, ...]) -> Exit:

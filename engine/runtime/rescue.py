@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Mapping
 
-from engine.runtime import checkpoints, locks
+from engine.runtime import backoff, checkpoints, locks
 from engine.runtime.machine import boot_id, host, is_alive, session_of
 from engine.runtime.settings import Settings
 from engine.specs.home import Home
@@ -49,7 +49,7 @@ def rescue_lost(store: Store, home: Home, settings: Settings, *, holding: Mappin
             continue
         if here:
             checkpoints.sweep_attempt(home.runs / str(job.id) / str(job.token))
-        _take_back(store, job)
+        _take_back(store, job, settings)
 
 
 def _is_dead(home: Home, job: Job, *, overdue: bool) -> bool:
@@ -67,9 +67,10 @@ def _is_dead(home: Home, job: Job, *, overdue: bool) -> bool:
     return lock is not None and not left
 
 
-def _take_back(store: Store, job: Job) -> None:
+def _take_back(store: Store, job: Job, settings: Settings) -> None:
+    pause = backoff.pause_s(job.deaths, backoff_s=settings.backoff_s)
     with contextlib.suppress(Fenced), store.write() as session:
-        jobs.rescue(session, job.id, job.token, requeue=True, run_after_s=0.0)
+        jobs.rescue(session, job.id, job.token, requeue=True, run_after_s=pause)
         log.warning("rescued job=%d token=%d owner=%s", job.id, job.token, job.owner)
 
 

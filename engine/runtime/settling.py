@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.advice.memory import remedies
-from engine.runtime import logs, space
+from engine.runtime import backoff, logs, space
 from engine.runtime.memory import batch_after
 from engine.runtime.outcome import Exit, Kind, Outcome, outcome_of
 from engine.runtime.settings import Settings
@@ -43,7 +43,8 @@ def settlement_of(
     outcome = _seen(outcome_of(end.code, _marker(home, claim)), end)
     how: dict[str, Any] = {"exit_code": outcome.exit_code, "signal": outcome.signal}
     if outcome.kind is Kind.FENCED:  # the token decides: if the claim is really gone, the store refuses this
-        return Settlement("requeue", reason="lost", run_after_s=settings.backoff_s, **how)
+        pause = backoff.pause_s(job.deaths, backoff_s=settings.backoff_s)
+        return Settlement("requeue", reason="lost", run_after_s=pause, **how)
     if outcome.kind is Kind.DONE:
         return Settlement(
             State.SUCCEEDED,
@@ -55,13 +56,13 @@ def settlement_of(
     if outcome.kind is Kind.STOPPED or (outcome.kind is Kind.LOST and end.ending):
         return Settlement("requeue", reason="stopped", counts=False, **how)
     if outcome.kind is Kind.LOST:
-        pause = settings.backoff_s * 2**job.deaths
+        pause = backoff.pause_s(job.deaths, backoff_s=settings.backoff_s)
         return Settlement("requeue", reason=outcome.reason, values=dict(outcome.values), run_after_s=pause, **how)
     if outcome.reason == "out_of_memory":
         return _out_of_memory(home, job, outcome, history, how)
     if outcome.reason == space.DISK_FULL and KINDS[job.kind].resumes:
         values = space.shortage(home, job.id, outcome.values)
-        pause = space.pause_s(history[:-1], backoff_s=settings.backoff_s)
+        pause = backoff.pause_s(space.times_full(history[:-1]), backoff_s=settings.backoff_s)
         return Settlement("requeue", reason=outcome.reason, values=values, counts=False, run_after_s=pause, **how)
     return _failed(home, job, outcome, how)
 

@@ -15,7 +15,6 @@ from storage.jobs import Attempt, Job
 DISK_FULL = "disk_full"
 LEAST_BYTES = 64 * 2**20
 """Wanted by a run that has not saved yet."""
-MOST_DOUBLINGS = 7
 
 
 def shortage(home: Home, job_id: int, said: Mapping[str, Any]) -> dict[str, int]:
@@ -24,13 +23,12 @@ def shortage(home: Home, job_id: int, said: Mapping[str, Any]) -> dict[str, int]
     return {"needed_bytes": needed, "free_bytes": shutil.disk_usage(home.runs).free}
 
 
-def pause_s(history: Sequence[Attempt], *, backoff_s: float) -> float:
-    """How long to wait at least: twice as long after each attempt in a row that met a full disk.
+def times_full(history: Sequence[Attempt]) -> int:
+    """How many attempts in a row have met a full disk.
 
     Space that is free may be out of reach, where a quota or the last inode is what is used up.
     """
-    met = itertools.takewhile(lambda one: one.outcome == DISK_FULL, reversed(history))
-    return backoff_s * 2.0 ** min(MOST_DOUBLINGS, len(list(met)))
+    return len(list(itertools.takewhile(lambda one: one.outcome == DISK_FULL, reversed(history))))
 
 
 def has_space(home: Home, job: Job) -> bool:

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -32,7 +33,7 @@ from engine.specs.problem import ProblemError
 from storage import datasets, jobs, messages, models, workers
 from storage.database import open_store
 from storage.datasets import NewVersion
-from storage.jobs import Holder
+from storage.jobs import Holder, SubmitOptions
 from storage.models import NewModel
 from storage.states import State
 
@@ -261,6 +262,36 @@ def test_a_wish_that_cannot_be_granted_ends_with_64_and_says_why(atelier, store)
     assert atelier("delete", job.id, "--yes")[0] == 64
 
 
+@pytest.mark.parametrize(
+    ("job", "told", "order"),
+    [(3, ("--to", "top"), [3, 1, 2, 4]), (3, ("--to", "up"), [1, 3, 2, 4]), (1, ("--to", "up"), [1, 2, 3, 4]),
+     (2, ("--to", "down"), [1, 3, 2, 4]), (4, ("--to", "down"), [1, 2, 3, 4]), (1, ("--to", "end"), [2, 3, 4, 1]),
+     (4, ("--before", 2), [1, 4, 2, 3]), (4, ("--priority", "high"), [4, 1, 2, 3]), (1, ("--priority", "low"), [2, 3, 4, 1])],
+)  # fmt: skip
+def test_a_waiting_job_is_moved(atelier, store, job, told, order):
+    for _ in range(4):
+        submit(store)
+    code, out, _ = atelier("move", job, *told, "--json")
+    with store.read() as session:
+        assert [one.id for one in jobs.queue(session)] == order
+    assert code == 0 and json.loads(out)["queue_position"] == order.index(job) + 1
+
+
+@pytest.mark.parametrize(
+    "told", [(), ("--to", "top", "--priority", "high"), ("--to", "sideways"), ("--priority", "9"), ("--before", "x")]
+)
+def test_a_move_goes_to_one_place(atelier, store, told):
+    submit(store)
+    assert atelier("move", 1, *told)[0] == 64
+
+
+def test_only_a_waiting_job_is_moved(atelier, store):
+    submit(store, state=State.SUCCEEDED, reason="done")
+    for told in (("--to", "up"), ("--to", "end"), ("--before", 1), ("--priority", "low")):
+        code, out, _ = atelier("move", 1, *told, "--json")
+        assert code == 64 and json.loads(out)["problems"][0]["code"] == "job_not_queued"
+
+
 def test_delete_removes_rows_and_files_and_says_how_much(atelier, home, store):
     job = submit(store, state=State.SUCCEEDED, reason="done")
     folder = home.runs / str(job.id) / "1"
@@ -346,6 +377,48 @@ def test_a_run_gets_the_defaults_of_the_worker_or_of_this_machine(
     assert document["spec"]["training"]["batch_size"] == batch
 
 
+def test_a_run_can_be_submitted_held_with_a_priority_and_for_later(atelier, store, spec):
+    add_starter(store)
+    add_tickets(store)
+    told = ("--hold", "--priority", "high", "--after", "2037-08-01T22:00:00Z")
+    code, out, _ = atelier("train", spec, "--set", "name=mine", *told)
+    with store.read() as session:
+        job = jobs.get(session, int(out))
+    assert (code, job.held, job.priority, job.run_after) == (0, True, 10, 2132776800.0)
+    assert json.loads(atelier("job", job.id, "--json")[1])["run_after"] == "2037-08-01T22:00:00.000Z"
+    assert atelier("resume", job.id)[0] == 0
+    assert "not before" in atelier("job", job.id)[1]
+    with store.read() as session:
+        assert not jobs.claimable(session, lanes=["gpu"])
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--priority", "urgent"), ("--after", "soon"), ("--after", "25:00"), ("--after", "0001-01-01")]
+)
+def test_a_time_or_a_priority_that_there_is_not_is_refused(atelier, store, spec, wrong):
+    add_starter(store)
+    add_tickets(store)
+    code, _, said = atelier("train", spec, "--set", "name=mine", *wrong)
+    assert code == 64 and wrong[1] in said
+    assert json.loads(atelier("jobs", "--json")[1])["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("2026-03-01 22:00", "2026-03-01T22:00:00+00:00"),
+        ("2026-03-01T22:00+02:00", "2026-03-01T20:00:00+00:00"),
+        ("18:30", "2026-02-27T18:30:00+00:00"),
+        ("18:00", "2026-02-28T18:00:00+00:00"),
+        ("06:15", "2026-02-28T06:15:00+00:00"),
+    ],
+)
+def test_a_time_of_day_is_the_next_such_one(monkeypatch, said, expected):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    assert train.moment(said, datetime(2026, 2, 27, 18, 0)) == datetime.fromisoformat(expected).timestamp()
+
+
 def test_train_names_every_wrong_setting_at_once(atelier, store, spec):
     add_starter(store)
     add_tickets(store)
@@ -403,7 +476,8 @@ def test_an_equal_key_gives_the_same_run(store):
     add_tickets(store)
     with store.write() as session:
         ready = submission.prepare(session, {"data": {"dataset": "tickets"}})
-        assert submission.submit(session, ready, key="a").id == submission.submit(session, ready, key="a").id
+        once = SubmitOptions("a")
+        assert submission.submit(session, ready, once).id == submission.submit(session, ready, once).id
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -642,7 +716,7 @@ def test_up_starts_a_worker_survives_a_kill_attaches_and_ends_what_it_started(ho
         assert crew.is_running(worker.pid, worker.pid_start)
         third = start("up", "--port", "0", home=home)
         assert "http://" in third.stdout.readline()
-        assert str(worker.pid) in until(third.stderr.readline)
+        assert until(lambda: str(worker.pid) in third.stderr.readline())
         third.send_signal(signal.SIGTERM)
         assert third.wait(60) == 0
         assert crew.is_running(worker.pid, worker.pid_start)  # it ends only a worker of its own

@@ -22,6 +22,8 @@ from storage.states import State
         ("out_of_memory", "memory"),
         ("disk_full", "disk"),
         ("checkpoints_broken", "disk"),
+        ("resume_differs", "disk"),
+        ("device_fault", "machine"),
         ("killed", "machine"),
         ("lost", "machine"),
         ("stalled", "machine"),
@@ -79,6 +81,8 @@ def found(ui, job):
         ("lost", ["retry"]),
         ("stalled", ["retry"]),
         ("checkpoints_broken", ["from_start"]),
+        ("resume_differs", ["from_start"]),
+        ("device_fault", ["retry"]),
         ("model_unavailable", ["models", "retry"]),
         ("bad_data", ["data"]),
         ("bad_spec", ["change"]),
@@ -129,8 +133,9 @@ def test_a_retry_queues_the_same_run_again(ui, runs):
         assert jobs.get(session, job.id).state == State.QUEUED
 
 
-def test_a_run_whose_checkpoints_are_broken_begins_again(ui, runs, monkeypatch):
-    job = fail(runs, "checkpoints_broken")
+@pytest.mark.parametrize("reason", ["checkpoints_broken", "resume_differs"])
+def test_a_run_that_cannot_go_on_from_its_checkpoints_begins_again(ui, runs, monkeypatch, reason):
+    job = fail(runs, reason)
     asked = []
     monkeypatch.setattr(jobs, "retry", lambda session, job_id, **how: asked.append((job_id, how)))
     with ui.store.write() as session:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.forecast import Earlier, Span, Work, forecast, seconds_needed
+from app.forecast import Earlier, Span, Work, forecast, seconds_left, seconds_needed
 
 NOW = 1000.0
 ONE = {"gpu": 1, "cpu": 2}
@@ -99,3 +99,12 @@ NEEDED: dict[str, tuple[dict[str, Any], dict[str, Any], list[Earlier], float | N
 def test_what_a_run_still_takes(name):
     wanted, own, earlier, expected = NEEDED[name]
     assert seconds_needed(wanted, **{"step": 0, "total": None, "pace_s": None, **own}, earlier=earlier) == expected
+
+
+@pytest.mark.parametrize(
+    ("took", "elapsed", "expected"),
+    [([], 0.0, None), ([9.0], 0.0, 9.0), ([900.0, 10.0, 20.0], 0.0, 20.0), ([10.0, 20.0], 5.0, 10.0), ([10.0], 10.0, None)],
+    ids=["the first of its kind", "as the one before", "the middle one", "less what it has run", "longer than usual"],
+)  # fmt: skip
+def test_what_a_job_without_steps_still_takes(took, elapsed, expected):
+    assert seconds_left(took, elapsed) == expected

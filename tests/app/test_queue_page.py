@@ -14,9 +14,11 @@ from app import crew, draft, queuestate, queueview
 from app.pages import queue as page
 from app.queuestate import Paces
 from storage import jobs, workers
+from storage.job_values import job as job_table
 from storage.jobs import Settlement
 from storage.states import State
 from storage.workers import NewWorker
+from tests.app.conftest import HOLDER
 
 NOW = time.time()
 
@@ -124,6 +126,36 @@ def test_what_earlier_runs_tell_is_forecast_and_the_rest_is_not_guessed(ui, show
     assert scene.spans[like.id].start == NOW and scene.spans[like.id].end > NOW
     assert scene.spans[other.id].start == scene.spans[like.id].end and scene.spans[other.id].end is None
     assert "not yet known" in show()[parts.waiting]
+
+
+def test_other_jobs_take_as_long_as_the_last_of_their_kind_did(ui, shelf):
+    shelf.worker()
+
+    def export(*, took=None, running=False):
+        with ui.store.write() as session:
+            made = jobs.submit(session, kind="export", name="export", spec={}, lane="gpu")
+            if took is not None or running:
+                claim, _ = jobs.claim(session, HOLDER, lanes=["gpu"], lease_s=3600)
+                began = NOW - (30 if running else 7200)
+                session.execute(job_table.update().where(job_table.c.id == made.id).values(started_at=began))
+            if took is not None:
+                jobs.settle(session, claim, Settlement(State.SUCCEEDED, reason="done"))
+                session.execute(job_table.update().where(job_table.c.id == made.id).values(finished_at=began + took))
+        return made
+
+    for took in (80, 90, 5000):
+        export(took=took)
+    running, waiting = export(running=True), export()
+    with ui.store.write() as session:
+        first = jobs.submit(session, kind="trial", name="trial", spec={}, lane="gpu")
+        worker = workers.live(session)[0]
+        owner = f"{worker.host}:{worker.pid}"
+        session.execute(job_table.update().where(job_table.c.id == running.id).values(owner=owner))
+    with ui.store.read() as session:
+        spans = queuestate.read(session, Paces(), NOW).spans
+    assert spans[running.id].end == pytest.approx(NOW + 60, abs=0.01)
+    assert spans[waiting.id].end == pytest.approx(NOW + 150, abs=0.01)
+    assert (spans[first.id].start, spans[first.id].end) == (spans[waiting.id].end, None), "never guessed"
 
 
 def test_a_tick_on_an_unchanged_queue_sends_nothing(show, parts, runs):

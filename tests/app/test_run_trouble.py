@@ -46,6 +46,7 @@ def test_a_run_that_waits_for_room_says_how_much_and_ends_a_command_that_waits(u
         ("out_of_memory", {}, "The memory was not enough.", "half the batch size"),
         ("stalled", {"seconds": 612}, "did not move for 612 seconds", "Look at the stacks"),
         ("checkpoints_broken", {"steps": "3, 6"}, "(steps 3, 6)", "begin at step 0"),
+        ("device_fault", {"error": "CUDA error: x"}, "The GPU met a fault of its own (CUDA error: x)", "nvidia-smi"),
         ("resume_differs", {"step": 6, "what": "weights"}, "checkpoint of step 6", "begin at step 0"),
     ],
 )  # fmt: skip

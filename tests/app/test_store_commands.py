@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -193,6 +194,17 @@ def test_the_self_check_refuses_a_store_on_a_network_and_warns_of_an_old_sqlite(
     monkeypatch.setenv(sqlite_file.NETWORK_SWITCH, "1")
     found = {one["code"] for one in json.loads(atelier("check", "--json")[1])["problems"]}
     assert "store_on_network" not in found
+
+
+@pytest.mark.parametrize("command", ["up", "worker"])
+def test_who_starts_a_worker_on_an_old_sqlite_is_warned(atelier, home, monkeypatch, command):
+    monkeypatch.setattr("app.commands.processes.become_worker", lambda: None)
+    monkeypatch.setattr("app.commands.up._serve", lambda *_: None)
+    monkeypatch.setattr("app.commands.check.SAFE_SQLITE", (99, 0, 0))
+    code, _, said = atelier(command)
+    assert code == 0 and f"SQLite is {sqlite3.sqlite_version}; before 99.0.0" in said
+    monkeypatch.setattr("app.commands.check.SAFE_SQLITE", (3, 0, 0))
+    assert "SQLite" not in atelier(command)[2]
 
 
 # --- a store on a server ---------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from engine.specs.home import Home
 from engine.specs.job import parse
 from storage import messages
 from storage.database import open_store
+from storage.jobs import SubmitOptions
 from storage.targets import resolve
 
 LONGER = 1.3
@@ -39,7 +40,7 @@ def submit(home: Home, key: str) -> object:
     """What the Start button does."""
     store = open_store(home.store_url)
     with store.write() as session:
-        made = submission.submit(session, parse(SPEC), key=key)
+        made = submission.submit(session, parse(SPEC), SubmitOptions(key))
     return made.id
 
 

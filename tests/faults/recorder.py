@@ -35,6 +35,13 @@ class Recorder:
             setattr(os, name, function)
         self.wrong += [(path.name, "never reached the disk") for path in self._open_parents.values()]
 
+    def judge(self, path: Path) -> None:
+        """Note what of a file, or of a folder with all that is in it, is not on the disk."""
+        for one in [path, *(path.rglob("*") if path.is_dir() else [])]:
+            if self._synced.get(_identity(one)) != _contents(one):
+                what = "its entries are not on the disk" if one.is_dir() else "not on the disk"
+                self.wrong.append((one.name, what))
+
     def _fsync(self, handle: int) -> None:
         self._real["fsync"](handle)
         path = Path(os.readlink(f"/proc/self/fd/{handle}"))
@@ -45,18 +52,12 @@ class Recorder:
         def move(source: Any, target: Any, **options: Any) -> None:
             before, after = Path(source), Path(target)
             if before.is_relative_to(self._root):
-                self._judge(before)
+                self.judge(before)
                 self.renames.append((after.name, before, after))
                 self._open_parents[after.parent] = after
             self._real[name](source, target, **options)
 
         return move
-
-    def _judge(self, path: Path) -> None:
-        for one in [path, *(path.rglob("*") if path.is_dir() else [])]:
-            if self._synced.get(_identity(one)) != _contents(one):
-                what = "its entries are not on the disk" if one.is_dir() else "not on the disk"
-                self.wrong.append((one.name, what))
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -20,12 +20,13 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from app import staging
+from app import secret, staging
 from engine import files
+from engine.data import tokens
 from engine.runtime import checkpoints, exporting
 from engine.runtime.failures import is_disk_full
 from engine.specs.problem import ProblemError
-from storage import jobs, metrics
+from storage import jobs, maintenance, metrics
 from storage.database import open_store
 from storage.jobs import Holder
 from storage.metrics import Point, metric
@@ -247,6 +248,73 @@ def test_11_no_file_is_replaced_before_it_is_on_the_disk(tmp_path: Path) -> None
         (tmp_path / "made" / "rows.parquet").write_bytes(b"rows")
         files.publish(tmp_path / "made", tmp_path / "final")
     assert len(recorder.renames) == 2
+    assert recorder.wrong == []
+
+
+@pytest.fixture
+def written(bare_house: House) -> tuple[House, int]:
+    """A house with a job whose rows can be written out; its log is in the database file, and nobody has it open."""
+    job_id = bare_house.submit()
+    bare_house.store.dispose()
+    return bare_house, job_id
+
+
+@pytest.mark.sample
+def test_11_no_backup_is_in_its_place_before_it_is_on_the_disk(written: tuple[House, int], tmp_path: Path) -> None:
+    house, _ = written
+    with Recorder(tmp_path) as recorder:
+        maintenance.backup(house.store, tmp_path / "backup.db")
+    assert [name for name, *_ in recorder.renames] == ["backup.db"]
+    assert recorder.wrong == []
+
+
+@pytest.mark.sample
+def test_11_no_rows_are_in_their_place_before_they_are_on_the_disk(written: tuple[House, int], tmp_path: Path) -> None:
+    house, job_id = written
+    with Recorder(tmp_path) as recorder, house.store.read() as session:
+        maintenance.write_rows(session, job_id, tmp_path / "rows.json")
+    assert [name for name, *_ in recorder.renames] == ["rows.json"]
+    assert recorder.wrong == []
+
+
+@pytest.mark.sample
+def test_11_no_backup_takes_the_place_of_the_store_before_it_is_on_the_disk(
+    written: tuple[House, int], tmp_path: Path
+) -> None:
+    house, _ = written
+    maintenance.backup(house.store, tmp_path / "backup.db")
+    house.store.dispose()
+    with Recorder(tmp_path) as recorder:
+        maintenance.restore(house.home.root / "store.db", tmp_path / "backup.db")
+    assert [name for name, *_ in recorder.renames] == ["store.db"]
+    assert recorder.wrong == []
+
+
+@pytest.mark.sample
+def test_11_no_token_rows_are_in_their_place_before_they_are_on_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    for name in ("train.parquet", "prepared.json"):
+        (tmp_path / "made" / name).write_bytes(b"rows")
+    with Recorder(tmp_path) as recorder:
+        tokens._publish(tmp_path / "made", tmp_path / "key")
+    assert [name for name, *_ in recorder.renames] == ["key"]
+    assert recorder.wrong == []
+
+
+@pytest.mark.sample
+def test_11_a_file_that_was_taken_in_is_on_the_disk(bare_house: House, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    with Recorder(tmp_path) as recorder:
+        staging.stage(bare_house.home, tmp_path / "rows.jsonl")
+        recorder.judge(bare_house.home.staging)
+    assert recorder.wrong == []
+
+
+@pytest.mark.sample
+def test_11_a_secret_is_on_the_disk_before_it_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    with Recorder(tmp_path) as recorder:
+        secret.write(tmp_path / "password", "correct horse")
+    assert [name for name, *_ in recorder.renames] == ["password"]
     assert recorder.wrong == []
 
 

@@ -115,6 +115,23 @@ def test_a_trainer_whose_worker_is_gone_ends_by_itself(bare_house: House) -> Non
     assert house.checkpoints(job_id)[-1].step > 5, "and it has saved"
 
 
+def test_a_child_holds_the_locks_of_its_job_itself(bare_house: House, worker: Worker) -> None:
+    held = hanging(bare_house, worker)
+    (item,) = worker.running.values()
+    while item.locks:
+        os.close(item.locks.pop())
+    assert locks.take(bare_house.home.run_lock(held.id)) is None, "the worker's copies are closed, as by its death"
+
+
+def test_a_child_that_does_not_end_when_it_is_asked_is_killed_after_its_grace(
+    bare_house: House, worker: Worker
+) -> None:
+    held = hanging(bare_house, worker)
+    bare_house.ask(jobs.cancel, held.id)
+    tick(worker, lambda: bare_house.job(held.id).state == "cancelled", SHORT.grace_s + 10)
+    assert bare_house.attempts(held.id)[0].signal == 9
+
+
 def reporter_of(house: House, lease_s: float) -> tuple[Reporter, Claim]:
     house.submit()
     with house.store.write() as session:
@@ -193,6 +210,15 @@ def test_a_job_of_a_living_worker_is_left_to_it_however_late_its_lease_is(bare_h
     lost = orphan(bare_house, owner=f"{host()}:{parent}")
     rescue_lost(bare_house.store, bare_house.home, SHORT)
     assert bare_house.job(lost.id).state == "running"
+
+
+def test_a_job_of_another_host_is_left_to_it_until_its_lease_and_the_grace_are_over(bare_house: House) -> None:
+    """Whether that host lives cannot be seen from here."""
+    lost = orphan(bare_house, owner_host="elsewhere")
+    rescue_lost(bare_house.store, bare_house.home, replace(SHORT, lease_s=2000))
+    assert bare_house.job(lost.id).state == "running", "over, but not for as long as the grace"
+    rescue_lost(bare_house.store, bare_house.home, replace(SHORT, lease_s=500))
+    assert bare_house.job(lost.id).state == "queued"
 
 
 def test_a_number_that_another_worker_had_before_saves_no_job(bare_house: House) -> None:

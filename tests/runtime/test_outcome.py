@@ -22,6 +22,7 @@ OK = {"ok": True, "reason": "done", "result": {"steps": 3}}
         (65, None, Kind.FAILED, "bad_data"),
         (66, None, Kind.FAILED, "model_unavailable"),
         (70, None, Kind.FAILED, "internal_error"),
+        (70, {"ok": False, "reason": "device_fault"}, Kind.LOST, "device_fault"),
         (71, None, Kind.FAILED, "non_finite"),
         (72, None, Kind.FAILED, "out_of_memory"),
         (73, None, Kind.FAILED, "disk_full"),

@@ -61,6 +61,15 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
         checkpoints.verify(path)
 
 
+def test_a_file_of_another_size_is_found_without_its_digest(tmp_path):
+    path, _ = save(tmp_path)
+    _flip(path)
+    checkpoints.verify(path, deep=False)
+    _truncate(path)
+    with pytest.raises(BrokenCheckpoint, match="other_size"):
+        checkpoints.verify(path, deep=False)
+
+
 def test_a_save_that_fails_leaves_earlier_checkpoints_and_no_rest(tmp_path):
     path, _ = save(tmp_path, step=4)
 

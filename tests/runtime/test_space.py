@@ -54,10 +54,10 @@ def test_the_need_is_what_the_run_said_else_its_last_save_else_a_little(tmp_path
     assert space.shortage(here, 1, {})["needed_bytes"] == int(1.2 * 10**9)
 
 
-def test_where_space_is_free_but_out_of_reach_the_pauses_grow():
+def test_the_attempts_in_a_row_that_met_a_full_disk_are_counted():
     full, lost = (jobs.Attempt(1, 1, 1, "host", 1, 0.0, 1.0, None, None, why, 0, None) for why in ("disk_full", "lost"))
     histories = [[], [full], [lost, full, full], [full, lost], [full] * 50]
-    assert [space.pause_s(one, backoff_s=30) for one in histories] == [30, 60, 120, 30, 30 * 2**7]
+    assert [space.times_full(one) for one in histories] == [0, 1, 2, 0, 50]
 
 
 @pytest.fixture

@@ -269,6 +269,16 @@ def test_the_flags_tell_how_far_it_is_and_a_beat_moves_it(running: Claim, write:
     assert read(jobs.flags, running).progress_at == after.progress_at, "the same step again is no progress"
 
 
+def test_what_is_written_of_an_attempt_stands_on_it_alone(running: Claim, write: Call, claim: Call, read: Call) -> None:
+    write(jobs.started, running, pid=1, pid_start=1.0)
+    write(jobs.settle, running, LOST)
+    second = claim()
+    write(jobs.started, second, pid=2, pid_start=2.0)
+    write(jobs.settle, second, Settlement(State.SUCCEEDED, exit_code=0))
+    ends = [(one.pid, one.outcome, one.exit_code, one.signal) for one in read(jobs.attempts, running.job_id)]
+    assert ends == [(1, "killed", None, 9), (2, "succeeded", 0, None)]
+
+
 def test_what_an_attempt_does_otherwise_stands_on_it_alone(
     running: Claim, write: Call, claim: Call, read: Call
 ) -> None:

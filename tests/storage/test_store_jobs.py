@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from storage import checkpoints, jobs, metrics
 from storage.errors import Conflict, NotFound
+from storage.job_values import job as job_table
 from storage.jobs import Claim, Job, Settlement
 from storage.states import State
 
@@ -49,6 +51,29 @@ def test_the_listing_is_newest_first(submit: Call, read: Call, claim: Call) -> N
     assert [job.id for job in read(jobs.listing, states=[State.RUNNING])] == [ids[0]]
     assert read(jobs.listing, kinds=["export"]) == []
     assert len(read(jobs.listing, kinds=["train", "export"])) == 5
+
+
+def test_a_job_for_later_is_not_claimed_before_its_time(submit: Call, read: Call, claim: Call) -> None:
+    later = submit(run_after=time.time() + 3600)
+    assert not read(jobs.claimable, lanes=["gpu"])
+    assert read(jobs.get, later.id).run_after == later.run_after
+    due = submit(run_after=time.time() - 1)
+    assert claim().job_id == due.id
+
+
+def test_the_durations_of_a_kind_are_those_of_its_last_successes(
+    submit: Call, write: Call, read: Call, claim: Call
+) -> None:
+    ids = [submit().id for _ in range(4)]
+    ends = (State.SUCCEEDED, State.FAILED, State.SUCCEEDED, State.SUCCEEDED)
+    for job_id, end in zip(ids, ends, strict=True):
+        write(jobs.settle, claim(), Settlement(end, reason="done"))
+        write(lambda session, one=job_id: session.execute(
+            job_table.update().where(job_table.c.id == one).values(started_at=1000.0, finished_at=1000.0 + one)
+        ))  # fmt: skip
+    assert read(jobs.durations, kind="train", limit=2) == [ids[3], ids[2]]
+    assert read(jobs.durations, kind="train", limit=9) == [ids[3], ids[2], ids[0]]
+    assert read(jobs.durations, kind="export", limit=9) == []
 
 
 def test_each_state_is_counted_also_when_empty(submit: Call, read: Call, claim: Call) -> None:

@@ -132,6 +132,16 @@ def test_stopping_ends_a_waiting_answer_and_asks_a_running_one(ask: Call, write:
         write(messages.stop, 99)
 
 
+def test_stopping_leaves_alone_what_has_ended(ask: Call, write: Call, read: Call) -> None:
+    chat, (done, waiting) = ask(to=(BASE, TUNED))
+    write(messages.claim, base_key=BASE.base_key, process_id=1)
+    write(messages.finish, done, 1, state="done", content="Hi")
+    for _ in range(2):
+        write(messages.stop_conversation, chat)
+    ended = [(one.state, one.stop_requested) for one in read(messages.several, [done, waiting])]
+    assert ended == [("done", False), ("stopped", False)]
+
+
 def test_the_model_reads_the_system_prompt_the_earlier_turns_and_the_question(
     ask: Call, read: Call, answer: Call
 ) -> None:
@@ -223,10 +233,13 @@ def test_answers_of_a_dead_process_fail_and_keep_what_was_written(ask: Call, wri
 
 
 def test_answers_that_wait_for_a_base_that_cannot_load_fail(ask: Call, write: Call, read: Call) -> None:
+    _, (done,) = ask(to=(OTHER,))
+    write(messages.claim, base_key=OTHER.base_key, process_id=1)
+    write(messages.finish, done, 1, state="done", content="Hello")
     _, (first, second) = ask(to=(BASE, OTHER))
     assert write(messages.fail_waiting, OTHER.base_key, reason="model_gone", values={"path": "/big"}) == [second]
     assert read(messages.get, second).values == {"path": "/big"}
-    assert read(messages.get, first).state == "queued"
+    assert [read(messages.get, one).state for one in (done, first)] == ["done", "queued"]
 
 
 def test_a_forgotten_conversation_takes_its_messages(ask: Call, write: Call, read: Call) -> None:
@@ -254,3 +267,10 @@ def test_a_chat_process_tells_what_it_holds_until_it_is_gone(write: Call, read: 
         write(processes.seen, made.id)
     with pytest.raises(NotFound):
         write(processes.request_unload, 99)
+
+
+def test_a_chat_process_that_was_not_seen_is_lost_and_one_that_is_gone_is_not(write: Call, read: Call) -> None:
+    lost, gone = (write(processes.add, base_key=key, host="h", pid=5, pid_start=1.5) for key in ("a", "b"))
+    write(processes.gone, gone.id)
+    assert [one.id for one in read(processes.lost, older_than_s=-10)] == [lost.id]
+    assert read(processes.lost, older_than_s=60) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -52,6 +53,16 @@ def test_a_batch_of_a_lost_attempt_leaves_no_point_at_all(running: Claim, claim:
     with pytest.raises(Fenced):
         write(metrics.append, running, [Point("loss", step, 1.0) for step in range(100)])
     assert read(metrics.series, running.job_id) == {}
+
+
+def test_a_late_point_never_takes_the_place_of_one_of_a_newer_attempt(
+    running: Claim, claim: Call, write: Call, read: Call
+) -> None:
+    write(jobs.settle, running, Settlement("requeue"))
+    write(metrics.append, claim(), [Point("loss", 1, 1.0)])
+    with contextlib.suppress(Fenced):
+        write(metrics.append, running, [Point("loss", 1, 9.0)])
+    assert read(metrics.series, running.job_id) == {"loss": [(1, 1.0)]}
 
 
 def test_a_reader_gets_only_what_is_new(running: Claim, write: Call, read: Call) -> None:
