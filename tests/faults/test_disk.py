@@ -25,7 +25,7 @@ from engine import files
 from engine.runtime import checkpoints, exporting
 from engine.runtime.failures import is_disk_full
 from engine.specs.problem import ProblemError
-from storage import jobs, metrics
+from storage import jobs, metrics, settings
 from storage.database import open_store
 from storage.jobs import Holder
 from storage.metrics import Point, metric
@@ -55,10 +55,9 @@ def small_disk(folder: Path, megabytes: int = DISK_MB) -> Iterator[Path]:
 def fill(folder: Path, spare: int = 0) -> Path:
     """Take all the space of a disk but `spare` bytes."""
     ballast = folder / "ballast"
-    with ballast.open("wb") as file, contextlib.suppress(OSError):
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while shutil.disk_usage(folder).free > spare:
             file.write(bytes(1 << 14))
-            file.flush()
     return ballast
 
 
@@ -91,6 +90,34 @@ def test_09_a_full_disk_is_said_and_the_run_goes_on_once_there_is_space(tmp_path
             house.check()
         finally:
             house.close()
+
+
+def test_09_a_store_that_cannot_grow_ends_no_worker(tmp_path: Path, seed: int) -> None:
+    """The log has old room, so that rows can be written, and the database file has none to take them in."""
+    with small_disk(tmp_path / "house" / "home") as disk:
+        house = House(tmp_path / "house", seed=seed)
+        try:
+            file = disk / "store.db"
+            worker = house.start()
+            _put(house, "first", 4_000_000)
+            house.wait(lambda: file.stat().st_size > 4_000_000, 30, "the worker moves the log")
+            ballast = fill(disk)
+            _put(house, "second", 2_000_000)
+            house.wait(lambda: "log was not moved" in worker.said(), 30, "the worker says what it cannot do")
+            assert worker.lives(), worker.said()
+            ballast.unlink()
+            house.wait(lambda: file.stat().st_size > 6_000_000, 30, "with space again, the log is moved")
+            job_id = house.submit(steps=20)
+            house.finish(job_id)
+            undisturbed(house, job_id, 20)
+            house.check()
+        finally:
+            house.close()
+
+
+def _put(house: House, key: str, num_bytes: int) -> None:
+    with house.store.write() as session:
+        settings.put(session, key, "x" * num_bytes)
 
 
 def test_09_an_upload_that_does_not_fit_leaves_nothing(tmp_path: Path, seed: int, monkeypatch) -> None:
