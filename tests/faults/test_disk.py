@@ -22,14 +22,14 @@ from sqlalchemy import select
 
 from app import staging
 from engine import files
-from engine.runtime import checkpoints, exporting
+from engine.runtime import checkpoints, exporting, helpers
 from engine.runtime.failures import is_disk_full
 from engine.specs.problem import ProblemError
 from storage import jobs, metrics, settings
 from storage.database import open_store
 from storage.jobs import Holder
 from storage.metrics import Point, metric
-from tests.faults.house import GRACE_S, ROOT, House
+from tests.faults.house import ROOT, House
 from tests.faults.recorder import Recorder
 from tests.faults.test_processes import undisturbed
 
@@ -347,21 +347,31 @@ def test_40_an_open_umask_opens_nothing_to_others(house: House) -> None:
 
 @pytest.mark.parametrize("spare", [0, 2, 6])
 def test_41_without_descriptors_nothing_is_half_started(house: House, spare: int) -> None:
-    worker = house.start()
+    worker = house.start(ATELIER_FAULT_HELPERS=1)
     house.finish(house.submit(steps=5))
+    house.wait(lambda: _previews(house), 30, "the preview child lives")
     time.sleep(1.0)
+    (preview,) = _previews(house)
+    preview.kill()
+    house.wait(lambda: "preview child ended" in worker.said(), 30, "its death is seen")
     usual = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
     few = psutil.Process(worker.pid).num_fds() + spare
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (few, usual[1]))
     job_id = house.submit(steps=20)
     house.wait(lambda: house.job(job_id).token > 0 or "store not reached" in worker.said(), 30, "it tries")
-    time.sleep(GRACE_S / 2)
+    time.sleep(helpers.RESTART_AFTER_S + 1.0)
     assert worker.lives(), worker.said()
-    assert house.children() == [], "nothing runs that nobody looks after"
+    alone = [one for one in house.children() if "engine.runtime.preview" not in one.cmdline()]
+    assert alone == [], "nothing runs that nobody looks after"
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, usual)
     house.finish(job_id)
     undisturbed(house, job_id, 20)
     assert "not_started" in house.outcomes(job_id) or "store not reached" in worker.said()
+    house.wait(lambda: _previews(house), 30, "the preview child is back")
+
+
+def _previews(house: House) -> list[psutil.Process]:
+    return [one for one in house.children() if "engine.runtime.preview" in one.cmdline()]
 
 
 def test_41_without_room_for_processes_nothing_is_half_started(house: House) -> None:
