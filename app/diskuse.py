@@ -111,7 +111,8 @@ def find_leftovers(session: Session, home: Home) -> Iterator[Path]:
         for path in folder.glob("[0-9]*")
         if ids.number(path.name) is not None and path.name not in known
     ]
-    logs = [path for path in home.logs.glob("job-*.log") if path.stem.removeprefix("job-") not in known]
+    printed = home.logs.glob("job-*.log*")
+    logs = [path for path in printed if path.name.removeprefix("job-").partition(".")[0] not in known]
     yield from (path for path in [*half, *orphans, *logs] if _age_s(path) > OLD_S)
     yield from (path for path in home.staging.glob("*") if _age_s(path) > UPLOAD_OLD_S)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from app.language import Text
 from app.measure import size
+from engine.specs import printed
 from storage.jobs import Event
 
 LEAST_BYTES = 24_000
@@ -27,12 +27,6 @@ def sentence(t: Text, event: Event) -> str:
 
 def tail(path: Path, *, lines: int) -> list[str]:
     """Return the last lines of a log; none where nothing was printed."""
-    try:
-        with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - max(LEAST_BYTES, BYTES_PER_LINE * lines)))
-            text = file.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return []
+    text = printed.end(path, max(LEAST_BYTES, BYTES_PER_LINE * lines))
     # A progress bar redraws its line with a carriage return: what it showed last is kept.
     return [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n") if line.strip()][-lines:]

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from app.folders import bytes_below
+from engine.specs import printed
 from engine.specs.home import Home
 from storage import jobs
 from storage.database import Store
@@ -13,7 +14,8 @@ from storage.database import Store
 
 def folders_of(home: Home, job_id: int) -> list[Path]:
     """Return where a job may have left files."""
-    return [home.runs / str(int(job_id)), home.exports / str(int(job_id)), home.log(int(job_id))]
+    log = home.log(int(job_id))
+    return [home.runs / str(int(job_id)), home.exports / str(int(job_id)), log, printed.before(log)]
 
 
 def size_of(store: Store, home: Home, job_id: int) -> int:

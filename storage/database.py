@@ -8,6 +8,7 @@ Readers have their own engine and one snapshot, so that no reader waits for a wr
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import sqlite3
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from storage import schema, sqlite_file
 from storage.errors import StoreError, StoreGone
 from storage.plain import NOT_PLAIN_JSON, plain
+
+log = logging.getLogger(__name__)
 
 KINDS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
 BUSY_TIMEOUT_S = 10
@@ -78,19 +81,21 @@ class Store:
             yield session
 
     def checkpoint(self) -> bool:
-        """Moves the write-ahead log into the database file when frames were added since the last call.
+        """Moves the write-ahead log into the database file when frames were added since the last move.
 
+        A disk without room for it is no error: all that was committed stays in the log, and the next call tries again.
         Only the worker calls it: two connections that checkpoint at one instant can corrupt SQLite before 3.51.3.
         A server sees to its log itself.
         """
         changed = _changed_at(self._wal)
         if changed == self._wal_seen:
             return False
-        connection = self._writer.raw_connection()
         try:
-            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        finally:
-            connection.close()
+            with contextlib.closing(self._writer.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            log.warning("the log was not moved: %s", error)
+            return False
         self._wal_seen = changed
         return True
 

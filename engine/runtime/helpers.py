@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 from sqlalchemy.exc import DBAPIError
 
@@ -32,6 +33,8 @@ class Helpers:
         self._preview: Child | None = None
         self._preview_ended_at = -RESTART_AFTER_S
         self._preview_began_at = self._preview_looked_at = 0.0
+        self._rests_until = 0.0
+        """No child is started before: for the last one no process or descriptor was left."""
         self._chats: dict[int, Child] = {}
         self._bases: dict[int, str] = {}
         self._write_off_the_dead()
@@ -40,6 +43,8 @@ class Helpers:
         """Start what is asked for, bury what has ended."""
         self._keep_preview()
         self._bury_chats()
+        if time.monotonic() < self._rests_until:
+            return
         with self._store.read() as session:
             served = processes.serving(session) | set(self._bases.values())
             wanted = [key for key in answers.waiting_bases(session) if key not in served]
@@ -82,9 +87,18 @@ class Helpers:
             with self._store.write() as session:
                 died: dict[str, object] = {"code": "preview_died", "field": None, "line": None, "values": {}}
                 requests.fail_taken(session, [died], taken_by=self._here.host)
-        if self._preview is None and time.monotonic() - self._preview_ended_at >= RESTART_AFTER_S:
-            self._preview = process.spawn("engine.runtime.preview", [], log=self._home.logs / "preview.log")
-            self._preview_began_at = time.monotonic()
+        now = time.monotonic()
+        if self._preview is None and now >= max(self._preview_ended_at + RESTART_AFTER_S, self._rests_until):
+            self._preview, self._preview_began_at = self._spawn("preview", []), now
+
+    def _spawn(self, name: str, arguments: Sequence[str]) -> Child | None:
+        """Start a child; None where that cannot be done now."""
+        try:
+            return process.spawn(f"engine.runtime.{name}", arguments, log=self._home.logs / f"{name}.log")
+        except OSError as error:
+            log.error("not started %s: %s", name, error)
+            self._rests_until = time.monotonic() + RESTART_AFTER_S
+            return None
 
     def _end_preview_that_stands_still(self) -> None:
         now = time.monotonic()
@@ -108,7 +122,10 @@ class Helpers:
             row = processes.add_first(session, base_key=base_key, host=host(), pid=0, pid_start=None)
         if row is None:  # another host was first
             return
-        child = process.spawn("engine.runtime.chat", [str(row.id), base_key], log=self._home.logs / "chat.log")
+        child = self._spawn("chat", [str(row.id), base_key])
+        if child is None:
+            self._write_off(row.id, at_fault=False)
+            return
         self._chats[row.id], self._bases[row.id] = child, base_key
         log.info("chat process=%d pid=%d base=%s", row.id, child.pid, base_key)
 

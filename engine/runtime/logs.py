@@ -1,4 +1,4 @@
-"""What a child prints: carried into its log file by a thread, without secrets, and never more than a cap."""
+"""What a child prints: carried into its log file by a thread, without secrets; of very much, the end is kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import threading
 from pathlib import Path
 from typing import IO
 
+from engine.specs import printed
+
 CAP_BYTES = 50 * 2**20
+"""Of a log and the half before it, together."""
 _SECRETS = re.compile(
     rb"hf_\w{8,}|sk-[\w-]{16,}|AKIA[0-9A-Z]{16}|(?i:authorization:\s*\S+(?:\s+\S+)?)|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
@@ -20,41 +23,70 @@ def redact(line: bytes) -> bytes:
 
 
 def carry(pipe: IO[bytes], path: Path) -> threading.Thread:
-    """Copy `pipe` to the end of `path` until it closes; past the cap it is read and dropped: no child blocks.
+    """Copy `pipe` to the end of `path` until it closes. What does not fit is dropped: no child blocks.
 
     Raises:
         OSError: the file cannot be opened.
         RuntimeError: no thread can be started.
     """
-    out = path.open("ab", buffering=0)  # what a full disk did not take is not tried again at the end
-    thread = threading.Thread(target=_copy, args=(pipe, out), name=f"log {path.name}", daemon=True)
+    log = Log(path)
+    thread = threading.Thread(target=_copy, args=(pipe, log), name=f"log {path.name}", daemon=True)
     try:
         thread.start()
     except RuntimeError:
-        out.close()
+        log.close()
         raise
     return thread
 
 
-def _copy(pipe: IO[bytes], out: IO[bytes]) -> None:
-    with pipe, out:
-        size = out.tell()
+def _copy(pipe: IO[bytes], log: Log) -> None:
+    with pipe, contextlib.closing(log):
         while line := pipe.readline(65536):
-            if size > CAP_BYTES:
-                continue
-            clean = redact(line)
-            size += len(clean)
             with contextlib.suppress(OSError):  # a full disk: a child that prints must not fail over it
-                out.write(clean if size <= CAP_BYTES else b"\n[log cut: 50 MB reached]\n")
+                log.write(redact(line))
+
+
+class Log:
+    """A file that is put aside when it has half the cap, and begun anew: the last half at least is always kept.
+
+    Several children may write to one, each through its own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = _opened(path)
+
+    def write(self, line: bytes) -> None:
+        if self._file.tell() + len(line) > CAP_BYTES // 2:
+            self._turn()
+        self._file.write(line)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _turn(self) -> None:
+        with _turning:
+            if _size(self._path) >= self._file.tell():  # else another has turned it
+                self._path.replace(printed.before(self._path))
+            fresh = _opened(self._path)
+        self._file.close()
+        self._file = fresh
+
+
+_turning = threading.Lock()
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("ab", buffering=0)  # what a full disk did not take is not tried again at the end
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def tail(path: Path, *, lines: int = 50) -> str:
     """The last lines of a log; empty if there is none."""
-    try:
-        with path.open("rb") as handle:
-            handle.seek(0, 2)
-            handle.seek(max(0, handle.tell() - 200 * lines))
-            text = handle.read().decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:])
+    return "\n".join(printed.end(path, 200 * lines).splitlines()[-lines:])

@@ -115,9 +115,8 @@ def spawn(
     )
     assert process.stdout is not None
     try:
-        pump = logs.carry(process.stdout, log)
+        return Child(process, start_time(process.pid), logs.carry(process.stdout, log))
     except (RuntimeError, OSError) as error:  # no thread is left: a child whose output nobody reads would stand still
         with process:
             process.kill()
         raise OSError(errno.EAGAIN, str(error)) from error
-    return Child(process, start_time(process.pid), pump)

@@ -51,6 +51,8 @@ HEAVY = "gpu"
 """The lane whose jobs each take a GPU, where there is one."""
 STACKS_S = 2.0
 """From the wish that a child shows its stacks to its kill."""
+PASSING = (DBAPIError, OSError)
+"""What may have passed a moment later: the store was not reached, or no descriptor was left."""
 
 
 @dataclass(slots=True)
@@ -92,18 +94,19 @@ class Worker:
     def tick(self) -> None:
         """One round: the children are looked at each time, the store only when there may be news in it.
 
-        Each child is looked after, also where the store is not reached for one of them.
+        Each child is looked after, also where that fails for one of them.
 
         Raises:
             DBAPIError: the store was not reached.
+            OSError: no descriptor was left for a file.
             StoreGone: its file was deleted or replaced.
         """
         look = self._news.changed() or time.monotonic() - self._looked > min(LOOK_EVERY_S, self.settings.lease_s / 8)
-        trouble = None
+        trouble: Exception | None = None
         for item in list(self.running.values()):
             try:
                 look = self._watch(item, look=look) or look
-            except DBAPIError as error:
+            except PASSING as error:
                 trouble = error
         if trouble is not None:
             raise trouble
@@ -132,18 +135,25 @@ class Worker:
             waiting = jobs.waiting(session, lanes=[lane], limit=fitting.LOOK_AT)
             cannot = self.cannot[lane] = fitting.obstacles(session, self.here, waiting)
         only = [one.id for one in waiting if has_space(self.home, one) and one.id not in cannot]
-        gpu = gpus.take(self.gpus) if only and lane == HEAVY else None
+        try:
+            gpu = gpus.take(self.gpus) if only and lane == HEAVY else None
+        except OSError as error:  # no descriptor is left for its lock
+            log.error("no GPU can be locked: %s", error)
+            return False
         self.gpus_are_taken = bool(only and lane == HEAVY and self.gpus) and gpu is None
         if not only or self.gpus_are_taken:
             return False
-        with self.store.write() as session:
-            taken = jobs.claim(session, self.holder, lanes=[lane], lease_s=self.settings.lease_s, only=only)
-        if taken is not None:
-            crash_here("worker_claimed")
-            self._start(*taken, gpu)
-        elif gpu is not None:
-            gpu.release()
-        return taken is not None
+        with contextlib.ExitStack() as unused:
+            if gpu is not None:
+                unused.callback(gpu.release)
+            with self.store.write() as session:
+                taken = jobs.claim(session, self.holder, lanes=[lane], lease_s=self.settings.lease_s, only=only)
+            if taken is None:
+                return False
+            unused.pop_all()
+        crash_here("worker_claimed")
+        self._start(*taken, gpu)
+        return True
 
     def _start(self, claim: Claim, job: Job, gpu: Gpu | None) -> None:
         held = [] if gpu is None else [gpu.lock]
@@ -283,8 +293,9 @@ class Worker:
                 if until_job is not None and self._is_over(until_job):
                     self.ending.set()
                 pause = FIRST_PAUSE_S
-            except DBAPIError as error:
-                log.warning("store not reached, again in %.1f s: %s", pause, error)
+            except PASSING as error:
+                what = "store not reached" if isinstance(error, DBAPIError) else "round not ended"
+                log.warning("%s, again in %.1f s: %s", what, pause, error)
                 time.sleep(pause)
                 pause = min(2 * pause, self.settings.lease_s / 8)
             time.sleep(self.settings.poll_s if not self.helpers.is_busy() else self.settings.poll_s / 4)

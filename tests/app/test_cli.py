@@ -26,6 +26,7 @@ from app.commands import exits, processes, speech, train, waiting
 from app.commands.export import copied
 from app.commands.shell import Shell
 from app.commands.up import Keeper
+from engine.specs import printed
 from engine.specs.base import validate
 from engine.specs.home import Home
 from engine.specs.other import ExportSpec
@@ -298,9 +299,10 @@ def test_delete_removes_rows_and_files_and_says_how_much(atelier, home, store):
     folder.mkdir(parents=True)
     (folder / "weights").write_bytes(b"0" * 5000)
     home.log(job.id).write_text("x")
+    printed.before(home.log(job.id)).write_text("x")
     said = json.loads(atelier("delete", job.id, "--json")[1])
-    assert said == {"id": job.id, "deleted": True, "bytes": 5001}
-    assert not folder.parent.exists() and not home.log(job.id).exists()
+    assert said == {"id": job.id, "deleted": True, "bytes": 5002}
+    assert not folder.parent.exists() and list(home.logs.glob(f"job-{job.id}.*")) == []
     assert atelier("job", job.id)[0] == 64
 
 

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from app import diskuse, downloads
 from app.folders import bytes_below
 from app.pages import disk as page
+from engine.specs import printed
 from storage import checkpoints, jobs, maintenance
 from storage.checkpoints import NewCheckpoint
 from storage.errors import StoreError
@@ -209,6 +210,7 @@ def test_left_overs_are_found_by_age_and_owner(ui, runs):
         put(home.datasets / "tokens" / ".making-x" / "x", 100, old=True).parent,
         put(home.staging / "upload", 100, old=True),
         put(home.logs / "job-77.log", 100, old=True),
+        put(home.logs / "job-77.log.1", 100, old=True),
         put(home.runs / "77" / "1" / "checkpoint-1" / "x", 100, old=True).parents[2],
     ]
     os.utime(gone[-1], (OLD, OLD))
@@ -217,13 +219,14 @@ def test_left_overs_are_found_by_age_and_owner(ui, runs):
         put(home.staging / "fresh", 100),
         put(home.models / ".tmp-b" / "x", 100).parent,
         put(home.log(ended.id), 100, old=True),
+        put(printed.before(home.log(ended.id)), 100, old=True),
     ]
     for path in (home.staging, home.logs):
         os.utime(path)
     with ui.store.read() as session:
         assert set(diskuse.find_leftovers(session, home)) == set(gone)
     asked, said, _ = twice(ui, "leftovers:0")
-    assert "700 B" in asked and "7 left-overs" in said
+    assert "800 B" in asked and "8 left-overs" in said
     assert not [path for path in gone if path.exists()] and all(path.exists() for path in stays)
 
 

@@ -174,6 +174,7 @@ def _print(context: Context, made: Any) -> None:
     left = context.spec["flood_bytes"]
     while left > 0:
         left -= os.write(1, made())
+    os.write(1, b"\nafter the flood\n")
 
 
 FAULTS = {

@@ -23,15 +23,14 @@ from sqlalchemy import select
 from app import secret, staging
 from engine import files
 from engine.data import tokens
-from engine.runtime import checkpoints, exporting
+from engine.runtime import checkpoints, exporting, helpers
 from engine.runtime.failures import is_disk_full
 from engine.specs.problem import ProblemError
-from storage import jobs, maintenance, metrics
+from storage import jobs, maintenance, metrics, settings
 from storage.database import open_store
 from storage.jobs import Holder
 from storage.metrics import Point, metric
-from storage.states import FINAL
-from tests.faults.house import GRACE_S, ROOT, House
+from tests.faults.house import ROOT, House
 from tests.faults.recorder import Recorder
 from tests.faults.test_processes import undisturbed
 
@@ -56,10 +55,9 @@ def small_disk(folder: Path, megabytes: int = DISK_MB) -> Iterator[Path]:
 def fill(folder: Path, spare: int = 0) -> Path:
     """Take all the space of a disk but `spare` bytes."""
     ballast = folder / "ballast"
-    with ballast.open("wb") as file, contextlib.suppress(OSError):
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while shutil.disk_usage(folder).free > spare:
             file.write(bytes(1 << 14))
-            file.flush()
     return ballast
 
 
@@ -74,6 +72,7 @@ def test_09_a_full_disk_is_said_and_the_run_goes_on_once_there_is_space(tmp_path
             ballast = fill(disk, spare)
             if spare:
                 house.wait(lambda: house.job(job_id).reason == "disk_full", 60, "it says that the disk is full")
+                assert (house.job(job_id).state, house.job(job_id).held) == ("queued", False)
             else:  # not even that can be said: the store lies on the same disk
                 house.wait(lambda: not psutil.pid_exists(held.pid), 60, "the run stops")
                 assert worker.lives(), worker.said()
@@ -82,16 +81,44 @@ def test_09_a_full_disk_is_said_and_the_run_goes_on_once_there_is_space(tmp_path
             for row in kept:
                 checkpoints.verify(Path(row.path))
             ballast.unlink()
-            house.wait(lambda: house.job(job_id).token > 1 or house.job(job_id).state in FINAL, 60, "it goes on")
-            if house.job(job_id).state == "failed":
-                house.ask(jobs.retry, job_id)
+            house.wait(lambda: house.job(job_id).token > 1, 60, "it goes on")
             house.finish(job_id)
             undisturbed(house, job_id, 200)
+            ends = {one.data["state"] for one in house.events(job_id, "settled")}
+            assert ends == {"queued", "succeeded"}, "a full disk is a pause, never an end"
             assert "disk_full" in house.outcomes(job_id)
             assert house.attempts(job_id)[-1].resumed_from_step, "it went on from a checkpoint"
             house.check()
         finally:
             house.close()
+
+
+def test_09_a_store_that_cannot_grow_ends_no_worker(tmp_path: Path, seed: int) -> None:
+    """The log has old room, so that rows can be written, and the database file has none to take them in."""
+    with small_disk(tmp_path / "house" / "home") as disk:
+        house = House(tmp_path / "house", seed=seed)
+        try:
+            file = disk / "store.db"
+            worker = house.start()
+            _put(house, "first", 4_000_000)
+            house.wait(lambda: file.stat().st_size > 4_000_000, 30, "the worker moves the log")
+            ballast = fill(disk)
+            _put(house, "second", 2_000_000)
+            house.wait(lambda: "log was not moved" in worker.said(), 30, "the worker says what it cannot do")
+            assert worker.lives(), worker.said()
+            ballast.unlink()
+            house.wait(lambda: file.stat().st_size > 6_000_000, 30, "with space again, the log is moved")
+            job_id = house.submit(steps=20)
+            house.finish(job_id)
+            undisturbed(house, job_id, 20)
+            house.check()
+        finally:
+            house.close()
+
+
+def _put(house: House, key: str, num_bytes: int) -> None:
+    with house.store.write() as session:
+        settings.put(session, key, "x" * num_bytes)
 
 
 def test_09_an_upload_that_does_not_fit_leaves_nothing(tmp_path: Path, seed: int, monkeypatch) -> None:
@@ -388,21 +415,31 @@ def test_40_an_open_umask_opens_nothing_to_others(house: House) -> None:
 
 @pytest.mark.parametrize("spare", [0, 2, 6])
 def test_41_without_descriptors_nothing_is_half_started(house: House, spare: int) -> None:
-    worker = house.start()
+    worker = house.start(ATELIER_FAULT_HELPERS=1)
     house.finish(house.submit(steps=5))
+    house.wait(lambda: _previews(house), 30, "the preview child lives")
     time.sleep(1.0)
+    (preview,) = _previews(house)
+    preview.kill()
+    house.wait(lambda: "preview child ended" in worker.said(), 30, "its death is seen")
     usual = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
     few = psutil.Process(worker.pid).num_fds() + spare
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (few, usual[1]))
     job_id = house.submit(steps=20)
     house.wait(lambda: house.job(job_id).token > 0 or "store not reached" in worker.said(), 30, "it tries")
-    time.sleep(GRACE_S / 2)
+    time.sleep(helpers.RESTART_AFTER_S + 1.0)
     assert worker.lives(), worker.said()
-    assert house.children() == [], "nothing runs that nobody looks after"
+    alone = [one for one in house.children() if "engine.runtime.preview" not in one.cmdline()]
+    assert alone == [], "nothing runs that nobody looks after"
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, usual)
     house.finish(job_id)
     undisturbed(house, job_id, 20)
     assert "not_started" in house.outcomes(job_id) or "store not reached" in worker.said()
+    house.wait(lambda: _previews(house), 30, "the preview child is back")
+
+
+def _previews(house: House) -> list[psutil.Process]:
+    return [one for one in house.children() if "engine.runtime.preview" in one.cmdline()]
 
 
 def test_41_without_room_for_processes_nothing_is_half_started(house: House) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import contextmanager
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from engine.runtime import gpus
 from engine.runtime import worker as worker_module
@@ -87,6 +90,41 @@ def test_a_heavy_job_waits_for_a_gpu_that_another_studio_computes_on_and_says_so
     worker.running[number].child.kill()
     while worker.running:
         worker.tick()
+    free = gpus.take(("0",))
+    assert free is not None
+    free.release()
+
+
+def test_without_a_descriptor_for_its_lock_a_heavy_job_waits_and_the_light_ones_run(worker, monkeypatch):
+    def take(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(gpus, "take", take)
+    monkeypatch.setitem(KINDS, "import", JobKind(Spec, "tests.fakes.steps", "cpu"))
+    with worker.store.write() as session:
+        heavy = jobs.submit(session, kind="train", name="run", spec={"steps": 500}, lane="gpu").id
+        light = jobs.submit(session, kind="import", name="rows", spec={"steps": 500}, lane="cpu").id
+    worker.tick()
+    with worker.store.read() as session:
+        states = {number: jobs.get(session, number).state for number in (heavy, light)}
+    assert states == {heavy: "queued", light: "running"}
+
+
+def test_a_claim_that_does_not_reach_the_store_gives_its_gpu_back(worker, monkeypatch):
+    with worker.store.write() as session:
+        jobs.submit(session, kind="train", name="run", spec={"steps": 500}, lane="gpu")
+
+    reached = worker.store.write
+
+    @contextmanager
+    def lost():
+        with reached() as session:
+            yield session
+            raise OperationalError("COMMIT", {}, Exception("the server is gone"))
+
+    monkeypatch.setattr(worker.store, "write", lost)
+    with pytest.raises(OperationalError):
+        worker._claim_one("gpu")
     free = gpus.take(("0",))
     assert free is not None
     free.release()

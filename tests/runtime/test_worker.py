@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.runtime import checkpoints
 from engine.runtime import worker as worker_module
 from engine.runtime.machine import is_alive
 from engine.runtime.settings import Settings
@@ -102,6 +104,22 @@ def test_a_crash_keeps_its_last_lines_without_secrets(worker, store):
     failed = job(store, job_id)
     assert failed.reason == "internal_error"
     assert "RuntimeError: with a token: [redacted]" in failed.message
+
+
+def test_a_worker_without_descriptors_at_the_end_of_a_job_goes_on_and_settles_it_later(worker, store, monkeypatch):
+    sweep, tries = checkpoints.sweep_attempt, []
+
+    def exhausted(folder):
+        tries.append(folder)
+        if len(tries) < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        sweep(folder)
+
+    monkeypatch.setattr(checkpoints, "sweep_attempt", exhausted)
+    ended, other = submit(store), submit(store, kind="train", steps=500)
+    worker.run(until_job=ended)
+    assert (job(store, ended).state, len(tries) >= 3) == ("succeeded", True)
+    assert job(store, other).token == 1, "meanwhile the other child was looked after"
 
 
 def test_cancel_pause_and_stop_end_a_run_each_in_its_way(worker, store):

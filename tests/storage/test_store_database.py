@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -147,6 +148,29 @@ def test_the_log_does_not_grow_when_it_is_moved_now_and_then(store: Store, tmp_p
             drafts.put(session, "train", {"text": "x" * 20_000, "number": number})
         store.checkpoint()
     assert (tmp_path / "store.db-wal").stat().st_size < 300_000
+
+
+@SQLITE
+def test_a_log_that_finds_no_room_in_the_file_is_moved_later(store: Store, tmp_path: Path) -> None:
+    """The log has old room for the change, and the file would have to grow: a limit on it stands for a full disk."""
+
+    def put(page: str, num_bytes: int) -> None:
+        with store.write() as session:
+            drafts.put(session, page, {"text": "x" * num_bytes})
+
+    put("first", 2_000_000)
+    assert store.checkpoint()
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = max(path.stat().st_size for path in tmp_path.glob("store.db*"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (full, usual[1]))
+    try:
+        put("second", 1_000_000)
+        assert not store.checkpoint()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert store.checkpoint(), "with room again"
+    with store.read() as session:
+        assert len(drafts.get(session, "second")["text"]) == 1_000_000
 
 
 @SQLITE
