@@ -58,7 +58,7 @@ def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[],
     from datasets import Dataset
 
     with context.store.read() as session:
-        version = version_of(session, spec)
+        version = version_of(session, spec.data)
     tokenizer = load_tokenizer(begin.base)
     renderer = Renderer(tokenizer)
     found = prepare_tokens(Path(version.path), renderer, spec, context.home.datasets / "tokens", seen=seen)

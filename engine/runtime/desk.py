@@ -81,7 +81,7 @@ class Desk:
         """`spec` → the numbers of the run card."""
         spec = parse(dict(payload["spec"]))
         with self._store.read() as session:
-            version = version_of(session, spec)
+            version = version_of(session, spec.data)
             start = _start(session, spec.model.start_from)
         model = self._model(spec.model.id)
         renderer = self._renderer(model) if start is None else self._renderer_of(start)

@@ -19,8 +19,9 @@ from typing import Any
 
 from engine.data.importer import Stored, Wishes, inspect, store_rows
 from engine.runtime import child
-from engine.runtime.child import Context, Stopped
+from engine.runtime.child import Context
 from engine.runtime.outcome import exit_of
+from engine.runtime.stopping import tell
 from engine.specs.base import validate
 from engine.specs.home import inside
 from engine.specs.other import ImportSpec
@@ -38,7 +39,7 @@ def main(context: Context) -> dict[str, Any]:
     """Import the job's file; an attempt that finds its version added only says so."""
     limit_resources()
     spec = validate(ImportSpec, context.spec)
-    done = _added_before(context)
+    done = added_before(context)
     staged = inside(context.home.staging, spec.staged)
     if done is None:
         _sweep(context.home.datasets)
@@ -53,23 +54,17 @@ def _import(context: Context, spec: ImportSpec, staged: Path) -> dict[str, Any]:
         raise ProblemError([problem("file_gone", field="staged", name=spec.source_name)])
     wishes = Wishes(spec.format, spec.mapping, spec.options, spec.source_name, spec.policy)
     context.phase("reading")
-    stored = store_rows(staged, context.home.datasets, wishes, progress=lambda rows: _report(context, rows))
+    stored = store_rows(staged, context.home.datasets, wishes, progress=lambda rows: tell(context, rows, 0))
     context.phase("storing")
     with context.store.write() as session:
         version = datasets.add_version(session, _new_version(spec, stored))
-        result = _result(version)
+        result = result_of(version)
         jobs.event(session, context.claim, ADDED, result)  # a stale attempt fails here, and adds nothing
     return result
 
 
-def _report(context: Context, rows: int) -> None:
-    context.progress(rows, 0)
-    flags = context.flags()
-    if flags.cancel or flags.pause:
-        raise Stopped
-
-
-def _added_before(context: Context) -> dict[str, Any] | None:
+def added_before(context: Context) -> dict[str, Any] | None:
+    """What an earlier attempt added, if it came so far."""
     with context.store.read() as session:
         events = jobs.events(session, context.job.id)
     return next((dict(event.data) for event in events if event.kind == ADDED), None)
@@ -96,7 +91,8 @@ def _new_version(spec: ImportSpec, stored: Stored) -> NewVersion:
     )
 
 
-def _result(version: Version) -> dict[str, Any]:
+def result_of(version: Version) -> dict[str, Any]:
+    """What a job that made a version says of it."""
     return {
         "id": version.id,
         "version_id": version.id,
