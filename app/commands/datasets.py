@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import uuid
@@ -132,7 +133,8 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, beside)
         beside.rename(target)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         if error.errno in staging.FULL:
             raise ProblemError([problem("export_no_room", folder=str(target), source=str(source))]) from error
         raise ProblemError([problem("export_not_copied", folder=str(target), detail=error.strerror or "")]) from error

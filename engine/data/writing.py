@@ -48,10 +48,10 @@ def write_csv(source: Path, target: Path, told: Callable[[int], None]) -> Writte
         table = csv.writer(file)
         table.writerow(names)
         for row in _counted(source, told):
-            cells = [_cell(row.get(name)) for name in names]
-            dangerous = [cell.startswith(FORMULA) for cell in cells]
+            cells = [row.get(name) for name in names]
+            dangerous = [isinstance(cell, str) and cell.startswith(FORMULA) for cell in cells]
             defused += sum(dangerous)
-            table.writerow([f"'{cell}" if mark else cell for cell, mark in zip(cells, dangerous, strict=True)])
+            table.writerow([f"'{cell}" if mark else _cell(cell) for cell, mark in zip(cells, dangerous, strict=True)])
             count += 1
     return Written(count, defused)
 
