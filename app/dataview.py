@@ -177,10 +177,7 @@ def delete(ui: Ui, name: str) -> None:
     Raises:
         Conflict, NotFound: the dataset is in use or gone.
     """
-    with ui.store.write() as session:
-        gone = datasets.delete(session, name)
-    for version in gone:
-        removal.delete_folder(Path(version.path).resolve().parent, below=ui.home.datasets)
+    removal.delete_dataset(ui.store, ui.home, name)
 
 
 def sure_text(ui: Ui, name: str) -> str:

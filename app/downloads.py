@@ -20,6 +20,8 @@ from storage.errors import NotFound
 from storage.states import State
 
 HEADERS = {"x-content-type-options": "nosniff", "cache-control": "private, no-cache"}
+WRITING = ("export", "write_data")
+"""The kinds of jobs that leave files to be fetched."""
 PATH = "/files/export/{job_id:int}/{name}"
 BACKUP_PATH = "/files/backup/{number:int}"
 PROBLEMS_PATH = "/files/problems/{version_id:int}"
@@ -113,7 +115,7 @@ def find(home: Home, store: Store, job_id: int, name: str) -> Path | None:
             job = jobs.get(session, job_id)
     except (NotFound, OverflowError):
         return None
-    if job.kind != "export" or job.state != State.SUCCEEDED:
+    if job.kind not in WRITING or job.state != State.SUCCEEDED:
         return None
     if name not in {str(one["name"]) for one in (job.result or {}).get("files", [])}:
         return None

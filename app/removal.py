@@ -1,4 +1,4 @@
-"""Deleting a job: its rows, then its files, found by its id alone. Other folders go only from below one of ours."""
+"""Deleting a job or a dataset: its rows, then its files. Folders go only from below one of ours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from app.folders import bytes_below
 from engine.specs import printed
 from engine.specs.home import Home
-from storage import jobs
+from storage import datasets, jobs
 from storage.database import Store
 
 
@@ -42,6 +42,18 @@ def delete_job(store: Store, home: Home, job_id: int) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def delete_dataset(store: Store, home: Home, name: str) -> None:
+    """Delete a dataset and the files that no other one needs.
+
+    Raises:
+        Conflict, NotFound: the dataset is in use or gone.
+    """
+    with store.write() as session:
+        gone = datasets.delete(session, name)
+    for version in gone:
+        delete_folder(Path(version.path).resolve().parent, below=home.datasets)
 
 
 def delete_folder(folder: Path, *, below: Path) -> None:

@@ -14,7 +14,7 @@ from storage.clock import now
 from storage.errors import Conflict, NotFound
 from storage.rows import one_at_a_time, select_values, table_of, to_value, to_values, upsert
 from storage.tables import DatasetRow, VersionRow
-from storage.usage import num_ended, user_of
+from storage.usage import deriver_of, num_ended, user_of
 
 dataset = table_of(DatasetRow)
 version_table = table_of(VersionRow)
@@ -32,7 +32,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class NewVersion:
-    """What an import found."""
+    """What an import found, or what was made of other versions."""
 
     name: str
     sha256: str
@@ -50,6 +50,8 @@ class NewVersion:
     warnings: list[Any] = field(default_factory=list)
     statistics: dict[str, Any] = field(default_factory=dict)
     policy: str = "fail"
+    made_from: dict[str, Any] | None = None
+    """`{"operation", "settings", "parents": [{"name", "version", "sha256"}]}`; None where it came from a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Version:
     policy: str
     created_at: float
     bytes: int
+    made_from: dict[str, Any] | None
 
 
 def _versions() -> Select[Any]:
@@ -190,6 +193,7 @@ def _only_in(session: Session, name: str) -> list[Version]:
 def _must_not_be_in_use(session: Session, name: str, needed: Sequence[Version] = ()) -> None:
     users = [user_of(session, section="data", key="dataset", name=name)]
     users += [user_of(session, section="data", key="sha256", name=one.sha256) for one in needed]
+    users.append(deriver_of(session, [one.sha256 for one in needed]))
     user = next((one for one in users if one is not None), None)
     if user is not None:
         raise Conflict("dataset_in_use", {"name": name, "by": user})

@@ -239,6 +239,8 @@ class VersionRow(Base):
     policy: Mapped[str]
     created_at: Mapped[float]
     bytes: Mapped[int] = mapped_column(BigInteger)
+    made_from: Mapped[dict[str, Any] | None]
+    """By which operation, with which settings and of which versions; empty where it came from a file."""
 
     __table_args__ = (
         UniqueConstraint("dataset_id", "version"),

@@ -18,6 +18,15 @@ def user_of(session: Session, *, section: str, key: str, name: str) -> int | Non
     return session.execute(statement).scalar()
 
 
+def deriver_of(session: Session, contents: Sequence[str]) -> int | None:
+    """The id of a job that is not finished and makes a version of one of these contents."""
+    statement = select(job.c.id, job.c.spec).where(job.c.state.not_in(FINAL), job.c.kind == "derive")
+    for job_id, spec in session.execute(statement.order_by(job.c.id)):
+        if any(one["sha256"] in contents for one in spec["sources"]):
+            return int(job_id)
+    return None
+
+
 def num_ended(session: Session, *, dataset: str, contents: Sequence[str]) -> int:
     """How many runs that have ended learned from one of these contents; older specs know the dataset's name alone."""
     known = job.c.spec[("data", "sha256")].as_string()

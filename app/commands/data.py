@@ -1,4 +1,4 @@
-"""`atelier data inspect | add | list | show`."""
+"""`atelier data inspect | add | list | show`; the commands on stored versions are in `datasets`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from app import ids, measure, staging
+from app import dataorders, measure, staging
+from app.commands import datasets as stored
 from app.commands import processes, waiting
 from app.commands.shell import AsJson, Shell, columns, describe, document, say, shell
 from app.commands.speech import speech
@@ -31,6 +32,12 @@ Format = Annotated[str | None, typer.Option("--format", help=t("cli.option.forma
 Map = Annotated[list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help=t("cli.option.map"))]
 PREVIEW_S = 60.0
 HUB = "hub:"
+
+data.command("check", help=t("cli.help.data.check"))(stored.check)
+data.command("derive", help=t("cli.help.data.derive"))(stored.derive)
+data.command("export", help=t("cli.help.data.export"))(stored.export)
+data.command("card", help=t("cli.help.data.card"))(stored.card)
+data.command("delete", help=t("cli.help.data.delete"))(stored.delete)
 
 
 @data.command("inspect", help=t("cli.help.data.inspect"))
@@ -108,7 +115,7 @@ def show(
 ) -> None:
     with shell(json) as sh:
         with sh.store.read() as session:
-            version = _named(session, name)
+            version = dataorders.named(session, name)
             if model is not None:
                 models.get(session, model)
         if model is not None:
@@ -123,14 +130,6 @@ def show(
 
 def _stage(sh: Shell, source: Path) -> str:
     return staging.stage_folder(sh.home, source) if source.is_dir() else staging.stage(sh.home, source)
-
-
-def _named(session: Any, name: str) -> Version:
-    """Find NAME or NAME@VERSION."""
-    plain, _, number = name.rpartition("@")
-    if plain and (version := ids.number(number)) is not None:
-        return datasets.get(session, plain, version)
-    return datasets.get(session, name)
 
 
 def _mapping(pairs: Sequence[str] | None) -> dict[str, str]:

@@ -142,6 +142,11 @@ class RowWriter:
         if len(self._waiting) == BATCH_ROWS:
             self._flush()
 
+    def write(self, batch: Batch) -> None:
+        """Append a batch of at most `BATCH_ROWS` rows."""
+        self._digests += b"".join(batch.digests)
+        self._writer.write_table(batch.table)
+
     @property
     def sha256(self) -> str:
         """The hash that names the content that is written."""
@@ -149,9 +154,7 @@ class RowWriter:
 
     def _flush(self) -> None:
         if self._waiting:
-            batch = batch_of(self._waiting, self._row_kind)
-            self._digests += b"".join(batch.digests)
-            self._writer.write_table(batch.table)
+            self.write(batch_of(self._waiting, self._row_kind))
             self._waiting = []
 
 

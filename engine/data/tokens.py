@@ -125,6 +125,7 @@ def _key(version_path: Path, renderer: Renderer, spec: JobSpec) -> str:
         "max_length": spec.data.max_length,
         "truncation": spec.data.truncation,
         "eval_fraction": spec.data.eval_fraction,
+        "eval_by": spec.data.eval_by,
         "seed": spec.seed,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
@@ -142,7 +143,7 @@ def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec, s
     rows = _whole_rows(version_path, seen)
     if rows:
         _check_kind(rows[0], spec.objective)
-    parts = split(_told(rows, seen), spec.data.eval_fraction, spec.seed)
+    parts = split(_told(rows, seen), spec.data.eval_fraction, spec.seed, spec.data.eval_by)
     counting = _Counting()
     train = _write(folder / "train.parquet", _told((rows[i] for i in parts.train), seen), renderer, spec, counting)
     if not train.sequences:

@@ -59,7 +59,7 @@ def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[],
     from datasets import Dataset
 
     with context.store.read() as session:
-        version = version_of(session, spec)
+        version = version_of(session, spec.data)
     tokenizer = load_tokenizer(begin.base, chat_template=spec.model.chat_template, adapter=begin.adapter)
     renderer = Renderer(tokenizer)
     found = prepare_tokens(Path(version.path), renderer, spec, context.home.datasets / "tokens", seen=seen)

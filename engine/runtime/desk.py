@@ -116,7 +116,7 @@ class Desk:
 
     def _prepared(self, spec: JobSpec, seen: Callable[[], None]) -> tuple[Reading, Prepared]:
         with self._store.read() as session:
-            version = version_of(session, spec)
+            version = version_of(session, spec.data)
             start = _start(session, spec.model.start_from)
         base = self._model(spec.model.id).path if start is None else start.base_path
         reading = self._reading(base, spec.model.chat_template, start.adapter_path if start else None)

@@ -80,7 +80,7 @@ def find(store: Store, spec: ExportSpec) -> Order:
             job_id, step = target.job_id or 0, target.step or 0
             checkpoint = checkpoints.get(session, job_id, step)
             run_spec = parse(jobs.get(session, job_id).spec)
-            version = version_of(session, run_spec)
+            version = version_of(session, run_spec.data)
             base = next((one for one in models.listing(session) if one.path == checkpoint.base_path), None)
             batch = next((one.overrides for one in reversed(jobs.attempts(session, job_id)) if one.overrides), None)
             stands_on_run = base is None and target.adapter_path is not None

@@ -109,6 +109,11 @@ def _rows(session: Session, _here: Here, spec: Spec) -> Iterator[Path]:
         yield Path(datasets.get(session, name, version).path)
 
 
+def _sources(session: Session, here: Here, spec: Spec) -> Iterator[Path]:
+    for one in spec.get("sources") or ():
+        yield from _rows(session, here, {"data": one})
+
+
 def _checkpoint(session: Session, text: str) -> Iterator[Path]:
     target = targets.resolve(session, text)
     yield Path(target.base_path)
@@ -156,6 +161,9 @@ NEEDS: dict[str, tuple[Callable[[Session, Here, Spec], Iterator[Path]], ...]] = 
     "export": (_exported,),
     "import": (_staged,),
     "add_model": (_folder,),
+    "examine": (_rows,),
+    "derive": (_sources,),
+    "write_data": (_rows,),
     "tokens": (_version, _model),
     "plan": (_planned(_base), _planned(_rows)),
 }

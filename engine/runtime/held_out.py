@@ -82,7 +82,7 @@ def _in_order(version: Version, spec: JobSpec) -> Iterator[tuple[str, dict[str, 
     import pyarrow.parquet as pq
 
     stored = pq.read_table(version.path).to_pylist()
-    train, evaluation, test = split(stored, spec.data.eval_fraction, spec.seed)
+    train, evaluation, test = split(stored, spec.data.eval_fraction, spec.seed, spec.data.eval_by)
     for name, places in zip(ORIGINS, (test, evaluation, train), strict=True):
         for place in places:
             yield name, stored[place]

@@ -22,8 +22,9 @@ from engine.data.importer import Inspection, Stored, Wishes, inspect, store_rows
 from engine.data.shape import MAX_NAMES
 from engine.models.hub import download
 from engine.runtime import child
-from engine.runtime.child import Context, Stopped
+from engine.runtime.child import Context
 from engine.runtime.outcome import exit_of
+from engine.runtime.stopping import tell
 from engine.specs.base import validate
 from engine.specs.home import inside
 from engine.specs.other import ImportSpec
@@ -42,7 +43,7 @@ def main(context: Context) -> dict[str, Any]:
     """Import the job's file; an attempt that finds its version added only says so."""
     limit_resources()
     spec = validate(ImportSpec, context.spec)
-    done = _added_before(context)
+    done = added_before(context)
     staged = inside(context.home.staging, spec.staged)
     if done is None:
         _sweep(context.home.datasets)
@@ -65,7 +66,7 @@ def _import(context: Context, spec: ImportSpec, staged: Path) -> dict[str, Any]:
     context.phase("storing")
     with context.store.write() as session:
         version = datasets.add_version(session, _new_version(spec, stored))
-        result = _result(version)
+        result = result_of(version)
         jobs.event(session, context.claim, ADDED, result)  # a stale attempt fails here, and adds nothing
     return result
 
@@ -88,10 +89,7 @@ class Report:
         if time.monotonic() - self._told_at < REPORT_EVERY_S:
             return
         self._told_at = time.monotonic()
-        self._context.progress(step, total)
-        flags = self._context.flags()
-        if flags.cancel or flags.pause:
-            raise Stopped
+        tell(self._context, step, total)
 
 
 def _unfinished(context: Context) -> Path:
@@ -103,7 +101,8 @@ def _unfinished(context: Context) -> Path:
     return folder
 
 
-def _added_before(context: Context) -> dict[str, Any] | None:
+def added_before(context: Context) -> dict[str, Any] | None:
+    """What an earlier attempt added, if it came so far."""
     with context.store.read() as session:
         events = jobs.events(session, context.job.id)
     return next((dict(event.data) for event in events if event.kind == ADDED), None)
@@ -137,7 +136,8 @@ def _recognition(found: Inspection) -> dict[str, Any]:
     return {**plain, "reasons": reasons, "options": found.options}
 
 
-def _result(version: Version) -> dict[str, Any]:
+def result_of(version: Version) -> dict[str, Any]:
+    """What a job that made a version says of it."""
     return {
         "id": version.id,
         "version_id": version.id,

@@ -73,6 +73,11 @@ class DataPart(Spec):
         ge=0.0,
         le=0.5,
     )
+    eval_by: Literal["row", "group", "task_type"] = setting(
+        "row",
+        "Kept aside by",
+        "row: any rows; group: whole groups, such as a customer's rows; task_type: the same share of each task type.",
+    )
     max_length: int = setting(
         512,
         "Longest row",

@@ -56,3 +56,18 @@ def test_added_rows_hardly_move_the_others():
     before = set(split(rows, 0.2, 1).eval)
     after = set(split([*rows, *(row(i) for i in range(500, 550))], 0.2, 1).eval)
     assert len(before - after) <= 20
+
+
+def test_the_rows_of_a_group_are_on_one_side():
+    rows = [{**row(i), "group": f"customer {i % 20}" if i % 5 else None} for i in range(300)]
+    parts = split(rows, 0.2, 1, by="group")
+    sides = [{rows[i]["group"] for i in side} - {None} for side in (parts.train, parts.eval)]
+    assert not sides[0] & sides[1] and len(sides[1]) > 1
+    assert len(parts.eval) == 60 and len(parts.train) == 240
+
+
+def test_each_task_type_is_evaluated_in_its_share():
+    rows = [{**row(i), "task_type": "rare" if i < 20 else None} for i in range(220)]
+    parts = split(rows, 0.1, 1, by="task_type")
+    assert sum(i < 20 for i in parts.eval) == 2 and sum(i >= 20 for i in parts.eval) == 20
+    assert sorted([*parts.train, *parts.eval]) == list(range(220))

@@ -25,9 +25,9 @@ def test_a_renamed_dataset_is_still_the_runs(studio):
     with studio.store.write() as session:
         sha256 = datasets.get(session, "rows").sha256
         datasets.rename(session, "rows", "other")
-        assert version_of(session, spec(sha256=sha256)).name == "other"
+        assert version_of(session, spec(sha256=sha256).data).name == "other"
         with pytest.raises(ProblemError, match="data_not_there"):
-            version_of(session, spec())
+            version_of(session, spec().data)
 
 
 def test_other_rows_under_the_same_name_and_number_are_refused(studio):
@@ -36,12 +36,12 @@ def test_other_rows_under_the_same_name_and_number_are_refused(studio):
         sha256 = datasets.get(session, "rows").sha256
         datasets.delete(session, "rows")
         with pytest.raises(ProblemError, match="data_not_there"):
-            version_of(session, spec(sha256=sha256))
+            version_of(session, spec(sha256=sha256).data)
     studio.add_rows("rows", rows("b"))
     with studio.store.read() as session:
         with pytest.raises(ProblemError, match="data_other_rows"):
-            version_of(session, spec(sha256=sha256))
-        assert version_of(session, spec()).version == 1, "a spec from before knows no more than the name"
+            version_of(session, spec(sha256=sha256).data)
+        assert version_of(session, spec().data).version == 1, "a spec from before knows no more than the name"
     studio.add_rows("again", rows("a"))
     with studio.store.read() as session:
-        assert version_of(session, spec(sha256=sha256)).name == "again"
+        assert version_of(session, spec(sha256=sha256).data).name == "again"

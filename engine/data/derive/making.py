@@ -1,0 +1,66 @@
+"""Storing what an operation makes: a version as any other, in a folder named by the hash of its rows."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from engine.data.derive import OPERATIONS
+from engine.data.derive.sources import Sources
+from engine.data.rows import BATCH_ROWS, RowWriter, batch_of
+from engine.data.statistics import Statistics
+from engine.files import publish
+from engine.specs.base import EntrySpec
+from engine.specs.problem import Problem, ProblemError, problem
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A version on disk; `path` is its Parquet file."""
+
+    sha256: str
+    path: Path
+    bytes: int
+    row_kind: str
+    rows: int
+    statistics: dict[str, Any]
+    warnings: list[Problem]
+
+
+def make(sources: Sources, operation: EntrySpec, datasets: Path) -> Made:
+    """Do an operation and store its rows; equal rows are stored once.
+
+    Raises:
+        ProblemError: the operation cannot be done with these sources, or leaves no row.
+    """
+    statistics, num_rows = Statistics(), 0
+    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=datasets) as folder:
+        incoming = Path(folder) / "version"
+        incoming.mkdir(mode=0o700)
+        with RowWriter(incoming / "rows.parquet", sources.row_kind) as writer:
+            rows = iter(OPERATIONS[operation.kind](sources, operation))
+            while some := list(islice(rows, BATCH_ROWS)):
+                batch = batch_of(some, sources.row_kind)
+                writer.write(batch)
+                statistics.add(batch)
+                num_rows += len(some)
+        if num_rows == 0:
+            raise ProblemError([problem("data_nothing_left", field="operation")])
+        path = _publish(incoming, datasets / writer.sha256)
+    told = statistics.as_dict()
+    size = path.stat().st_size
+    return Made(writer.sha256, path, size, sources.row_kind, num_rows, told, statistics.warnings())
+
+
+def _publish(incoming: Path, final: Path) -> Path:
+    rows = final / "rows.parquet"
+    if not rows.exists():
+        try:
+            publish(incoming, final)
+        except OSError:
+            if not rows.exists():  # else: another one of the same rows was quicker
+                raise
+    return rows
