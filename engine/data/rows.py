@@ -64,19 +64,29 @@ def content_of(digests: bytes, row_kind: str) -> str:
     return hashlib.sha256(f"rows 2 {row_kind}\n".encode() + digests).hexdigest()
 
 
-def content_of_rows(rows: Iterable[Row]) -> str | None:
-    """The hash that names the content of rows that were read back; none of no rows.
+class Content:
+    """The hash that names the content of rows that are read back, made as they pass.
 
     Versions of the first schema, whose rows have no `origin`, were named by the hash of their texts.
     """
-    whole, is_first = None, False
-    for row in rows:
-        if whole is None:
-            is_first = "origin" not in row
-            whole = hashlib.sha256(f"rows {1 if is_first else 2} {kind_of(row)}\n".encode())
-        text = canonical(row)
-        whole.update(text + b"\n" if is_first else digest(text))
-    return None if whole is None else whole.hexdigest()
+
+    def __init__(self) -> None:
+        self._whole: hashlib._Hash | None = None
+        self._is_first = False
+
+    @property
+    def sha256(self) -> str | None:
+        """None of no rows."""
+        return None if self._whole is None else self._whole.hexdigest()
+
+    def pass_on(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for row in rows:
+            if self._whole is None:
+                self._is_first = "origin" not in row
+                self._whole = hashlib.sha256(f"rows {1 if self._is_first else 2} {kind_of(row)}\n".encode())
+            text = canonical(row)
+            self._whole.update(text + b"\n" if self._is_first else digest(text))
+            yield row
 
 
 @dataclass(frozen=True, slots=True)

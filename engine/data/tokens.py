@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from engine.data.render import Renderer
 from engine.data.rendered import TokenRow
 from engine.data.room import Room
-from engine.data.rows import Row, content_of_rows, iterate_rows, kind_of
+from engine.data.rows import Content, Row, iterate_rows, kind_of
 from engine.data.split import split
 from engine.files import sync_file, write_json
 from engine.objectives import OBJECTIVES
@@ -140,19 +140,22 @@ def _check_kind(row: Row, objective: Any) -> None:
 
 
 def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec, seen: Callable[[], None]) -> None:
-    rows = _whole_rows(version_path, seen)
-    if rows:
-        _check_kind(rows[0], spec.objective)
-    parts = split(_told(rows, seen), spec.data.eval_fraction, spec.seed, spec.data.eval_by)
+    """Read the version three times, so that no more than a few of its rows are in memory: to check and divide it, and
+    for the rows of each side."""
+    data = spec.data
+    content = Content()
+    rows = content.pass_on(_check_first(_rows(version_path, seen), spec.objective))
+    parts = split(rows, data.eval_fraction, spec.seed, data.eval_by)
+    named = version_path.parent.name
+    if content.sha256 is not None and _HASH.fullmatch(named) and content.sha256 != named:
+        raise ProblemError([problem("data_damaged", field="data.dataset", detail="sha256")])
     counting = _Counting()
-    train = _write(folder / "train.parquet", _told((rows[i] for i in parts.train), seen), renderer, spec, counting)
+    train = _write(folder / "train.parquet", _chosen(version_path, parts.train, seen), renderer, spec, counting)
     if not train.sequences:
         values = {"rows": len(parts.train), "max_length": spec.data.max_length}
         said = problem("data_no_trained_tokens", field="data.max_length", **values)
         raise ProblemError([said, *counting.examples.values()])
-    evaluation = _write(
-        folder / "eval.parquet", _told((rows[i] for i in parts.eval), seen), renderer, spec, _Counting()
-    )
+    evaluation = _write(folder / "eval.parquet", _chosen(version_path, parts.eval, seen), renderer, spec, _Counting())
     counts = {
         **counting.as_dict(),
         "train_rows": train.rows,
@@ -165,16 +168,33 @@ def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec, s
     write_json(folder / "prepared.json", known)
 
 
-def _whole_rows(version_path: Path, seen: Callable[[], None]) -> list[Row]:
-    """All rows of a version, as they were when they were stored."""
+def _rows(version_path: Path, seen: Callable[[], None]) -> Iterator[Row]:
+    """The rows of a version, one by one."""
     try:
-        rows = list(_told(iterate_rows(version_path), seen))
+        yield from _told(iterate_rows(version_path), seen)
     except (OSError, pyarrow.ArrowException) as error:
         raise ProblemError([problem("data_damaged", field="data.dataset", detail=type(error).__name__)]) from error
-    named = version_path.parent.name
-    if rows and _HASH.fullmatch(named) and content_of_rows(rows) != named:
-        raise ProblemError([problem("data_damaged", field="data.dataset", detail="sha256")])
-    return rows
+
+
+def _check_first(rows: Iterator[Row], objective: Any) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        if number == 0:
+            _check_kind(row, objective)
+        yield row
+
+
+def _chosen(version_path: Path, indices: Sequence[int], seen: Callable[[], None]) -> Iterator[Row]:
+    """The rows of these numbers, which ascend."""
+    if not indices:
+        return
+    wanted = iter(indices)
+    following = next(wanted)
+    for index, row in enumerate(_rows(version_path, seen)):
+        if index == following:
+            yield row
+            following = next(wanted, -1)
+            if following < 0:
+                return
 
 
 def _digests(folder: Path) -> dict[str, str]:

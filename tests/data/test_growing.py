@@ -12,7 +12,7 @@ from engine.data import chunks, growing
 from engine.data.growing import Growing
 from engine.data.importer import Wishes, store_rows
 from engine.data.reading_json import MAX_ROW_BYTES
-from engine.data.rows import content_of_rows, files_of, iterate_rows, read_rows
+from engine.data.rows import Content, files_of, iterate_rows, read_rows
 
 NUM_ROWS = 5000
 
@@ -46,6 +46,12 @@ def small(monkeypatch):
     """Chunks and parts so small that a few thousand rows make many."""
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 10_000)
     monkeypatch.setattr(growing, "PART_BYTES", 60_000)
+
+
+def content_of_rows(rows):
+    content = Content()
+    assert all(content.pass_on(rows))
+    return content.sha256
 
 
 def told(stored):
