@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import psutil
 from sqlalchemy.orm import Session
 
 from engine.specs.home import host_name
 from engine.specs.kinds import LANES
+from engine.specs.living import is_alive
 from storage import jobs, workers
 from storage.jobs import Job
 from storage.states import State
@@ -25,20 +25,10 @@ class Member:
     running: tuple[Job, ...]
 
 
-def is_running(pid: int, started_at: float | None) -> bool:
-    """Tell whether the very process that was started then is there: a pid alone may long be someone else's."""
-    try:
-        found = psutil.Process(pid)
-        there = found.status() != psutil.STATUS_ZOMBIE
-        return there and (started_at is None or abs(found.create_time() - started_at) < 0.5)
-    except psutil.NoSuchProcess:
-        return False
-
-
 def living(session: Session) -> list[Worker]:
     """The workers seen lately; one of this host also has to have its process: a killed one is gone at once."""
     here = host_name()
-    return [one for one in workers.live(session) if one.host != here or is_running(one.pid, one.pid_start)]
+    return [one for one in workers.live(session) if one.host != here or is_alive(one.pid, one.pid_start)]
 
 
 def members(session: Session) -> list[Member]:

@@ -24,9 +24,10 @@ from engine.runtime.answering import answer, check_checkpoint
 from engine.runtime.checkpoints import MANIFEST
 from engine.runtime.device import SPARE_BYTES, arithmetic, weights_bytes
 from engine.runtime.failures import is_out_of_memory
-from engine.runtime.machine import host, start_time
+from engine.runtime.machine import host
 from engine.runtime.outcome import Exit
 from engine.specs.home import Home
+from engine.specs.living import start_time
 from engine.specs.problem import ProblemError, problem
 from storage import messages, processes
 from storage.database import Store, open_store

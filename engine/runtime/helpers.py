@@ -10,9 +10,10 @@ from sqlalchemy.exc import DBAPIError
 
 from engine.runtime import fitting, process
 from engine.runtime.fitting import Here
-from engine.runtime.machine import host, is_alive
+from engine.runtime.machine import host
 from engine.runtime.process import Child
 from engine.specs.home import Home
+from engine.specs.living import is_alive
 from engine.specs.problem import problem
 from storage import answers, processes, requests
 from storage.database import Store

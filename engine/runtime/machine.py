@@ -1,4 +1,4 @@
-"""Facts of this machine: who we are, what we compute on, and whether a process still lives."""
+"""Facts of this machine: who we are, what we compute on, and which processes belong together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 from engine.specs.home import host_name
+from engine.specs.living import is_alive, start_time
 
 
 def boot_id() -> str:
@@ -23,23 +24,6 @@ def boot_id() -> str:
 
 def host() -> str:
     return host_name()
-
-
-def start_time(pid: int) -> float | None:
-    """When a process was started, in seconds since the epoch; None if it is gone."""
-    try:
-        found = psutil.Process(pid)
-        return None if found.status() == psutil.STATUS_ZOMBIE else found.create_time()
-    except psutil.NoSuchProcess:
-        return None
-
-
-def is_alive(pid: int | None, started_at: float | None) -> bool:
-    """Whether the very process that was started then still lives."""
-    if pid is None:
-        return False
-    now_there = start_time(pid)
-    return now_there is not None and (started_at is None or abs(now_there - started_at) < 0.5)
 
 
 def session_of(pid: int | None, started_at: float | None) -> list[int]:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.runtime import logs
-from engine.runtime.machine import start_time
 from engine.specs.inherited import inherited
+from engine.specs.living import start_time
 
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 _FIXED = {

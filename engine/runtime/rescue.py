@@ -9,9 +9,10 @@ import signal
 from collections.abc import Mapping
 
 from engine.runtime import backoff, checkpoints, locks
-from engine.runtime.machine import boot_id, host, is_alive, session_of
+from engine.runtime.machine import boot_id, host, session_of
 from engine.runtime.settings import Settings
 from engine.specs.home import Home
+from engine.specs.living import is_alive
 from storage import jobs, workers
 from storage.database import Store
 from storage.errors import Fenced

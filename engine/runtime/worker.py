@@ -19,7 +19,7 @@ from engine.runtime.crashing import crash_here
 from engine.runtime.fitting import Here
 from engine.runtime.gpus import Gpu
 from engine.runtime.helpers import Helpers
-from engine.runtime.machine import boot_id, devices, host, start_time
+from engine.runtime.machine import boot_id, devices, host
 from engine.runtime.memory import Kills
 from engine.runtime.notifying import Notifier
 from engine.runtime.process import Child
@@ -31,6 +31,7 @@ from engine.runtime.stall import Pulse
 from engine.runtime.starting import list_starter, sweep_leftovers
 from engine.specs.home import Home
 from engine.specs.kinds import KINDS, LANES
+from engine.specs.living import start_time
 from storage import jobs, workers
 from storage.database import Store, open_store
 from storage.errors import Fenced, StoreError, StoreGone

@@ -21,7 +21,7 @@ import pytest
 import typer
 from sqlalchemy.exc import OperationalError
 
-from app import cli, crew, devices, staging, submission
+from app import cli, devices, staging, submission
 from app.commands import exits, processes, speech, train, waiting
 from app.commands.export import copied
 from app.commands.shell import Shell
@@ -29,6 +29,7 @@ from app.commands.up import Keeper
 from engine.specs import printed
 from engine.specs.base import validate
 from engine.specs.home import Home
+from engine.specs.living import is_alive, start_time
 from engine.specs.other import ExportSpec
 from engine.specs.problem import ProblemError
 from storage import datasets, jobs, messages, models, workers
@@ -594,11 +595,11 @@ def test_a_worker_that_is_dead_or_someone_else_is_not_live(store):
     here = socket.gethostname()
     own = psutil.Process()
     with store.write() as session:
-        workers.add(session, workers.NewWorker(here, own.pid, own.create_time() - 500, "b"))
+        workers.add(session, workers.NewWorker(here, own.pid, start_time(own.pid) - 500, "b"))
         workers.add(session, workers.NewWorker(here, 2**22 - 1, None, "b"))
     assert processes.live_worker(store) is None
     with store.write() as session:
-        workers.add(session, workers.NewWorker(here, own.pid, own.create_time(), "b"))
+        workers.add(session, workers.NewWorker(here, own.pid, start_time(own.pid), "b"))
     assert processes.live_worker(store) is not None
 
 
@@ -606,7 +607,7 @@ def test_waiting_ends_when_the_job_is_held(store, home, monkeypatch):
     job = submit(store)
     own = psutil.Process()
     with store.write() as session:
-        workers.add(session, workers.NewWorker(socket.gethostname(), own.pid, own.create_time(), "b"))
+        workers.add(session, workers.NewWorker(socket.gethostname(), own.pid, start_time(own.pid), "b"))
         jobs.pause(session, job.id)
     from app.commands.shell import Shell
     from app.language import text
@@ -715,13 +716,13 @@ def test_up_starts_a_worker_survives_a_kill_attaches_and_ends_what_it_started(ho
         second.communicate()
         first.kill()
         first.wait(10)
-        assert crew.is_running(worker.pid, worker.pid_start)
+        assert is_alive(worker.pid, worker.pid_start)
         third = start("up", "--port", "0", home=home)
         assert "http://" in third.stdout.readline()
         assert until(lambda: str(worker.pid) in third.stderr.readline())
         third.send_signal(signal.SIGTERM)
         assert third.wait(60) == 0
-        assert crew.is_running(worker.pid, worker.pid_start)  # it ends only a worker of its own
+        assert is_alive(worker.pid, worker.pid_start)  # it ends only a worker of its own
     finally:
         first.kill()
         first.communicate()
@@ -735,7 +736,7 @@ def test_up_starts_a_worker_survives_a_kill_attaches_and_ends_what_it_started(ho
     fourth.send_signal(signal.SIGINT)
     assert fourth.wait(90) == 0
     fourth.communicate()
-    assert not crew.is_running(own.pid, own.pid_start)
+    assert not is_alive(own.pid, own.pid_start)
 
 
 def test_the_keeper_outlives_a_store_that_is_locked_and_says_so_once(store, home, monkeypatch, capsys):
@@ -761,7 +762,7 @@ def test_the_keeper_outlives_a_store_that_is_locked_and_says_so_once(store, home
 def test_a_second_worker_on_the_same_home_is_refused(atelier, store):
     own = psutil.Process()
     with store.write() as session:
-        workers.add(session, workers.NewWorker(socket.gethostname(), own.pid, own.create_time(), "b"))
+        workers.add(session, workers.NewWorker(socket.gethostname(), own.pid, start_time(own.pid), "b"))
     code, _, said = atelier("worker")
     assert code == 64 and str(own.pid) in said
 
@@ -778,7 +779,7 @@ def test_chat_prints_the_answer_of_whoever_serves_the_base(atelier, store, monke
     add_starter(store)
     own = psutil.Process()
     with store.write() as session:
-        workers.add(session, workers.NewWorker(socket.gethostname(), own.pid, own.create_time(), "b"))
+        workers.add(session, workers.NewWorker(socket.gethostname(), own.pid, start_time(own.pid), "b"))
         serving = chats.add(session, base_key="k", host="h", pid=1, pid_start=None).id
 
     def answer():

@@ -7,12 +7,12 @@ import socket
 import time
 
 import gradio as gr
-import psutil
 import pytest
 
 from app import crew, draft, queuestate, queueview
 from app.pages import queue as page
 from app.queuestate import Paces
+from engine.specs.living import start_time
 from storage import jobs, workers
 from storage.job_values import job as job_table
 from storage.jobs import Settlement
@@ -189,13 +189,13 @@ def test_a_worker_not_seen_for_its_lease_is_shown_as_gone(ui, show, parts, shelf
 
 
 def test_a_killed_worker_of_this_host_is_gone_at_once(ui, show, parts):
-    me = psutil.Process()
+    started = start_time(os.getpid())
     with ui.store.write() as session:
-        workers.add(session, NewWorker(socket.gethostname(), os.getpid(), me.create_time(), "boot"))
-        workers.add(session, NewWorker(socket.gethostname(), os.getpid(), me.create_time() - 500, "boot"))
+        workers.add(session, NewWorker(socket.gethostname(), os.getpid(), started, "boot"))
+        workers.add(session, NewWorker(socket.gethostname(), os.getpid(), started - 500, "boot"))
     with ui.store.read() as session:
         assert [one.lives for one in crew.members(session)] == [True, False]
-        assert [one.pid_start for one in crew.living(session)] == [me.create_time()]
+        assert [one.pid_start for one in crew.living(session)] == [started]
 
 
 # --- orders --------------------------------------------------------------------------------------------------------

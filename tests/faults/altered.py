@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 from sqlalchemy.ext.compiler import compiles
 
 from engine.runtime import machine
@@ -31,14 +33,17 @@ def apply() -> None:
         _shift_clocks(Path(path))
 
 
+def _shifted(real: Callable[[], float], path: Path) -> Callable[[], float]:
+    return lambda: real() + float(path.read_text() or 0)
+
+
 def _shift_clocks(path: Path) -> None:
-    """Move this machine's wall clock, and the store's with it: by the seconds in a file, and in a setting."""
-    real = time.time
+    """Move this machine's wall clock, and the store's with it: by the seconds in a file, and in a setting.
 
-    def shifted() -> float:
-        return real() + float(path.read_text() or 0)
-
-    time.time = shifted
+    The kernel tells the time of its boot by the same clock.
+    """
+    time.time = _shifted(time.time, path)
+    psutil._pslinux.boot_time = _shifted(psutil._pslinux.boot_time, path)
 
     @compiles(now, "sqlite")
     def _sqlite_now(_element: now, _compiler: Any, **_options: Any) -> str:

@@ -30,9 +30,10 @@ from typing import Any
 import psutil
 
 from engine.data.importer import store_rows
-from engine.runtime.machine import boot_id, host, start_time
+from engine.runtime.machine import boot_id, host
 from engine.specs.home import Home
 from engine.specs.job import parse
+from engine.specs.living import start_time
 from storage import checkpoints, datasets, jobs, metrics, models
 from storage.database import Store, open_store
 from storage.datasets import NewVersion

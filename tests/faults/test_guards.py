@@ -23,7 +23,7 @@ from engine.models.loading import load_tokenizer
 from engine.runtime import locks
 from engine.runtime import worker as worker_module
 from engine.runtime.child import Context
-from engine.runtime.machine import boot_id, host, is_alive, start_time
+from engine.runtime.machine import boot_id, host
 from engine.runtime.reporting import Reporter
 from engine.runtime.rescue import rescue_lost
 from engine.runtime.settings import Settings
@@ -31,6 +31,7 @@ from engine.runtime.worker import Worker
 from engine.specs.base import Spec
 from engine.specs.job import parse
 from engine.specs.kinds import KINDS
+from engine.specs.living import is_alive, start_time
 from engine.specs.problem import ProblemError
 from storage import jobs, messages, metrics, models, requests, workers
 from storage.errors import Fenced

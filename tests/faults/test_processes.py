@@ -14,9 +14,10 @@ import pytest
 
 from engine.runtime import locks
 from engine.runtime.crashing import CRASH_POINTS
-from engine.runtime.machine import boot_id, host, is_alive, start_time
+from engine.runtime.machine import boot_id, host
 from engine.runtime.rescue import rescue_lost
 from engine.runtime.settings import Settings
+from engine.specs.living import is_alive, start_time
 from storage import jobs
 from storage.job_values import job as job_table
 from storage.jobs import Holder

@@ -300,3 +300,22 @@ def test_25_a_clock_that_jumps_runs_nothing_twice(house: House, jump: float) -> 
     house.start(**clock)
     house.finish(again)
     undisturbed(house, again, 250)
+
+
+@pytest.mark.parametrize("step", [2.0, DAY], ids=["two seconds", "a day"])
+def test_25_after_a_step_of_the_clock_an_orphan_that_hangs_is_still_known(house: House, step: float) -> None:
+    """It holds its run's lock: whoever takes it for a stranger can neither end it nor take its job back."""
+    file = house.root / "clock"
+    file.write_text("0")
+    clock = {"ATELIER_FAULT_CLOCK": file}
+    job_id = house.submit(steps=60, fault="hang", fault_at=25)
+    first = house.start(**clock)
+    house.reach(job_id, 24)
+    with house.store.write() as session:
+        settings.put(session, CLOCK_KEY, step)
+        file.write_text(str(step))
+    first.kill()
+    house.start(**clock)
+    house.finish(job_id)
+    undisturbed(house, job_id, 60)
+    assert house.outcomes(job_id) == ["lost", "succeeded"]

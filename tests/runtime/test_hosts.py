@@ -14,12 +14,12 @@ from sqlalchemy import update
 
 from engine.runtime import fitting, helpers, locks, process
 from engine.runtime.fitting import Here
-from engine.runtime.machine import is_alive
 from engine.runtime.settings import Settings
 from engine.runtime.worker import TAKEN, Worker
 from engine.specs.base import Spec
 from engine.specs.home import Home
 from engine.specs.kinds import KINDS, JobKind
+from engine.specs.living import is_alive
 from storage import datasets, jobs, messages, metrics, models, processes, requests, workers
 from storage.database import Store, open_store
 from storage.datasets import NewVersion

@@ -15,13 +15,13 @@ from sqlalchemy.exc import OperationalError
 
 from engine.runtime import worker as worker_module
 from engine.runtime.child import Context
-from engine.runtime.machine import is_alive
 from engine.runtime.reporting import Reporter
 from engine.runtime.rescue import rescue_lost
 from engine.runtime.worker import NO_STORE, Worker
 from engine.specs.base import Spec
 from engine.specs.home import Home
 from engine.specs.kinds import KINDS, JobKind
+from engine.specs.living import is_alive
 from storage import jobs, metrics, workers
 from storage.database import Store, open_store
 from storage.jobs import Holder

@@ -14,12 +14,12 @@ import pytest
 
 from engine.runtime import checkpoints
 from engine.runtime import worker as worker_module
-from engine.runtime.machine import is_alive
 from engine.runtime.settings import Settings
 from engine.runtime.worker import Worker
 from engine.specs.base import Spec
 from engine.specs.home import Home
 from engine.specs.kinds import KINDS, JobKind
+from engine.specs.living import is_alive
 from storage import jobs, metrics
 from storage.database import open_store
 from tests.fakes.no_helpers import NoHelpers
