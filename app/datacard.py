@@ -30,7 +30,7 @@ from app.rows import Row
 from engine.specs.problem import Problem
 from storage.datasets import Version
 
-VIEWS = ("rows", "tokens", "figures", "problems", "versions")
+VIEWS = ("rows", "tokens", "figures", "check", "problems", "versions")
 PAGE_ROWS = 5
 SIDES = ("chosen", "rejected")
 CONTROL = re.compile(r"<\|?[^<>|\s]+\|?>")

@@ -33,7 +33,8 @@ def _lines(version: Version, family: Lineage, t: Text) -> Iterator[str]:
     }
     yield from _table({t(f"sheet.{key}"): value for key, value in facts.items()} | {t("sheet.licence"): ""})
     yield from ("", f"## {t('sheet.origin')}", "", *_origin(version, family, t))
-    yield from ("", f"## {t('sheet.statistics')}", "", *_table(_flat(version.statistics)))
+    known = {name: value for name, value in version.statistics.items() if name != "recognition"}
+    yield from ("", f"## {t('sheet.statistics')}", "", *_table(_flat(known)))
     yield from ("", f"## {t('sheet.left_out')}", "", *_left_out(version, t))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from app import asking, datacard, datafigures, removal, rows
+from app import asking, datacard, datafigures, doctorview, removal, rows
 from app.form import named
 from app.render import Html, card, empty, note, problems, tag
 from app.ui import Ui
@@ -136,7 +136,19 @@ def _versions(ui: Ui, one: Version, _wanted: Wanted, _pending: int | None) -> Bo
     return datacard.versions(one, found, time.time(), ui.t), None, None
 
 
-VIEWS = {"rows": _rows, "tokens": _tokens, "figures": _figures, "problems": _problems, "versions": _versions}
+def _check(ui: Ui, one: Version, _wanted: Wanted, _pending: int | None) -> Body:
+    shown, still = doctorview.body(ui, one)
+    return shown, still, None
+
+
+VIEWS = {
+    "rows": _rows,
+    "tokens": _tokens,
+    "figures": _figures,
+    "check": _check,
+    "problems": _problems,
+    "versions": _versions,
+}
 
 
 def _tools(ui: Ui, one: Version, wanted: Wanted) -> Tools:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,9 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from app import datacard, dataview, importcard, shapeform, uploads, watching
+from app import datacard, dataview, doctorview, importcard, shapeform, uploads, watching
 from app.dataview import Tools, Wanted
+from app.doctorview import Doctor
 from app.form import label_of
 from app.frame import QUIET, on_load, selection
 from app.panel import Panel
@@ -60,6 +62,7 @@ class Parts:
     said: Panel
     manage: gr.Accordion
     shape: ShapeForm
+    doctor: Doctor
     new_name: gr.Textbox
     rename: gr.Button
     sure: gr.Checkbox
@@ -97,10 +100,11 @@ def build(ui: Ui) -> None:
                 objective = gr.Dropdown([], label=t("field.objective.kind.label"), elem_id="tokens-objective")
                 length = gr.Number(512, precision=0, label=t("data.length"), elem_id="tokens-length")
             body = Panel(elem_id="data-body")
+            doctor = doctorview.build(t)
             manage, managed = _manage(ui)
     timer = gr.Timer(LOOK_AGAIN_S, active=False)
     above = (file, name, policy, hub, fetch, samples, imports, seen, listed, head, tools, model, objective, length)
-    parts = Parts(*above, body, gr.State(), gr.State(), timer, said, manage, shape, *managed)
+    parts = Parts(*above, body, gr.State(), gr.State(), timer, said, manage, shape, doctor, *managed)
     _wire(ui, parts, chosen)
 
 
@@ -129,7 +133,7 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
         parts.body,
     ]
     drawn += [parts.pending, parts.drawn, parts.timer, parts.manage, parts.sure, parts.delete, parts.said]
-    drawn += parts.shape.all
+    drawn += [*parts.shape.all, *parts.doctor.all]
     settings: list[Any] = [parts.model, parts.objective, parts.length]
 
     def here(model: str | None, objective: str | None, length: float | None, request: gr.Request) -> Updates:
@@ -162,6 +166,17 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
     ).then(here, settings, drawn, **QUEUED)
     parts.samples.click(partial(add_samples, ui), None, [parts.said], **QUEUED).then(here, settings, drawn, **QUEUED)
     parts.seen.click(partial(put_away, ui), None, None, **QUEUED).then(here, settings, drawn, **QUEUED)
+    doctor = parts.doctor
+    orders: tuple[tuple[gr.Button, Callable[..., Any], list[Any]], ...] = (
+        (doctor.examine, partial(doctorview.examine, ui), []),
+        (doctor.clean, partial(doctorview.clean, ui), [doctor.found]),
+        (doctor.divide, partial(doctorview.divide, ui), [doctor.held_out]),
+        (doctor.curve, partial(doctorview.learning_curve, ui), []),
+    )
+    for button, do, more in orders:
+        button.click(partial(ordered, ui, do), [parts.drawn, *more], [parts.said], **QUEUED).then(
+            here, settings, drawn, **QUEUED
+        )
     shape = parts.shape
     fields = [*shape.roles, *shape.options]
     shape.format.input(partial(shapeform.choose, ui, shape), [shape.subject, shape.format], fields, **QUEUED)
@@ -187,6 +202,7 @@ def show(ui: Ui, parts: Parts, wanted: Wanted, pending: int | None = None) -> Up
         parts.pending: still,
         parts.drawn: (one.name, one.id),
         **shapeform.show(ui, parts.shape, shapeform.of_version(one)),
+        **doctorview.show(ui, parts.doctor, one, wanted.view),
         parts.manage: gr.update(visible=True),
         parts.sure: gr.update(value=False, label=dataview.sure_text(ui, one.name)),
         parts.delete: gr.update(interactive=False),
@@ -205,10 +221,13 @@ def look_again(ui: Ui, parts: Parts, wanted: Wanted, before: Before, pending: in
         component: gr.skip()
         for component in (parts.head, parts.tools, parts.model, parts.objective, parts.length, parts.drawn)
     }
-    rest |= {component: gr.skip() for component in (parts.manage, parts.sure, parts.delete, *parts.shape.all)}
+    rest |= {component: gr.skip() for component in (parts.manage, parts.sure, parts.delete)}
+    rest |= {component: gr.skip() for component in (*parts.shape.all, *parts.doctor.all)}
     if pending is None:
         return {**rest, **found, parts.body: gr.skip(), parts.pending: None}
     body, still, _ = dataview.body(ui, one, wanted, pending)
+    if still is None:
+        rest |= doctorview.show(ui, parts.doctor, one, wanted.view)
     active = found[parts.timer]["active"] or still is not None
     return {**rest, **found, parts.body: body, parts.pending: still, parts.timer: gr.update(active=active)}
 
@@ -246,6 +265,7 @@ def _nothing(ui: Ui, parts: Parts, wanted: Wanted) -> Updates:
     return {
         **_tools(ui, parts, None),
         **shapeform.show(ui, parts.shape, upload),
+        **doctorview.show(ui, parts.doctor, None, wanted.view),
         parts.head: Html(""),
         parts.body: Html("") if upload is not None else nothing,
         parts.pending: None,
@@ -309,6 +329,17 @@ def read_again(ui: Ui, subject: shapeform.Subject | None, kind: str, *values: st
     except ProblemError as error:
         return refusal(error, ui.t)
     return note("", ui.t("shape.queued", name=job.name), tone="good", action=dataview.moved("/data"))
+
+
+def ordered(ui: Ui, do: Callable[..., Any], drawn: Before, *values: Any) -> Html:
+    """Do what was asked with the version that is shown."""
+    if drawn is None:
+        return Html("")
+    try:
+        do(drawn[1], *values)
+    except (ProblemError, StoreError) as error:
+        return refusal(error, ui.t)
+    return Html("")
 
 
 def put_away(ui: Ui) -> None:

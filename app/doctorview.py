@@ -1,0 +1,194 @@
+"""The Check view of a dataset: what an examination found, with the way to its rows and to a version without them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from sqlalchemy.orm import Session
+
+from app import datacard, dataorders
+from app.language import Text
+from app.measure import number
+from app.render import Html, bar, card, chip, empty, join, note, tag
+from app.ui import Ui
+from app.uploads import PAGE
+from app.watching import watch
+from engine.specs.problem import Problem, ProblemError, problem
+from storage import datasets, jobs
+from storage.datasets import Version
+from storage.jobs import Job
+from storage.states import FINAL, State
+
+LATELY = 200
+LINKED_ROWS = 8
+LEARNING_CURVE = (50, 100, 200, 400, 800, 1600, 3200)
+SEVERITIES = {"error": "bad", "warning": "waiting", "note": "plain"}
+Updates = dict[Any, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Doctor:
+    """Its components."""
+
+    box: gr.Group
+    examine: gr.Button
+    found: gr.CheckboxGroup
+    clean: gr.Button
+    others: gr.Accordion
+    held_out: gr.Number
+    divide: gr.Button
+    curve: gr.Button
+
+    @property
+    def all(self) -> list[Any]:
+        return [self.box, self.examine, self.found, self.clean, self.others]
+
+
+def build(t: Text) -> Doctor:
+    """Lay the components out, hidden."""
+    with gr.Group(visible=False, elem_id="doctor") as box:
+        examine = gr.Button(t("doctor.examine"), elem_id="examine", size="md")
+        found = gr.CheckboxGroup([], label=t("doctor.leave_out"), visible=False, elem_id="findings")
+        clean = gr.Button(t("doctor.clean"), visible=False, elem_id="clean", size="md")
+    others = gr.Accordion(t("doctor.others"), open=False, visible=False, elem_id="make-versions")
+    with others, gr.Row(elem_classes=["at-tools"]):
+        held_out = gr.Number(10, precision=0, minimum=1, maximum=90, label=t("doctor.held_out"))
+        divide = gr.Button(t("doctor.divide"), size="md", elem_id="divide")
+        curve = gr.Button(t("doctor.curve"), size="md", elem_id="learning-curve")
+    return Doctor(box, examine, found, clean, others, held_out, divide, curve)
+
+
+def latest(session: Session, version: Version) -> Job | None:
+    """Return the newest examination of a version's rows."""
+    found = jobs.listing(session, kinds=["examine"], limit=LATELY)
+    return next((job for job in found if job.spec["data"]["sha256"] == version.sha256), None)
+
+
+def show(ui: Ui, doctor: Doctor, version: Version | None, view: str) -> Updates:
+    """Draw the components for what the newest examination found."""
+    if version is None or view != "check":
+        hidden: Updates = {one: gr.skip() for one in doctor.all}
+        hidden |= {doctor.box: gr.update(visible=False)}
+        return {**hidden, doctor.others: gr.update(visible=version is not None and view == "versions")}
+    with ui.store.read() as session:
+        job = latest(session, version)
+    findings = _findings(job)
+    choices = [(_label(one, ui.t), one["key"]) for one in findings if one["removable"]]
+    chosen = [one["key"] for one in findings if one["removable"] and one["severity"] != "note"]
+    return {
+        doctor.box: gr.update(visible=True),
+        doctor.examine: gr.update(visible=job is None or job.state in FINAL),
+        doctor.found: gr.update(visible=bool(choices), choices=choices, value=chosen),
+        doctor.clean: gr.update(visible=bool(choices)),
+        doctor.others: gr.update(visible=False),
+    }
+
+
+def body(ui: Ui, version: Version) -> tuple[Html, int | None]:
+    """Return what the newest examination found, and its job while it goes on."""
+    t = ui.t
+    with ui.store.read() as session:
+        job = latest(session, version)
+    if job is None:
+        return empty(t("doctor.none_title"), t("doctor.none")), None
+    if job.state not in FINAL:
+        total = job.progress_total
+        share = job.progress_step / total if job.progress_step is not None and total else None
+        waits = tag("p", t("doctor.waits" if job.state == State.QUEUED else "doctor.looks"), cls="at-soft at-small")
+        return card(bar(share, label=job.name), waits), job.id
+    if job.state != State.SUCCEEDED:
+        return note("", ui.reason(job.reason, job.values), tone="bad"), None
+    findings = _findings(job)
+    if not findings:
+        rows = number((job.result or {}).get("rows"))
+        return note("", t("doctor.healthy", rows=rows, n=len(job.spec["checks"])), tone="good"), None
+    return tag("div", *(_card(version, one, t) for one in findings), cls="at-stack"), None
+
+
+def _findings(job: Job | None) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = (job.result or {}).get("findings", []) if job is not None else []
+    return sorted(found, key=lambda one: list(SEVERITIES).index(one["severity"]))
+
+
+def _card(version: Version, one: Mapping[str, Any], t: Text) -> Html:
+    what, fix = t.problem(Problem(one["code"], values=one["values"]))
+    shown = one["rows"][:LINKED_ROWS]
+    links = [datacard.goto(number(row + 1), **datacard.at(version), view="rows", row=row + 1) for row in shown]
+    more = t("doctor.more", n=number(one["count"] - len(shown))) if one["count"] > len(shown) else ""
+    rows = tag("p", t("doctor.rows"), " ", join(links, ", "), " ", more, cls="at-small") if shown else ""
+    severity = SEVERITIES[one["severity"]]
+    aside = join(
+        [chip(t(f"doctor.{one['severity']}"), severity), tag("span", number(one["count"]), cls="at-soft")], " "
+    )
+    return card(tag("p", fix, cls="at-soft"), rows, title=what, aside=aside, tone=severity)
+
+
+def _label(one: Mapping[str, Any], t: Text) -> str:
+    what, _ = t.problem(Problem(one["code"], values=one["values"]))
+    return t("doctor.removable", what=what, n=number(one["removable"]))
+
+
+def examine(ui: Ui, version_id: int) -> None:
+    """Queue an examination.
+
+    Raises:
+        NotFound: the version is gone.
+    """
+    with ui.store.write() as session:
+        version = datasets.by_id(session, version_id)
+        job = latest(session, version)
+        if job is None or job.state in FINAL:
+            dataorders.order(session, "examine", version.name, {"data": dataorders.part(version)})
+
+
+def clean(ui: Ui, version_id: int, keys: Sequence[str]) -> None:
+    """Queue a version without the rows of these findings.
+
+    Raises:
+        ProblemError: nothing was chosen, or there is no examination.
+        NotFound: the version is gone.
+    """
+    with ui.store.write() as session:
+        version = datasets.by_id(session, version_id)
+        job = latest(session, version)
+        if job is None or job.result is None:
+            raise ProblemError([problem("data_not_examined", field="operation.examined")])
+        operation = {"kind": "without", "examined": job.result["key"], "findings": list(keys)}
+        _derive(session, version, version.name, operation)
+
+
+def divide(ui: Ui, version_id: int, percent: float | None) -> None:
+    """Queue a version in which a share of the rows is held out.
+
+    Raises:
+        ProblemError: the share is none.
+        NotFound: the version is gone.
+    """
+    with ui.store.write() as session:
+        version = datasets.by_id(session, version_id)
+        _derive(session, version, version.name, {"kind": "set_split", "share": (percent or 0) / 100})
+
+
+def learning_curve(ui: Ui, version_id: int) -> int:
+    """Queue nested samples of 50, 100, 200 … rows, each a dataset of its own; return how many.
+
+    Raises:
+        ProblemError: there are too few rows for one.
+        NotFound: the version is gone.
+    """
+    with ui.store.write() as session:
+        version = datasets.by_id(session, version_id)
+        sizes = [size for size in LEARNING_CURVE if size < version.usable_rows]
+        if not sizes:
+            raise ProblemError([problem("few_rows", rows=version.usable_rows)])
+        for size in sizes:
+            _derive(session, version, f"{version.name[:100]} ({size})", {"kind": "sample", "rows": size})
+    return len(sizes)
+
+
+def _derive(session: Session, version: Version, name: str, operation: Mapping[str, Any]) -> None:
+    told = {"name": name, "sources": [dataorders.part(version)], "operation": operation}
+    watch(session, PAGE, dataorders.order(session, "derive", name, told).id)
