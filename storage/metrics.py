@@ -86,10 +86,13 @@ def newer(session: Session, job_id: int, *, after: int, names: Sequence[str] | N
     here = cursor(session, job_id)
     if here.version == after:
         return Newer({}, *here)
-    statement = select(metric.c.name, metric.c.step, metric.c.value).where(_of(job_id), metric.c.version > after)
+    # By version first: for the names, PostgreSQL may take the index of the curves and read each to its end.
+    points = select(metric.c.name, metric.c.step, metric.c.value).where(_of(job_id), metric.c.version > after)
+    fresh = points.cte("fresh").prefix_with("MATERIALIZED")
+    statement = select(fresh).order_by(fresh.c.step)
     if names is not None:
-        statement = statement.where(metric.c.name.in_(names))
-    return Newer(_grouped(session.execute(statement.order_by(metric.c.step))), *here)
+        statement = statement.where(fresh.c.name.in_(names))
+    return Newer(_grouped(session.execute(statement)), *here)
 
 
 def series(session: Session, job_id: int, *, names: Sequence[str] | None = None, limit: int = 2000) -> Series:

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as tuned
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from storage import jobs, metrics
 from storage.database import Store
 from storage.errors import Fenced, NotFound
 from storage.jobs import Claim, Settlement
 from storage.metrics import Point
+from tests.stores import POSTGRESQL
 
 Call = Callable[..., Any]
 
@@ -53,6 +55,23 @@ def test_a_batch_of_a_lost_attempt_leaves_no_point_at_all(running: Claim, claim:
     with pytest.raises(Fenced):
         write(metrics.append, running, [Point("loss", step, 1.0) for step in range(100)])
     assert read(metrics.series, running.job_id) == {}
+
+
+@POSTGRESQL
+def test_a_poll_reads_the_new_points_and_not_whole_curves(store: Store, running: Claim, write: Call) -> None:
+    """Of a table that the server knows nothing about yet, it would rather take the index of the curves."""
+    rows = text(
+        "INSERT INTO metric (job_id, name, step, token, value, at, version) "
+        "SELECT :job_id, 'series ' || (i % 20), i / 20, 1, 1.0, i, 0 FROM generate_series(1, 40000) AS i"
+    )
+    write(lambda session: session.execute(rows, {"job_id": running.job_id}))
+    write(metrics.append, running, [Point("series 1", 9999, 1.0)])
+    names = [f"series {number}" for number in range(8)]
+    with store.read() as session:
+        found = metrics.newer(session, running.job_id, after=0, names=names)
+        read = text("SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'metric'")
+        assert found.series == {"series 1": [(9999, 1.0)]}
+        assert session.execute(read).scalar() == 1
 
 
 def test_a_late_point_never_takes_the_place_of_one_of_a_newer_attempt(
