@@ -476,6 +476,20 @@ TABLE = [
         f"{GUARDS}test_a_trainer_that_reaches_no_store_for_a_lease_fences_itself",
     ),
     guard(
+        "trainer: ends at its next step once it is fenced",
+        "engine/runtime/watching.py",
+        "if self._reporter.fenced.is_set():\n            raise",
+        "if self._reporter.fenced is None:\n            raise",
+        "tests/runtime/test_watching.py::test_a_run_whose_claim_is_gone_ends_at_its_next_step_and_saves_nothing",
+    ),
+    guard(
+        "worker: the run's lock before a start",
+        "engine/runtime/worker.py",
+        "if lock is None:  # the last attempt's process",
+        "if lock == -1:  # the last attempt's process",
+        f"{GUARDS}test_a_job_whose_last_process_still_holds_its_lock_is_not_started",
+    ),
+    guard(
         "worker: ends a fenced child",
         "engine/runtime/worker.py",
         'log.warning("fenced job=%d token=%d", item.job.id, item.claim.token)\n            item.child.kill()',
