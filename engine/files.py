@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,13 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
     sync_file(path.parent)
 
 
-def publish(temporary: Path, final: Path) -> None:
-    """Rename a finished folder into place after everything in it has reached the disk; an older `final` goes."""
+def publish(temporary: Path, final: Path, *, seen: Callable[[], None] = lambda: None) -> None:
+    """Rename a finished folder into place after everything in it has reached the disk; an older `final` goes.
+
+    `seen` is called before each file.
+    """
     for path in sorted(temporary.rglob("*")):
+        seen()
         sync_file(path)
     sync_file(temporary)
     if final.exists():

@@ -16,6 +16,7 @@ from engine.files import folder_bytes, publish, write_json
 from engine.runtime.crashing import crash_here
 
 MANIFEST = "manifest.json"
+BLOCK = 16 * 2**20
 SPACE_FACTOR = 1.2
 """Free space wanted before a save, as a multiple of the last one's size."""
 
@@ -49,10 +50,14 @@ class Manifest:
     num_bytes: int
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def sha256_of(path: Path, *, seen: Callable[[], None] = lambda: None) -> str:
+    """Hex digest of a file's bytes; `seen` is called at each block."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as handle:
+        while block := handle.read(BLOCK):
+            digest.update(block)
+            seen()
+    return digest.hexdigest()
 
 
 def spec_sha(spec: Mapping[str, Any]) -> str:
@@ -61,9 +66,15 @@ def spec_sha(spec: Mapping[str, Any]) -> str:
 
 
 def save(
-    parent: Path, write: Callable[[Path], None], *, step: int, token: int, spec: Mapping[str, Any]
+    parent: Path,
+    write: Callable[[Path], None],
+    *,
+    step: int,
+    token: int,
+    spec: Mapping[str, Any],
+    seen: Callable[[], None] = lambda: None,
 ) -> tuple[Path, Manifest]:
-    """Write a checkpoint by `write(folder)` and publish it as `parent/checkpoint-STEP`.
+    """Write a checkpoint by `write(folder)` and publish it as `parent/checkpoint-STEP`; `seen` is called on the way.
 
     Raises:
         OSError: the disk is full or fails; nothing that was there before is touched.
@@ -77,9 +88,9 @@ def save(
     try:
         write(staged)
         crash_here("checkpoint_written")
-        _write_manifest(staged, step=step, token=token, spec=spec)
+        _write_manifest(staged, step=step, token=token, spec=spec, seen=seen)
         crash_here("checkpoint_before_rename")
-        publish(staged, final)
+        publish(staged, final, seen=seen)
         crash_here("checkpoint_after_rename")
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
@@ -106,11 +117,11 @@ def require_space(folder: Path, num_bytes: int) -> None:
         raise NoSpace(wanted, free)
 
 
-def _write_manifest(folder: Path, *, step: int, token: int, spec: Mapping[str, Any]) -> None:
+def _write_manifest(folder: Path, *, step: int, token: int, spec: Mapping[str, Any], seen: Callable[[], None]) -> None:
     from importlib.metadata import version
 
     files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path, seen=seen)}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -121,8 +132,10 @@ def _write_manifest(folder: Path, *, step: int, token: int, spec: Mapping[str, A
     )
 
 
-def verify(folder: Path, *, deep: bool = True) -> Manifest:
+def verify(folder: Path, *, deep: bool = True, seen: Callable[[], None] = lambda: None) -> Manifest:
     """Read the manifest and check the files against it: names and sizes, and with `deep` their digests.
+
+    `seen` is called at each block that is read.
 
     Raises:
         BrokenCheckpoint: a file is missing, added or changed, or the manifest cannot be read.
@@ -141,7 +154,7 @@ def verify(folder: Path, *, deep: bool = True) -> Manifest:
     for name, expected in files.items():
         if os.path.getsize(folder / name) != expected["bytes"]:
             raise BrokenCheckpoint(folder, "other_size", name)
-        if deep and sha256_of(folder / name) != expected["sha256"]:
+        if deep and sha256_of(folder / name, seen=seen) != expected["sha256"]:
             raise BrokenCheckpoint(folder, "other_contents", name)
     total = sum(int(one["bytes"]) for one in files.values()) + len(text)
     return Manifest(step, token, spec, files, hashlib.sha256(text).hexdigest(), total)

@@ -19,8 +19,10 @@ Describe = Callable[[Path, Manifest, float | None], NewCheckpoint]
 """The row of a checkpoint folder with this manifest and evaluation loss."""
 
 
-def newest_good(context: Context, describe: Describe) -> Path | None:
+def newest_good(context: Context, describe: Describe, *, seen: Callable[[], None] = lambda: None) -> Path | None:
     """The folder to resume from; None where the run has not saved yet. What is skipped is said.
+
+    `seen` is called at each block of a checkpoint that is read.
 
     Raises:
         Refused: the run has checkpoints and none can be used; only a person may let it begin anew.
@@ -28,20 +30,20 @@ def newest_good(context: Context, describe: Describe) -> Path | None:
     with context.store.read() as session:
         rows = checkpoint_rows.listing(session, context.job.id)
         since = jobs.restarted_after(session, context.job.id)
-    _adopt(context, rows, since, describe)
+    _adopt(context, rows, since, describe, seen)
     with context.store.read() as session:
         rows = [row for row in checkpoint_rows.listing(session, context.job.id) if row.token > since]
     for row in reversed(rows):
-        if _is_good(context, row):
+        if _is_good(context, row, seen):
             return Path(row.path)
     if rows:
         raise Refused("checkpoints_broken", {"steps": ", ".join(str(row.step) for row in rows)}, {})
     return None
 
 
-def _is_good(context: Context, row: Checkpoint) -> bool:
+def _is_good(context: Context, row: Checkpoint, seen: Callable[[], None]) -> bool:
     try:
-        found = checkpoints.verify(Path(row.path))
+        found = checkpoints.verify(Path(row.path), seen=seen)
     except BrokenCheckpoint as error:
         context.event("checkpoint_skipped", {"step": row.step, "why": error.why, "file": error.file})
         return False
@@ -51,12 +53,12 @@ def _is_good(context: Context, row: Checkpoint) -> bool:
     return True
 
 
-def _adopt(context: Context, rows: list[Checkpoint], since: int, describe: Describe) -> None:
+def _adopt(context: Context, rows: list[Checkpoint], since: int, describe: Describe, seen: Callable[[], None]) -> None:
     """List the checkpoints that are newer than the listed ones and verify; other folders without a row go."""
     newest = max((row.step for row in rows if row.token > since), default=0)
     for folder in checkpoints.unlisted(context.folder.parent, {(row.token, row.step) for row in rows}):
         try:
-            manifest = checkpoints.verify(folder)
+            manifest = checkpoints.verify(folder, seen=seen)
         except BrokenCheckpoint:
             manifest = None
         ours = manifest is not None and manifest.spec_sha == checkpoints.spec_sha(context.spec)

@@ -17,7 +17,8 @@ class Settings:
     backoff_s: float = 30.0
     """Pause before the first retry after a lost attempt; doubled for each further one."""
     stall_s: float = 600.0
-    """A run that has not moved for so long, and for 20 of its own steps, hangs and is ended."""
+    """A run that has not moved for so long, and for 20 of its own steps, hangs and is ended; six times as long before
+    its first step."""
     poll_s: float = 0.1
 
     @classmethod

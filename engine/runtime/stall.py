@@ -9,6 +9,8 @@ from storage.jobs import Flags
 
 MEDIAN_STEPS = 20.0
 """How many of its own median steps a run may be silent for, where that is longer than the setting."""
+LOADING = 6.0
+"""How many times as long a run may be silent that has not made a step yet: it loads, proves, compiles, measures."""
 STEPS_KEPT = 51
 LONGEST_LOOK_S = 5.0
 
@@ -36,5 +38,5 @@ class Pulse:
             self._stepped = now
 
     def limit_s(self, least_s: float) -> float:
-        """How long a silence is borne: `least_s`, or 20 median steps where those take longer."""
-        return max(least_s, MEDIAN_STEPS * median(self._paces)) if self._paces else least_s
+        """How long a silence is borne: `least_s`, or 20 median steps where those take longer; more before the first."""
+        return max(least_s, MEDIAN_STEPS * median(self._paces)) if self._paces else LOADING * least_s

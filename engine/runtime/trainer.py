@@ -90,7 +90,7 @@ class Run:
         self.context.phase("tokenising")
         prepared = prepare(self.context, self.spec, begin, seen=reporter.beat)
         self.context.phase("loading")
-        resume = self._newest_good(begin)
+        resume = self._newest_good(begin, reporter)
         model = start.load(begin, self.spec, device)
         total = prepared.steps.total
         keep_every = self.spec.training.keep_every_steps
@@ -107,8 +107,8 @@ class Run:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         return self._end(trainer, watch, reporter, prepared, device)
 
-    def _newest_good(self, begin: Any) -> Path | None:
-        return newest_good(self.context, partial(_row, begin))
+    def _newest_good(self, begin: Any, reporter: Any) -> Path | None:
+        return newest_good(self.context, partial(_row, begin), seen=reporter.beat)
 
     def _announce(self, resume: Path | None, total: int) -> int:
         step = int(resume.name.rsplit("-", 1)[1]) if resume else 0
@@ -123,7 +123,12 @@ class Run:
             reporter.flush()
             self.context.phase("saving")
             path, manifest = checkpoints.save(
-                self.context.folder, write, step=step, token=self.context.claim.token, spec=self.context.spec
+                self.context.folder,
+                write,
+                step=step,
+                token=self.context.claim.token,
+                spec=self.context.spec,
+                seen=reporter.beat,
             )
             with self.context.store.write() as session:
                 new = _row(begin, path, manifest, watch.eval_loss.get(step))

@@ -24,6 +24,7 @@ def main(context: Context) -> dict[str, Any]:
     signal.signal(signal.SIGTERM, lambda *_: told.set())
     spec = context.spec
     first = (context.job.progress_step or 0) + 1
+    _hang(spec.get("load_s", 0.0))
     context.phase("training")
     for step in range(first, spec["steps"] + 1):
         with context.store.write() as session:

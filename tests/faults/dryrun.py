@@ -76,7 +76,7 @@ def _train(context: Context, reporter: Reporter, told: threading.Event) -> dict[
     spec = context.spec
     steps, save_every = spec["steps"], spec.get("save_every", 10)
     run = Run(context, KEPT)  # type: ignore[arg-type]
-    resume = run._newest_good(BEGIN)
+    resume = run._newest_good(BEGIN, reporter)
     weights = bytes.fromhex((resume / WEIGHTS).read_text()) if resume else START
     save = run._saver(BEGIN, SimpleNamespace(eval_loss={}), reporter)
     step, wish = run._announce(resume, steps), None

@@ -456,7 +456,7 @@ TABLE = [
     guard(
         "folder: fsync of what is in it",
         "engine/files.py",
-        '    for path in sorted(temporary.rglob("*")):\n        sync_file(path)\n',
+        "        sync_file(path)\n",
         "",
         f"{DISK}test_11_no_checkpoint_is_renamed_before_it_is_on_the_disk",
     ),
@@ -484,7 +484,7 @@ TABLE = [
     guard(
         "checkpoint: digests are checked",
         "engine/runtime/checkpoints.py",
-        'if deep and sha256_of(folder / name) != expected["sha256"]:',
+        'if deep and sha256_of(folder / name, seen=seen) != expected["sha256"]:',
         "if False:",
         f"{CHECKPOINTS}test_15_a_broken_newest_checkpoint_is_passed_over_with_a_word[flipped]",
     ),
@@ -505,8 +505,8 @@ TABLE = [
     guard(
         "checkpoint: a broken one is passed over",
         "engine/runtime/resuming.py",
-        "found = checkpoints.verify(Path(row.path))",
-        "found = checkpoints.verify(Path(row.path), deep=False)",
+        "found = checkpoints.verify(Path(row.path), seen=seen)",
+        "found = checkpoints.verify(Path(row.path), deep=False, seen=seen)",
         f"{CHECKPOINTS}test_15_a_broken_newest_checkpoint_is_passed_over_with_a_word[flipped]",
     ),
     guard(
@@ -519,7 +519,7 @@ TABLE = [
     guard(
         "checkpoint: one without a row is taken up",
         "engine/runtime/resuming.py",
-        "    _adopt(context, rows, since, describe)\n",
+        "    _adopt(context, rows, since, describe, seen)\n",
         "",
         f"{CHECKPOINTS}test_17_a_save_killed_at_its_end_is_taken_up_or_swept[checkpoint_after_rename-20]",
     ),
@@ -662,6 +662,20 @@ TABLE = [
         "if time.monotonic() - self._reached > self._lease_s:",
         "if self._lease_s < 0:",
         f"{GUARDS}test_a_trainer_that_reaches_no_store_for_a_lease_fences_itself",
+    ),
+    guard(
+        "trainer: ends at its next step once it is fenced",
+        "engine/runtime/watching.py",
+        "if self._reporter.fenced.is_set():\n            raise",
+        "if self._reporter.fenced is None:\n            raise",
+        "tests/runtime/test_watching.py::test_a_run_whose_claim_is_gone_ends_at_its_next_step_and_saves_nothing",
+    ),
+    guard(
+        "worker: the run's lock before a start",
+        "engine/runtime/worker.py",
+        "if lock is None:  # the last attempt's process",
+        "if lock == -1:  # the last attempt's process",
+        f"{GUARDS}test_a_job_whose_last_process_still_holds_its_lock_is_not_started",
     ),
     guard(
         "worker: ends a fenced child",

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -107,6 +108,19 @@ def at_rest_after(house: House) -> tuple[Context, Run]:
     return context, Run(context, KEPT)  # type: ignore[arg-type]
 
 
+class Beats:
+    """Counts how often a run said that it moves."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def beat(self) -> None:
+        self.number += 1
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
+
+
 def _save(house: House, claim: jobs.Claim, step: int) -> None:
     def write(folder: Path) -> None:
         (folder / WEIGHTS).write_text(weights_after(step))
@@ -129,13 +143,24 @@ def test_15_a_broken_newest_checkpoint_is_passed_over_with_a_word(
     context, run = at_rest_after(house)
     newest = house.home.runs / str(context.job.id) / "1" / "checkpoint-20"
     breaking(newest)
-    found = run._newest_good(BEGIN)
+    reporter = Beats()
+    found = run._newest_good(BEGIN, reporter)
+    assert reporter.number > 0, "a long proof is no hang"
     assert found is not None and found.name == "checkpoint-10"
     (said,) = house.events(context.job.id, "checkpoint_skipped")
     assert said.data["step"] == 20 and said.data["why"]
     if breaking is not of_another_spec:  # whole, only not this run's: chat and export do not resume from it
         with pytest.raises(ProblemError, match="model_checkpoint_broken"):
             check_checkpoint(newest, deep=True)
+
+
+@pytest.mark.sample
+def test_22_a_long_save_is_no_hang(bare_house: House) -> None:
+    _context, run = at_rest_after(bare_house)
+    reporter = Beats()
+    save = run._saver(BEGIN, SimpleNamespace(eval_loss={}), reporter)
+    save(30, lambda folder: (folder / WEIGHTS).write_text(weights_after(30)) and None)
+    assert reporter.number > 0
 
 
 @pytest.mark.parametrize("breaking", [flipped, without_a_manifest, gone])

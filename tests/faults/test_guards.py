@@ -106,6 +106,19 @@ def test_a_worker_that_cannot_reach_the_store_ends_its_child_within_the_lease(
     worker.running.clear()
 
 
+def test_a_job_whose_last_process_still_holds_its_lock_is_not_started(bare_house: House, worker: Worker) -> None:
+    """The store gave it to us, but what ran it last is not gone: two trainers would share its devices."""
+    job_id = bare_house.submit(steps=500)
+    lock = locks.take(bare_house.home.run_lock(job_id))
+    assert lock is not None
+    tick(worker, lambda: bare_house.outcomes(job_id) == ["still_ending"])
+    assert worker.running == {} and bare_house.children() == []
+    waiting = bare_house.job(job_id)
+    assert (waiting.state, waiting.deaths) == ("queued", 0), "it costs no attempt"
+    os.close(lock)
+    tick(worker, lambda: list(worker.running) == [job_id])
+
+
 def test_a_trainer_whose_worker_is_gone_ends_by_itself(bare_house: House) -> None:
     house = bare_house
     job_id = house.submit(steps=5000)

@@ -83,6 +83,19 @@ def test_a_save_that_fails_leaves_earlier_checkpoints_and_no_rest(tmp_path):
     checkpoints.verify(path)
 
 
+def test_a_long_save_and_a_long_proof_tell_that_they_move(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "BLOCK", 1000)
+    beats = []
+
+    def write(folder):
+        (folder / "a.safetensors").write_bytes(bytes(10_000))
+
+    path, _ = checkpoints.save(tmp_path, write, step=4, token=2, spec=SPEC, seen=lambda: beats.append("save"))
+    checkpoints.verify(path, seen=lambda: beats.append("proof"))
+    assert beats.count("save") >= 10 + 2, "at each block that is summed up and each file that is flushed"
+    assert beats.count("proof") >= 10
+
+
 def test_no_save_begins_without_room_for_it(tmp_path, monkeypatch):
     save(tmp_path, step=4)
     usage = namedtuple("usage", "total used free")

@@ -35,6 +35,17 @@ def test_a_step_and_a_beat_end_the_silence_and_a_heartbeat_alone_does_not():
     assert pulse.silent_s == 0.0
 
 
+def test_what_comes_before_the_first_step_of_an_attempt_may_take_six_times_as_long():
+    pulse = Pulse(0.0)
+    assert pulse.limit_s(600.0) == 3600.0
+    pulse.look(1.0, moved(None, 1.0))
+    pulse.look(2.0, moved(35, 2.0))  # where an earlier attempt was
+    pulse.look(3.0, moved(30, 3.0))  # where this one goes on
+    assert pulse.limit_s(600.0) == 3600.0
+    pulse.look(4.0, moved(31, 4.0))
+    assert pulse.limit_s(600.0) == 600.0
+
+
 def test_slow_steps_are_given_the_time_of_twenty():
     pulse = Pulse(0.0)
     for step in range(6):
@@ -47,7 +58,7 @@ def test_a_resume_at_an_earlier_step_is_no_pace():
     pulse = Pulse(0.0)
     pulse.look(1.0, moved(50, 1.0))
     pulse.look(500.0, moved(0, 2.0))
-    assert pulse.limit_s(1.0) == 1.0
+    assert pulse.limit_s(1.0) == 6.0, "as before the first step"
 
 
 def test_a_worker_that_slept_does_not_blame_the_run():
@@ -82,6 +93,22 @@ def test_a_run_that_hangs_is_ended_with_its_stacks_in_the_log_and_not_tried_agai
     assert failed.values["seconds"] >= 3
     log = home.log(job_id).read_text()
     assert "Current thread" in log and "tests/fakes/steps.py" in log and "in _hang" in log
+
+
+def test_a_run_that_loads_for_longer_than_a_step_may_take_is_left_alone(worker, store):  # noqa: F811
+    worker.settings = replace(worker.settings, stall_s=5.0)
+    job_id = submit(store, kind="train", steps=5, load_s=8.0)
+    work(worker, is_final(store, job_id), seconds=60)
+    assert job(store, job_id).state == "succeeded"
+
+
+def test_a_run_that_hangs_before_its_first_step_is_ended_too(worker, store, home):  # noqa: F811
+    worker.settings = replace(worker.settings, stall_s=2.0)
+    job_id = submit(store, kind="train", steps=5, load_s=600.0)
+    work(worker, is_final(store, job_id), seconds=60)
+    failed = job(store, job_id)
+    assert (failed.state, failed.reason, failed.values["seconds"] >= 12) == ("failed", "stalled", True)
+    assert "in _hang" in home.log(job_id).read_text()
 
 
 def test_a_long_evaluation_that_beats_is_left_alone(worker, store):  # noqa: F811
