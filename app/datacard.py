@@ -16,6 +16,7 @@ from app.render import (
     button_link,
     card,
     chip,
+    code,
     facts,
     join,
     link,
@@ -106,16 +107,35 @@ def rows(one: Version, found: Sequence[Row], start: int, t: Text) -> Html:
 def _row(one: Version, row: Row, place: int, t: Text) -> Html:
     see = goto(t("data.see_tokens"), **at(one), view="tokens", row=place + 1)
     held_out = chip(t("data.held_out_row")) if row.get("split") == "test" else ""
-    return card(_text_of(row, t), title=t("data.row", n=number(place + 1)), aside=join([held_out, see], " "))
+    task = chip(row["task_type"]) if row.get("task_type") else ""
+    aside = join([_verdict(row, t), task, held_out, see], " ")
+    return card(_text_of(row, t), title=t("data.row", n=number(place + 1)), aside=aside)
 
 
 def _text_of(row: Row, t: Text) -> Html:
+    if "text" in row:
+        return transcript([{"role": "", "content": row["text"]}], t)
     if "messages" in row:
-        return transcript(row["messages"], t)
+        return join([_tools(row, t), transcript(row["messages"], t)])
+    if "completion" in row:
+        return transcript([*row["prompt"], *row["completion"]], t)
     sides = (
         tag("div", tag("h3", t(f"data.{side}")), transcript(row[side], t), cls=f"at-side at-{side}") for side in SIDES
     )
     return join([transcript(row["prompt"], t), tag("div", *sides, cls="at-pair")])
+
+
+def _tools(row: Row, t: Text) -> Html:
+    if not row.get("tools"):
+        return Html("")
+    return tag("details", tag("summary", t("data.tools")), code(row["tools"]), cls="at-small")
+
+
+def _verdict(row: Row, t: Text) -> Html:
+    """Return how an answer was judged."""
+    if row.get("label") is not None:
+        return chip(t(f"data.label.{str(row['label']).lower()}"), "good" if row["label"] else "bad")
+    return chip(t("data.score", n=number(row["score"]))) if row.get("score") is not None else Html("")
 
 
 def pager(one: Version, start: int, step: int, t: Text, *, view: str) -> Html:
@@ -145,8 +165,9 @@ def row_tokens(one: Version, place: int, answer: Mapping[str, Any], t: Text) -> 
     """Return a row as the model sees it: each sequence with its tokens coloured."""
     sequences = answer.get("sequences", ())
     parts = [pager(one, place, 1, t, view="tokens")]
-    if len(sequences) > 1 and one.row_kind == "conversation":
-        parts.append(note("", t("data.several_sequences", n=len(sequences)), tone="plain"))
+    for key in ("rewritten", "split"):
+        if answer.get(key):
+            parts.append(note("", t(f"data.is_{key}", n=len(sequences)), tone="plain"))
     parts += [_sequence(each, place, t) for each in sequences]
     return tag("div", *parts, cls="at-stack")
 

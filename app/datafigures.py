@@ -69,4 +69,4 @@ def _tasks(tasks: Any, t: Text) -> Html:
     whole = sum(tasks.values())
     ordered = sorted(tasks.items(), key=lambda item: -item[1])
     rows = [[name, number(count), f"{100 * count / whole:.0f} %"] for name, count in ordered[:MOST_TASKS]]
-    return card(table([t("role.task_type"), t("data.rows"), t("data.share")], rows), title=t("data.task_types"))
+    return card(table([t("shape.role.task_type"), t("data.rows"), t("data.share")], rows), title=t("data.task_types"))

@@ -15,8 +15,9 @@ SPEED = (
 )  # fmt: skip
 """The settings that decide how long a step takes."""
 ROWS = (
-    "data.dataset", "data.version", "data.sha256", "data.eval_fraction", "data.max_length", "data.packing", "objective",
-    "model.id", "training.batch_size", "training.gradient_accumulation",
+    "data.dataset", "data.version", "data.sha256", "data.eval_fraction", "data.eval_by", "data.max_length",
+    "data.packing", "data.truncation", "objective", "model.id", "model.chat_template", "training.batch_size",
+    "training.gradient_accumulation",
 )  # fmt: skip
 """The settings that decide how many steps an epoch has."""
 

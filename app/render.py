@@ -200,7 +200,7 @@ def _token(token: Mapping[str, Any]) -> Html:
 
 
 def transcript(messages: Iterable[Mapping[str, Any]], t: Text) -> Html:
-    """Return the turns of a conversation: dicts of role and content, and optionally train."""
+    """Return the turns of a conversation: dicts of role and content, and optionally tool calls."""
     return tag("div", *(_turn(message, t) for message in messages), cls="at-transcript")
 
 
@@ -208,9 +208,8 @@ def _turn(message: Mapping[str, Any], t: Text) -> Html:
     role = str(message.get("role", ""))
     name = t.get(f"role.{role}", role)
     known = role if role in ("system", "user", "assistant") else "other"
-    return tag(
-        "div", tag("span", name, cls="at-role"), tag("pre", message.get("content") or ""), cls=f"at-turn at-{known}"
-    )
+    said = [tag("pre", text) for text in (message.get("content"), message.get("tool_calls")) if text]
+    return tag("div", tag("span", name, cls="at-role"), tag("div", *said), cls=f"at-turn at-{known}")
 
 
 def problems(found: Iterable[Problem], t: Text) -> Html:

@@ -206,7 +206,7 @@ def _fields(ui: Ui, form: ShapeForm, found: Known, kind: str) -> Updates:
     choices = [(t("shape.no_column"), NOTHING), *((name, name) for name in found.columns)]
     updates: Updates = {one: gr.update(visible=False, value=None) for one in (*form.roles, *form.options)}
     for component, role in zip(form.roles, _roles(entry), strict=False):
-        label = t(f"role.{role}") + (" *" if role in entry.required else "")
+        label = t(f"shape.role.{role}") + (" *" if role in entry.required else "")
         value = mapping.get(role, NOTHING)
         updates[component] = gr.update(visible=True, label=label, choices=choices, value=value)
     for text, (name, default) in zip(form.options, entry.options.items(), strict=False):

@@ -70,7 +70,7 @@ def test_what_was_recognised_is_said_with_reasons_and_can_be_changed(ui: Ui, for
     assert shown[form.format]["value"] == "messages"
     chosen = shapeform.choose(ui, form, ("version", version.id), "prompt_completion")
     labels = [chosen[one].get("label") for one in form.roles if chosen[one]["visible"]]
-    assert labels[:2] == [f"{ui.t('role.prompt')} *", f"{ui.t('role.completion')} *"]
+    assert labels[:2] == [f"{ui.t('shape.role.prompt')} *", f"{ui.t('shape.role.completion')} *"]
     assert [value for _, value in chosen[form.roles[0]]["choices"]] == ["", *COLUMNS]
 
 
@@ -149,3 +149,29 @@ def test_problems_are_counted_by_kind_and_can_all_be_fetched(ui: Ui, shelf: Any)
     one = shelf.dataset(problems=found, problem_count=1201, statistics=known)
     shown = datacard.problems(one, ui.t)
     assert "1,200" in shown and f"/files/problems/{one.id}" in shown
+
+
+def test_rows_of_every_kind_are_shown(ui: Ui, shelf: Any) -> None:
+    def said(role: str, content: str, **more: Any) -> dict[str, Any]:
+        return {"role": role, "content": content, **more}
+
+    asked, answer = said("user", "<b>ask"), said("assistant", "", tool_calls='[{"id":"<i>"}]')
+    rows = [
+        {"messages": [asked, answer, said("tool", "42")], "tools": '[{"name":"<u>"}]', "task_type": "<s>"},
+        {"prompt": [asked], "completion": [said("assistant", "fine")], "label": True, "score": None},
+        {"prompt": [asked], "completion": [said("assistant", "fine")], "label": None, "score": 3.5},
+        {"text": "once <em>upon"},
+    ]
+    shown = datacard.rows(shelf.dataset(rows=4), rows, 0, ui.t)
+    for text in (
+        "&lt;b&gt;ask",
+        "&lt;i&gt;",
+        "&lt;u&gt;",
+        "&lt;s&gt;",
+        "once &lt;em&gt;upon",
+        ui.t("role.tool"),
+        ui.t("data.label.true"),
+        "3.5",
+    ):
+        assert text in shown
+    assert not any(mark in shown for mark in ("<b>", "<i>", "<u>", "<em>"))
