@@ -125,7 +125,7 @@ def _messages(lists: Sequence[list[dict[str, Any]]]) -> pyarrow.ListArray:
 
 def iterate_rows(path: Path) -> Iterator[Row]:
     """All rows of a stored version, in order."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:  # else it keeps all that it has read
         for batch in file.iter_batches(batch_size=BATCH_ROWS):
             yield from batch.to_pylist()
 

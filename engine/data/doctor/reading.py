@@ -58,7 +58,7 @@ def squeezed(text: str) -> str:
 
 def iterate_seen(path: Path) -> Iterator[Seen]:
     """All rows of a stored version, in order."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:  # else it keeps all that it has read
         names = set(file.schema_arrow.names)
         make = next(maker for key, maker in MAKERS.items() if key in names)
         index = 0
