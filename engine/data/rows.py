@@ -181,7 +181,7 @@ def files_of(path: Path) -> list[Path]:
 def iterate_rows(path: Path) -> Iterator[Row]:
     """All rows of a stored version, in order."""
     for part in files_of(path):
-        with pq.ParquetFile(part) as file:
+        with pq.ParquetFile(part, pre_buffer=False) as file:  # else it keeps all that it has read
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
                 yield from batch.to_pylist()
 

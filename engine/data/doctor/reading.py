@@ -62,7 +62,7 @@ def iterate_seen(path: Path) -> Iterator[Seen]:
     """All rows of a stored version, in order."""
     index = 0
     for part in files_of(path):
-        with pq.ParquetFile(part) as file:
+        with pq.ParquetFile(part, pre_buffer=False) as file:  # else it keeps all that it has read
             names = set(file.schema_arrow.names)
             make = next(maker for key, maker in MAKERS.items() if key in names)
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
