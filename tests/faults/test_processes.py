@@ -84,10 +84,10 @@ def test_02_a_hundred_random_kills_of_the_worker_lose_no_job(each_house: House) 
     for _ in range(kills):
         if all(house.job(one).state in FINAL for one in ids):
             ids.append(house.submit(steps=80, save_every=5, attempts=1000))
-        worker = house.start()
+        worker = house.start(ATELIER_BACKOFF_S=0)  # a job that waits is not hit
         time.sleep(house.random.uniform(0.2, 1.6))
         worker.kill()
-    house.start()
+    house.start(ATELIER_BACKOFF_S=0)
     for job_id in ids:
         house.finish(job_id, seconds=180)
         undisturbed(house, job_id, house.job(job_id).spec["steps"])
