@@ -218,6 +218,14 @@ def _kinds(one: Version, found: Sequence[Problem], t: Text) -> Html:
     return table([t("data.kind"), t("data.count")], rows, caption=t("data.kinds"))
 
 
+def _origin(one: Version, t: Text) -> str:
+    """Return the file that a version came from, or what was made of which versions."""
+    if one.made_from is None:
+        return one.source_name
+    parents = ", ".join(f"{parent['name']} {parent['version']}" for parent in one.made_from["parents"])
+    return t("data.made_from", operation=t(f"operation.{one.made_from['operation']}"), parents=parents)
+
+
 def versions(one: Version, found: Iterable[Version], now: float, t: Text) -> Html:
     """Return the versions of a dataset, the newest first, the one that is shown marked."""
     head_ = [t("data.version"), t("data.usable"), t("data.from"), t("data.when"), ""]
@@ -225,7 +233,7 @@ def versions(one: Version, found: Iterable[Version], now: float, t: Text) -> Htm
         [
             number(each.version),
             number(each.usable_rows),
-            each.source_name,
+            _origin(each, t),
             when(t, each.created_at, now),
             t("data.shown") if each.id == one.id else goto(t("data.show"), dataset=each.name, version=each.version),
         ]

@@ -19,7 +19,15 @@ from engine.specs.kinds import LANES
 from storage.jobs import Job
 from storage.states import State
 
-PLACES = {"train": "/runs?run={id}", "import": "/data", "add_model": "/models", "export": "/export?export={id}"}
+PLACES = {
+    "train": "/runs?run={id}",
+    "import": "/data",
+    "examine": "/data",
+    "derive": "/data",
+    "write_data": "/data",
+    "add_model": "/models",
+    "export": "/export?export={id}",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,9 +138,12 @@ def test_figures_are_pictures_and_tables_and_nothing_of_them_is_html(ui: Ui, she
 
 
 def test_versions_are_listed_with_the_way_to_each(ui: Ui, shelf: Any) -> None:
-    first, second = shelf.dataset(rows=3), shelf.dataset(rows=4)
+    first = shelf.dataset(rows=3)
+    made = {"operation": "sample", "settings": {}, "parents": [{"name": "<tickets>", "version": 1, "sha256": "a"}]}
+    second = shelf.dataset(rows=4, made_from=made)
     shown = datacard.versions(first, [second, first], 0.0, ui.t)
     assert "version=2" in shown and "version=1" not in shown
+    assert f"{ui.t('operation.sample')}: &lt;tickets&gt; 1" in shown
 
 
 def test_problems_are_counted_by_kind_and_can_all_be_fetched(ui: Ui, shelf: Any) -> None:
