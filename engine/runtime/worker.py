@@ -252,8 +252,8 @@ class Worker:
         silent_s = None if item.stalled_at is None else item.pulse.silent_s
         end = End(code, self.ending.is_set(), item.kills.moved(), silent_s)
         with self.store.read() as session:
-            history = jobs.attempts(session, item.job.id)
-        settlement = settlement_of(self.home, item.job, item.claim, end, history=history, settings=self.settings)
+            job, history = jobs.get(session, item.job.id), jobs.attempts(session, item.job.id)
+        settlement = settlement_of(self.home, job, item.claim, end, history=history, settings=self.settings)
         crash_here("worker_before_settle")
         with contextlib.suppress(Fenced):
             with self.store.write() as session:
