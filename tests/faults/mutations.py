@@ -581,6 +581,20 @@ TABLE = [
         f"{PROCESSES}test_29_no_grandchild_survives_its_job[trainer]",
     ),
     guard(
+        "GPU: given back where nothing was claimed",
+        "engine/runtime/worker.py",
+        "unused.callback(gpu.release)",
+        "unused.callback(int)",
+        "tests/runtime/test_gpus.py::test_a_claim_that_does_not_reach_the_store_gives_its_gpu_back",
+    ),
+    guard(
+        "export: what is half-made goes",
+        "engine/runtime/exporting.py",
+        "    finally:\n        shutil.rmtree(staged, ignore_errors=True)\n",
+        "    finally:\n        gc.collect()\n",
+        "tests/faults/test_models.py::test_09_an_export_that_meets_a_full_disk_says_so_and_leaves_nothing[adapter-2]",
+    ),
+    guard(
         "exit 0 needs its result",
         "engine/runtime/outcome.py",
         'if said.get("ok"):',
