@@ -17,7 +17,7 @@ from engine.specs.base import Spec
 from engine.specs.kinds import KINDS
 from storage.clock import now
 
-BOOT, CLOCK, REAL = (f"ATELIER_FAULT_{name}" for name in ("BOOT", "CLOCK", "REAL"))
+BOOT, CLOCK, REAL, UNCHECKED = (f"ATELIER_FAULT_{name}" for name in ("BOOT", "CLOCK", "REAL", "UNCHECKED"))
 CLOCK_KEY = "fault_clock"
 _SHIFT = f"COALESCE((SELECT json_extract(content, '$.value') FROM setting WHERE key = '{CLOCK_KEY}'), 0)"
 
@@ -27,6 +27,8 @@ def apply() -> None:
     if REAL not in os.environ:
         for kind, lane in (("train", "gpu"), ("import", "cpu")):
             KINDS[kind] = replace(KINDS["train"], spec=Spec, module="tests.faults.dryrun", lane=lane)
+    if UNCHECKED in os.environ:
+        KINDS["export"] = replace(KINDS["export"], module="tests.faults.unchecked")
     if boot := os.environ.get(BOOT):
         machine.boot_id = lambda: boot
     if path := os.environ.get(CLOCK):

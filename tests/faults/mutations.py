@@ -797,6 +797,20 @@ TABLE = [
         f"{GUARDS}test_a_child_that_does_not_end_when_it_is_asked_is_killed_after_its_grace",
     ),
     guard(
+        "GPU: given back where nothing was claimed",
+        "engine/runtime/worker.py",
+        "unused.callback(gpu.release)",
+        "unused.callback(int)",
+        "tests/runtime/test_gpus.py::test_a_claim_that_does_not_reach_the_store_gives_its_gpu_back",
+    ),
+    guard(
+        "export: what is half-made goes",
+        "engine/runtime/exporting.py",
+        "    finally:\n        shutil.rmtree(staged, ignore_errors=True)\n",
+        "    finally:\n        gc.collect()\n",
+        "tests/faults/test_models.py::test_09_an_export_that_meets_a_full_disk_says_so_and_leaves_nothing[adapter-2]",
+    ),
+    guard(
         "exit 0 needs its result",
         "engine/runtime/outcome.py",
         'if said.get("ok"):',

@@ -1,4 +1,4 @@
-"""Rows 3, 20, 23, 38 and 39 with real models: trainers, chats and exports that are killed, data that is damaged."""
+"""Rows 3, 9, 20, 23, 38 and 39 with real models: what is killed, a disk that is full, data that is damaged."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from storage.targets import resolve
 from tests.faults.dryrun import curve_to
 from tests.faults.house import ROOT, House
 from tests.faults.invariants import check_invariants
+from tests.faults.test_disk import small_disk
 from tests.runtime.conftest import Studio
 from tests.runtime.training_room import Room, make_room
 
@@ -202,6 +203,28 @@ def test_38_a_chat_killed_in_an_answer_is_said_and_the_next_one_answers(studio: 
     assert (lost.state, lost.reason) == ("failed", "model_checkpoint_broken")
     assert answer(house, ask(house, "base:tiny")).state == "done", "the others go on"
     shutil.move(house.root / "away", folder)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("form", "megabytes"), [("merged", 4), ("adapter", 2)])
+def test_09_an_export_that_meets_a_full_disk_says_so_and_leaves_nothing(
+    studio: Studio, house: House, form: str, megabytes: int
+) -> None:
+    """Its look at the disk beforehand was fooled: the write itself fails, in a library or in our own copy."""
+    run = studio.add_run("tiny", lambda folder: adapter_of(studio.bases["tiny"], folder))
+    exports = house.home.exports
+    exports.rmdir()
+    with small_disk(exports, megabytes):
+        worker = house.start(ATELIER_FAULT_REAL=1, ATELIER_FAULT_UNCHECKED=1, ATELIER_TORCH_THREADS=1)
+        with house.store.write() as session:
+            spec = {"target": str(run), "form": form}
+            job_id = jobs.submit(session, kind="export", name="out", spec=spec, lane="gpu").id
+        done = house.finish(job_id, seconds=120)
+        assert (done.state, done.reason) == ("failed", "disk_full"), house.report()
+        assert house.attempts(job_id)[0].exit_code == 73
+        assert list(exports.iterdir()) == [] and shutil.disk_usage(exports).free > 0.9 * megabytes * 2**20
+        assert worker.lives()
+        house.check()
 
 
 @pytest.mark.timeout(600)
