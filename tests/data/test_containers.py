@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import json
 import os
 import zipfile
@@ -108,6 +109,7 @@ def test_a_packed_file_with_a_padded_end_is_read(path):
         (gzip.compress(b" \n"), "file_empty"),
         (gzip.compress(b"\n" * (20 * 2**20)), "file_gzip_grows"),
     ],
+    ids=itertools.count(),  # the bytes tell the time: as names they would differ from process to process
 )
 def test_packed_files_that_are_not_read_say_why(path, content, code):
     assert refusal(path, content).code == code
