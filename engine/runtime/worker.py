@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 TAKEN = 64
 """The exit code where another worker has the home: whoever started this one looks again."""
 NO_STORE = 70
-"""The exit code where the store cannot be used, or was taken away."""
+"""The exit code where home or store cannot be used, or the store was taken away."""
 RESCUE_EVERY_S = 1.0
 FIRST_PAUSE_S = 0.1
 """After a lost connection; doubled up to an eighth of the lease, so that children are ended in time."""
@@ -343,8 +343,12 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    home = Home.from_environment().ensure()
-    lock = locks.take(home.worker_lock)
+    try:
+        home = Home.from_environment().ensure()
+        lock = locks.take(home.worker_lock)
+    except OSError as error:
+        log.error("the home with its store cannot be used: %s", error)
+        raise SystemExit(NO_STORE) from error
     if lock is None:
         log.warning("another worker already serves this home")
         raise SystemExit(TAKEN)

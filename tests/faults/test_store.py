@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
+from engine.runtime.worker import NO_STORE
 from storage import jobs, settings
 from storage.database import open_store
 from storage.errors import Conflict, StoreError
@@ -28,6 +29,7 @@ from storage.states import FINAL, State
 from tests.faults.altered import CLOCK_KEY
 from tests.faults.conftest import postgres_of
 from tests.faults.house import LEASE_S, ROOT, House
+from tests.faults.test_disk import small_disk
 from tests.faults.test_processes import undisturbed
 from tests.storage.test_store_races import CLAIM_ALL
 
@@ -211,6 +213,34 @@ def _spoil(path: Path, what: str) -> None:
         connection.execute("INSERT INTO alembic_version VALUES ('other')")
         connection.commit()
         connection.close()
+
+
+@pytest.mark.parametrize("what", ["home", "store"])
+def test_13_a_store_that_cannot_be_written_is_refused_and_serves_again_once_it_can(
+    tmp_path: Path, seed: int, what: str
+) -> None:
+    with small_disk(tmp_path / "house" / what) as disk:
+        house = House(tmp_path / "house", seed=seed, store_url=f"sqlite:///{disk / 'store.db'}")
+        try:
+            job_id = house.submit(steps=20)
+            house.store.dispose()
+            before = (disk / "store.db").read_bytes()
+            subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+            with pytest.raises(StoreError) as refused:
+                open_store(house.home.store_url)
+            assert (refused.value.code, refused.value.values["url"]) == ("store_unreadable", house.home.store_url)
+            worker = house.start()
+            assert worker.process.wait(20) == NO_STORE
+            assert "Traceback" not in worker.said(), worker.said()
+            assert ("Read-only file system" if what == "home" else house.home.store_url) in worker.said()
+            assert (disk / "store.db").read_bytes() == before
+            subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+            house.start()
+            house.finish(job_id)
+            undisturbed(house, job_id, 20)
+            house.check()
+        finally:
+            house.close()
 
 
 def test_13_a_store_deleted_under_a_worker_is_not_silently_made_anew(bare_house: House) -> None:
