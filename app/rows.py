@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pyarrow.parquet as pq
 
 Row = dict[str, Any]
@@ -16,6 +17,13 @@ def read(path: Path, start: int, count: int) -> list[Row]:
     Raises:
         OSError: the file is gone or unreadable.
     """
+    try:
+        return _read(path, start, count)
+    except pyarrow.ArrowException as error:
+        raise OSError(str(error)[:200]) from error
+
+
+def _read(path: Path, start: int, count: int) -> list[Row]:
     found: list[Row] = []
     first = 0
     for part in (path, *sorted(path.parent.glob("rows-*.parquet"))):

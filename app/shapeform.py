@@ -22,6 +22,7 @@ from engine.formats import FORMATS
 from engine.formats.columns import SHARED, find_columns
 from engine.formats.protocol import Format
 from engine.specs.base import validate
+from engine.specs.home import inside
 from engine.specs.kinds import KINDS
 from engine.specs.other import ImportSpec
 from engine.specs.problem import Problem, ProblemError, problem
@@ -104,7 +105,7 @@ def of_version(version: Version) -> Known | None:
 def of_import(ui: Ui, job: Job) -> Known | None:
     """What is known of an upload whose columns were not recognised, as long as it is there."""
     found = next((one for one in job.values.get("problems", []) if one["values"].get("names")), None)
-    path = ui.home.staging / str(job.spec.get("staged", ""))
+    path = inside(ui.home.staging, str(job.spec.get("staged") or "-"))
     if job.state != State.FAILED or found is None or not path.is_file():
         return None
     return Known(("import", job.id), path, found["values"]["names"], {**job.spec, "staged": None})
@@ -182,6 +183,7 @@ def _staged(ui: Ui, path: Path) -> str:
     name = uuid.uuid4().hex
     try:
         os.link(path, ui.home.staging / name)
+        os.utime(ui.home.staging / name)  # else it looks like an upload of long ago that nobody imported
     except OSError:
         return staging.stage(ui.home, path)
     return name

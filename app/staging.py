@@ -50,7 +50,8 @@ def stage_folder(home: Home, source: Path) -> str:
         ProblemError: one of them cannot be copied, or they are too large together.
     """
     files = [one for one in sorted(source.rglob("*")) if one.is_file() and not one.is_symlink()]
-    return _gather(home, [(str(one.relative_to(source)), one) for one in files], source.name)
+    named = [(one.relative_to(source), one) for one in files]
+    return _gather(home, [(str(name), one) for name, one in named if not _is_hidden(name)], source.name)
 
 
 def stage_files(home: Home, sources: Sequence[Path]) -> str:
@@ -65,8 +66,15 @@ def stage_files(home: Home, sources: Sequence[Path]) -> str:
     return _gather(home, list(zip(names, sources, strict=True)), sources[0].name)
 
 
+def _is_hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
+
+
 def _gather(home: Home, files: Sequence[tuple[str, Path]], said: str) -> str:
-    size = sum(one.lstat().st_size for _, one in files)
+    try:
+        size = sum(one.lstat().st_size for _, one in files)
+    except OSError as error:
+        raise ProblemError([problem(_refusal(error), file=said, detail=error.strerror or "")]) from error
     if size > max_file_bytes():
         raise ProblemError([problem("file_too_large", file=said, bytes=size, limit=max_file_bytes())])
     folder = home.staging / uuid.uuid4().hex

@@ -41,6 +41,9 @@ def take_in(ui: Ui, upload: Upload) -> Job:
         ProblemError: the file cannot be taken in, or what was said about it is wrong.
     """
     first, *others = upload.paths
+    validate(
+        ImportSpec, {"staged": "-", "source_name": "-", "name": upload.name or name_of(first), "policy": upload.policy}
+    )
     staged = staging.stage_files(ui.home, upload.paths) if others else staging.stage(ui.home, first)
     more = f" +{len(others)}" if others else ""
     data = {

@@ -140,7 +140,7 @@ def _rows(files: Files, splits: Mapping[str, str], warnings: list[Problem]) -> R
                     if isinstance(raw, Problem):
                         yield Line(line, name), in_file(raw, name)
                         continue
-                    if split is not None:
+                    if splits:  # also of files that say nothing, so that every row has the column
                         raw.setdefault("split", split)
                     yield Line(line, name), raw
         except ProblemError as error:

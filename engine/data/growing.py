@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 from typing import IO, Any
+from zipfile import BadZipFile
 
 import orjson
 import pyarrow.parquet as pq
@@ -38,6 +39,8 @@ class Growing:
         self._parts = 0
         self._writer: pq.ParquetWriter | None = None
         self._begun_at = 0
+        self._is_whole = True
+        """Whether no piece is half appended: a signal may come between any two lines."""
         if not self._go_on():
             shutil.rmtree(folder, ignore_errors=True)
             self.version.mkdir(mode=0o700, parents=True)
@@ -46,6 +49,7 @@ class Growing:
 
     def add(self, piece: Piece) -> None:
         """Append a piece; a part that has become large is closed."""
+        self._is_whole = False
         if piece.table is not None:
             if self._writer is None:
                 self._writer = parquet_writer(self._part(self._parts), self._row_kind)
@@ -57,6 +61,15 @@ class Growing:
             self.next = piece.next
             if self.next.offset - self._begun_at >= PART_BYTES:
                 self.close_part()
+        self._is_whole = True
+
+    def leave(self) -> None:
+        """Make safe what there is and close the files; of a piece that was only half appended, nothing is kept."""
+        if self._is_whole:
+            self.close_part()
+        elif self._writer is not None:
+            self._writer.close()
+        self.release()
 
     def close_part(self) -> None:
         """Make safe what there is, if the file can be read on from here."""
@@ -69,7 +82,7 @@ class Growing:
             return
         self._begun_at = self.next.offset
         sizes = [_synced(handle) for handle in (self._digests, self._problems)]
-        counts = self._folder / f"counts-{self._parts}.npz"
+        counts = self._folder / f"counts-{self.next.offset}.npz"
         self.tally.statistics.save(counts)
         sync_file(counts)
         state = {"key": self._key, "parts": self._parts, "next": [self.next.offset, self.next.line], "sizes": sizes}
@@ -81,7 +94,8 @@ class Growing:
             self._writer.close()
             self._writer = None
         self.release()
-        return content_of((self._folder / "digests").read_bytes(), self._row_kind)
+        with (self._folder / "digests").open("rb") as handle:
+            return content_of(iter(lambda: handle.read(1 << 20), b""), self._row_kind)
 
     def release(self) -> None:
         """Close the open files."""
@@ -96,7 +110,10 @@ class Growing:
         def copy(source: str, target: str) -> None:
             (os.link if source.endswith(".parquet") else shutil.copyfile)(source, target)
 
-        shutil.copytree(earlier, folder, copy_function=copy)
+        half = folder.with_name(f".half{folder.name}")
+        shutil.rmtree(half, ignore_errors=True)
+        shutil.copytree(earlier, half, copy_function=copy)
+        half.rename(folder)
         shutil.rmtree(earlier, ignore_errors=True)
 
     def _part(self, number: int) -> Path:
@@ -111,10 +128,12 @@ class Growing:
             self.tally = _tally(state["tally"])
             self.tally.statistics = Statistics.load(self._folder / state["counts"])
             paths = (self._folder / "digests", self.version / "problems.jsonl")
+            whole = all(path.stat().st_size >= size for path, size in zip(paths, state["sizes"], strict=True))
+            if not whole or not all(self._part(number).is_file() for number in range(state["parts"])):
+                return False
             for path, size in zip(paths, state["sizes"], strict=True):
-                with path.open("r+b") as handle:
-                    handle.truncate(size)
-        except (OSError, ValueError, KeyError):
+                os.truncate(path, size)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return False
         self._parts, self.next = state["parts"], Place(*state["next"])
         self._begun_at = self.next.offset

@@ -19,7 +19,7 @@ from engine.data.growing import Growing
 from engine.data.piece import SHOWN_PROBLEMS, Piece, Place, Tally, convert
 from engine.data.rows import BATCH_ROWS, Row, files_of
 from engine.data.shape import shape_of
-from engine.files import publish
+from engine.data.stored import publish_version
 from engine.specs.problem import Problem, ProblemError, problem
 
 SAMPLE_ROWS = 200
@@ -128,7 +128,7 @@ def store_rows(
     except ProblemError:
         raise
     except BaseException:
-        keep = unfinished is not None
+        keep = unfinished is not None and (unfinished / "state.json").exists()
         raise
     finally:
         if not keep:
@@ -145,8 +145,7 @@ def _grow(path: Path, folder: Path, wishes: Wishes, progress: Progress | None) -
                     growing.add(piece)
                     _tell(progress, growing.tally, piece, source)
         except BaseException:
-            growing.close_part()
-            growing.release()
+            growing.leave()
             raise
         return growing, reading.inspection(growing.tally)
 
@@ -251,14 +250,6 @@ def _linked(source: Path, original: Path) -> bool:
 
 def _publish(version: Path, final: Path, *, problems: bool) -> Path:
     """Move a version into place."""
-    rows = final / "rows.parquet"
-    if rows.exists():
-        return rows
     if not problems:
         (version / "problems.jsonl").unlink()
-    try:
-        publish(version, final)
-    except OSError:
-        if not rows.exists():  # else: another import of the same rows was quicker
-            raise
-    return rows
+    return publish_version(version, final)

@@ -59,9 +59,12 @@ def digest(text: bytes) -> bytes:
     return hashlib.sha256(text).digest()
 
 
-def content_of(digests: bytes, row_kind: str) -> str:
+def content_of(digests: Iterable[bytes], row_kind: str) -> str:
     """The hash that names a version's content, from the digests of its rows in their order."""
-    return hashlib.sha256(f"rows 2 {row_kind}\n".encode() + digests).hexdigest()
+    whole = hashlib.sha256(f"rows 2 {row_kind}\n".encode())
+    for some in digests:
+        whole.update(some)
+    return whole.hexdigest()
 
 
 class Content:
@@ -160,7 +163,7 @@ class RowWriter:
     @property
     def sha256(self) -> str:
         """The hash that names the content that is written."""
-        return content_of(bytes(self._digests), self._row_kind)
+        return content_of([bytes(self._digests)], self._row_kind)
 
     def _flush(self) -> None:
         if self._waiting:
@@ -184,6 +187,18 @@ def iterate_rows(path: Path) -> Iterator[Row]:
         with pq.ParquetFile(part, pre_buffer=False) as file:  # else it keeps all that it has read
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
                 yield from batch.to_pylist()
+
+
+def rows_at(rows: Iterable[Row], indices: Sequence[int]) -> Iterator[Row]:
+    """The rows of these numbers, which ascend; what follows the last one is not read."""
+    wanted = iter(indices)
+    following = next(wanted, None)
+    for index, row in enumerate(rows if following is not None else ()):
+        if index == following:
+            yield row
+            following = next(wanted, None)
+            if following is None:
+                return
 
 
 def read_rows(path: Path, start: int, count: int) -> list[Row]:

@@ -1,13 +1,15 @@
-"""What a stored version's file tells of itself before its rows are read."""
+"""Stored versions as folders: moved into place, and what one tells of itself before its rows are read."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet as pq
 
 from engine.data.rows import SCHEMAS, files_of
+from engine.files import sync_file
 from engine.specs.problem import ProblemError, problem
 
 
@@ -29,3 +31,22 @@ def about(path: Path) -> tuple[str, int]:
 def unreadable(error: Exception) -> ProblemError:
     """The problem of rows that cannot be read."""
     return ProblemError([problem("data_unreadable", detail=type(error).__name__)])
+
+
+def publish_version(made: Path, final: Path) -> Path:
+    """Move a version's folder into place, and return the path of its rows; one with the same rows stays as it is."""
+    rows = final / "rows.parquet"
+    if rows.exists():
+        return rows
+    for path in sorted(made.rglob("*")):
+        sync_file(path)
+    sync_file(made)
+    if final.exists() and not rows.exists():  # what another program left there
+        shutil.rmtree(final)
+    try:
+        made.rename(final)
+    except OSError:
+        if not rows.exists():  # else: another job was quicker with the same rows
+            raise
+    sync_file(final.parent)
+    return rows

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from engine.data.render import Renderer
 from engine.data.rendered import TokenRow
 from engine.data.room import Room
-from engine.data.rows import Content, Row, iterate_rows, kind_of
+from engine.data.rows import Content, Row, iterate_rows, kind_of, rows_at
 from engine.data.split import split
 from engine.files import sync_file, write_json
 from engine.objectives import OBJECTIVES
@@ -150,12 +150,14 @@ def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec, s
     if content.sha256 is not None and _HASH.fullmatch(named) and content.sha256 != named:
         raise ProblemError([problem("data_damaged", field="data.dataset", detail="sha256")])
     counting = _Counting()
-    train = _write(folder / "train.parquet", _chosen(version_path, parts.train, seen), renderer, spec, counting)
+    train = _write(folder / "train.parquet", rows_at(_rows(version_path, seen), parts.train), renderer, spec, counting)
     if not train.sequences:
         values = {"rows": len(parts.train), "max_length": spec.data.max_length}
         said = problem("data_no_trained_tokens", field="data.max_length", **values)
         raise ProblemError([said, *counting.examples.values()])
-    evaluation = _write(folder / "eval.parquet", _chosen(version_path, parts.eval, seen), renderer, spec, _Counting())
+    evaluation = _write(
+        folder / "eval.parquet", rows_at(_rows(version_path, seen), parts.eval), renderer, spec, _Counting()
+    )
     counts = {
         **counting.as_dict(),
         "train_rows": train.rows,
@@ -181,20 +183,6 @@ def _check_first(rows: Iterator[Row], objective: Any) -> Iterator[Row]:
         if number == 0:
             _check_kind(row, objective)
         yield row
-
-
-def _chosen(version_path: Path, indices: Sequence[int], seen: Callable[[], None]) -> Iterator[Row]:
-    """The rows of these numbers, which ascend."""
-    if not indices:
-        return
-    wanted = iter(indices)
-    following = next(wanted)
-    for index, row in enumerate(_rows(version_path, seen)):
-        if index == following:
-            yield row
-            following = next(wanted, -1)
-            if following < 0:
-                return
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import orjson
 import pyarrow
+import pyarrow.parquet as pq
 
-from engine.data.rows import SCHEMAS, Row, iterate_rows
+from engine.data.rows import BATCH_ROWS, SCHEMAS, Row, files_of, iterate_rows, parquet_writer
 from engine.data.stored import about, unreadable
 
 PROGRESS_ROWS = 2000
@@ -56,11 +57,22 @@ def write_csv(source: Path, target: Path, told: Callable[[int], None]) -> Writte
     return Written(count, defused)
 
 
-def write_parquet(source: Path, target: Path, _told: Callable[[int], None]) -> Written:
-    """The stored file itself."""
-    _, count = about(source)
-    shutil.copyfile(source, target)
-    return Written(count)
+def write_parquet(source: Path, target: Path, told: Callable[[int], None]) -> Written:
+    """The stored file itself, or the parts of a large version as one."""
+    row_kind, count = about(source)
+    parts = files_of(source)
+    if len(parts) == 1:
+        shutil.copyfile(source, target)
+        return Written(count)
+    written = 0
+    with parquet_writer(target, row_kind) as writer:
+        for part in parts:
+            with pq.ParquetFile(part, pre_buffer=False) as file:
+                for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                    writer.write_batch(batch)
+                    written += batch.num_rows
+                    told(written)
+    return Written(written)
 
 
 WRITERS: dict[str, Callable[[Path, Path, Callable[[int], None]], Written]] = {

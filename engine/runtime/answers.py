@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from engine.data.rows import read_rows
 from engine.models.serving import stop_ids, stopping
 from engine.runtime.building import Rows
 from engine.runtime.child import Context
@@ -49,20 +50,18 @@ def compare(
 
 
 def _questions(rows: Rows) -> list[Question]:
-    import pyarrow.parquet as pq
-
     indices = (rows.test_indices or rows.eval_indices)[:NUM_ROWS]
-    table = pq.read_table(rows.version_path).take(indices).to_pylist() if indices else []
-    return [_question(row) for row in table if "text" not in row]
+    found = [row for index in indices for row in read_rows(rows.version_path, index, 1)]
+    return [_question(row) for row in found if "text" not in row]
 
 
 def _question(row: dict[str, Any]) -> Question:
     """What the model is asked, the tools that it has, and the row's own answer."""
     if row.get("chosen"):
-        return row["prompt"], row["tools"], row["chosen"][-1]["content"]
+        return row["prompt"], row.get("tools"), row["chosen"][-1]["content"]
     messages = row["messages"]
     last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
-    return messages[:last], row["tools"], messages[last]["content"]
+    return messages[:last], row.get("tools"), messages[last]["content"]
 
 
 def _answers(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from engine.data.render import Renderer
 from engine.data.rendered import Rendered
+from engine.data.rows import iterate_rows, rows_at
 from engine.data.split import split
 from engine.models.agreement import MIN_TOKENS, Row
 from engine.specs.job import JobSpec
@@ -79,10 +81,8 @@ def _rendered(said: dict[str, Any], renderer: Renderer) -> list[Rendered]:
 
 
 def _in_order(version: Version, spec: JobSpec) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow.parquet as pq
-
-    stored = pq.read_table(version.path).to_pylist()
-    train, evaluation, test = split(stored, spec.data.eval_fraction, spec.seed, spec.data.eval_by)
+    path = Path(version.path)
+    data = spec.data
+    train, evaluation, test = split(iterate_rows(path), data.eval_fraction, spec.seed, data.eval_by)
     for name, places in zip(ORIGINS, (test, evaluation, train), strict=True):
-        for place in places:
-            yield name, stored[place]
+        yield from ((name, row) for row in rows_at(iterate_rows(path), places))

@@ -12,7 +12,7 @@ from engine.data.derive import OPERATIONS
 from engine.data.derive.sources import Sources
 from engine.data.rows import BATCH_ROWS, RowWriter, batch_of
 from engine.data.statistics import Statistics
-from engine.files import publish
+from engine.data.stored import publish_version
 from engine.specs.base import EntrySpec
 from engine.specs.problem import Problem, ProblemError, problem
 
@@ -49,18 +49,7 @@ def make(sources: Sources, operation: EntrySpec, datasets: Path) -> Made:
                 num_rows += len(some)
         if num_rows == 0:
             raise ProblemError([problem("data_nothing_left", field="operation")])
-        path = _publish(incoming, datasets / writer.sha256)
+        path = publish_version(incoming, datasets / writer.sha256)
     told = statistics.as_dict()
     size = path.stat().st_size
     return Made(writer.sha256, path, size, sources.row_kind, num_rows, told, statistics.warnings())
-
-
-def _publish(incoming: Path, final: Path) -> Path:
-    rows = final / "rows.parquet"
-    if not rows.exists():
-        try:
-            publish(incoming, final)
-        except OSError:
-            if not rows.exists():  # else: another one of the same rows was quicker
-                raise
-    return rows
