@@ -125,8 +125,8 @@ class Growing:
             state = json.loads((self._folder / "state.json").read_text(encoding="utf-8"))
             if state["key"] != self._key:
                 return False
-            self.tally = _tally(state["tally"])
-            self.tally.statistics = Statistics.load(self._folder / state["counts"])
+            tally = _tally(state["tally"])
+            tally.statistics = Statistics.load(self._folder / state["counts"])
             paths = (self._folder / "digests", self.version / "problems.jsonl")
             whole = all(path.stat().st_size >= size for path, size in zip(paths, state["sizes"], strict=True))
             if not whole or not all(self._part(number).is_file() for number in range(state["parts"])):
@@ -135,7 +135,7 @@ class Growing:
                 os.truncate(path, size)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return False
-        self._parts, self.next = state["parts"], Place(*state["next"])
+        self.tally, self._parts, self.next = tally, state["parts"], Place(*state["next"])
         self._begun_at = self.next.offset
         with contextlib.suppress(FileNotFoundError):
             self._part(self._parts).unlink()

@@ -369,3 +369,12 @@ def test_folders_without_data_or_with_too_much_are_refused(folder, monkeypatch):
     monkeypatch.setattr(folders, "MAX_FILES", 3)
     monkeypatch.setenv("ATELIER_MAX_FILE_BYTES", str(len(JSONL) * 2 - 1))
     assert refusal(folder).code == "file_too_large"
+
+
+def test_rows_of_a_held_out_file_are_held_out_though_the_first_file_says_nothing(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, count in (("a.jsonl", 300), ("test.jsonl", 3), ("train.jsonl", 5)):
+        rows = [{"prompt": f"{name} {i}", "completion": "x"} for i in range(count)]
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert inspect(folder).statistics["splits"] == {"train": 305, "test": 3}

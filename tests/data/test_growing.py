@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from engine.data import chunks, growing
+from engine.data import chunks, growing, writing
 from engine.data.growing import Growing
 from engine.data.importer import Wishes, store_rows
 from engine.data.reading_json import MAX_ROW_BYTES
@@ -163,3 +163,58 @@ def test_what_is_refused_leaves_nothing_behind(path, datasets):
     with pytest.raises(ProblemError):
         store_rows(path, datasets, Wishes(policy="refuse"), unfinished=datasets / ".incoming-1-1")
     assert list(datasets.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["write_table", "add"])
+def test_an_import_that_is_stopped_in_the_middle_of_a_piece_has_each_row_once(
+    small, path, datasets, monkeypatch, moment
+):
+    """A wish to end comes between any two lines: rows may be in the file whose digests are not yet counted."""
+    whole = store_rows(path, datasets)
+    shutil.rmtree(whole.path.parent)
+    unfinished = datasets / ".incoming-1-1"
+    target = growing.pq.ParquetWriter if moment == "write_table" else growing.Tally
+    plain, calls = getattr(target, moment), []
+
+    def stop_after(self, *arguments, **named):
+        plain(self, *arguments, **named)
+        calls.append(1)
+        if len(calls) == 12:
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, moment, stop_after)
+        with pytest.raises(Stop):
+            store_rows(path, datasets, unfinished=unfinished)
+    ended = store_rows(path, datasets, unfinished=unfinished)
+    assert ended.sha256 == whole.sha256 == content_of_rows(iterate_rows(ended.path)) and told(ended) == told(whole)
+
+
+@pytest.mark.parametrize("damage", ["short digests", "a part gone", "torn counts"])
+def test_what_an_attempt_left_half_is_read_anew(small, path, datasets, damage):
+    whole = store_rows(path, datasets)
+    shutil.rmtree(whole.path.parent)
+    unfinished = datasets / ".incoming-1-1"
+
+    def stop(rows, share):
+        if rows >= 3000:
+            raise Stop
+
+    with pytest.raises(Stop):
+        store_rows(path, datasets, progress=stop, unfinished=unfinished)
+    if damage == "short digests":
+        (unfinished / "digests").write_bytes(b"short")
+    elif damage == "a part gone":
+        (unfinished / "version" / "rows.parquet").unlink()
+    else:
+        for counts in unfinished.glob("counts-*.npz"):
+            counts.write_bytes(counts.read_bytes()[:100])
+    ended = store_rows(path, datasets, unfinished=unfinished)
+    assert ended.sha256 == whole.sha256 == content_of_rows(iterate_rows(ended.path)) and told(ended) == told(whole)
+
+
+def test_a_large_version_is_written_as_one_file_with_all_its_rows(small, path, datasets, tmp_path):
+    stored = store_rows(path, datasets)
+    written = writing.write_parquet(stored.path, tmp_path / "all.parquet", lambda rows: None)
+    assert written.rows == NUM_ROWS - 5
+    assert list(iterate_rows(tmp_path / "all.parquet")) == list(iterate_rows(stored.path))
