@@ -33,7 +33,7 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def bare_house(tmp_path: Path, seed: int) -> Iterator[House]:
-    """A house that the case breaks on purpose: nothing is checked after it."""
+    """A house that the case breaks on purpose: what is still to hold, it checks itself."""
     made = House(tmp_path / "house", seed=seed)
     yield made
     made.close()

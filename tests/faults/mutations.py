@@ -629,6 +629,20 @@ TABLE = [
         f"{PROCESSES}test_22_a_trainer_that_hangs_is_found_its_stacks_kept_and_it_is_ended",
     ),
     guard(
+        "watchdog: more time before the first step",
+        "engine/runtime/stall.py",
+        "else LOADING * least_s",
+        "else least_s",
+        "tests/runtime/test_stall.py::test_a_run_that_loads_for_longer_than_a_step_may_take_is_left_alone",
+    ),
+    guard(
+        "log: the beginning goes, not the end",
+        "engine/runtime/logs.py",
+        "            self._turn()\n",
+        "            return\n",
+        "tests/runtime/test_logs.py::test_what_was_printed_last_is_kept_and_no_more_than_the_cap",
+    ),
+    guard(
         "checkpoint: room before a save",
         "engine/runtime/checkpoints.py",
         "if free < wanted:",

@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import shutil
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -206,15 +205,16 @@ def test_10_an_error_at_the_nth_call_loses_nothing_that_was_acknowledged(
         with store.read() as session:
             ids = {one.id for one in jobs.listing(session, limit=10_000)}
         store.dispose()
-        assert {int(words[1]) for words in told if words[0] == "row"} <= ids, f"{call} {error} at {number}"
+        rows = {int(words[1]) for words in told if words[0] == "row"}
+        assert rows <= ids, f"{call} {error} at {number}"
+        for one in rows:
+            house.acknowledge(one)
         for words in told:
             if words[0] == "saved":
                 assert checkpoints.verify(Path(words[1])).sha256 == words[2]
         for folder in parent.glob("checkpoint-*"):
             checkpoints.verify(folder)
-    connection = sqlite3.connect(house.home.root / "store.db")
-    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    connection.close()
+    house.check(without=["I6"])  # nobody serves the queue here
 
 
 def test_11_a_log_cut_or_garbled_anywhere_holds_a_prefix_of_the_commits(bare_house: House) -> None:
