@@ -61,10 +61,11 @@ def build(t: Text) -> Doctor:
     return Doctor(box, examine, found, clean, others, held_out, divide, curve)
 
 
-def latest(session: Session, version: Version) -> Job | None:
-    """Return the newest examination of a version's rows."""
+def latest(session: Session, version: Version, *, done: bool = False) -> Job | None:
+    """Return the newest examination of a version's rows, or the newest that found or did not find something."""
     found = jobs.listing(session, kinds=["examine"], limit=LATELY)
-    return next((job for job in found if job.spec["data"]["sha256"] == version.sha256), None)
+    of_it = (job for job in found if job.spec["data"]["sha256"] == version.sha256)
+    return next((job for job in of_it if not done or job.state == State.SUCCEEDED), None)
 
 
 def show(ui: Ui, doctor: Doctor, version: Version | None, view: str) -> Updates:
@@ -74,8 +75,8 @@ def show(ui: Ui, doctor: Doctor, version: Version | None, view: str) -> Updates:
         hidden |= {doctor.box: gr.update(visible=False)}
         return {**hidden, doctor.others: gr.update(visible=version is not None and view == "versions")}
     with ui.store.read() as session:
-        job = latest(session, version)
-    findings = _findings(job)
+        job, examined = latest(session, version), latest(session, version, done=True)
+    findings = _findings(examined)
     choices = [(_label(one, ui.t), one["key"]) for one in findings if one["removable"]]
     chosen = [one["key"] for one in findings if one["removable"] and one["severity"] != "note"]
     return {
@@ -91,7 +92,7 @@ def body(ui: Ui, version: Version) -> tuple[Html, int | None]:
     """Return what the newest examination found, and its job while it goes on."""
     t = ui.t
     with ui.store.read() as session:
-        job = latest(session, version)
+        job, examined = latest(session, version), latest(session, version, done=True)
     if job is None:
         return empty(t("doctor.none_title"), t("doctor.none")), None
     if job.state not in FINAL:
@@ -99,13 +100,17 @@ def body(ui: Ui, version: Version) -> tuple[Html, int | None]:
         share = job.progress_step / total if job.progress_step is not None and total else None
         waits = tag("p", t("doctor.waits" if job.state == State.QUEUED else "doctor.looks"), cls="at-soft at-small")
         return card(bar(share, label=job.name), waits), job.id
-    if job.state != State.SUCCEEDED:
-        return note("", ui.reason(job.reason, job.values), tone="bad"), None
-    findings = _findings(job)
-    if not findings:
-        rows = number((job.result or {}).get("rows"))
-        return note("", t("doctor.healthy", rows=rows, n=len(job.spec["checks"])), tone="good"), None
-    return tag("div", *(_card(version, one, t) for one in findings), cls="at-stack"), None
+    failed = note("", ui.reason(job.reason, job.values), tone="bad") if job.state != State.SUCCEEDED else ""
+    found = _said(version, examined, t) if examined is not None else ()
+    return tag("div", failed, *found, cls="at-stack"), None
+
+
+def _said(version: Version, examined: Job, t: Text) -> Sequence[Html]:
+    findings = _findings(examined)
+    if findings:
+        return [_card(version, one, t) for one in findings]
+    rows = number((examined.result or {}).get("rows"))
+    return [note("", t("doctor.healthy", rows=rows, n=len(examined.spec["checks"])), tone="good")]
 
 
 def _findings(job: Job | None) -> Sequence[Mapping[str, Any]]:
@@ -153,9 +158,9 @@ def clean(ui: Ui, version_id: int, keys: Sequence[str]) -> None:
     """
     with ui.store.write() as session:
         version = datasets.by_id(session, version_id)
-        job = latest(session, version)
+        job = latest(session, version, done=True)
         if job is None or job.result is None:
-            raise ProblemError([problem("data_not_examined", field="operation.examined")])
+            raise ProblemError([problem("data_not_examined", field="operation.examined", given="-")])
         operation = {"kind": "without", "examined": job.result["key"], "findings": list(keys)}
         _derive(session, version, version.name, operation)
 
@@ -183,9 +188,10 @@ def learning_curve(ui: Ui, version_id: int) -> int:
         version = datasets.by_id(session, version_id)
         sizes = [size for size in LEARNING_CURVE if size < version.usable_rows]
         if not sizes:
-            raise ProblemError([problem("few_rows", rows=version.usable_rows)])
+            least = LEARNING_CURVE[0]
+            raise ProblemError([problem("data_too_few_to_sample", rows=version.usable_rows, least=least)])
         for size in sizes:
-            _derive(session, version, f"{version.name[:100]} ({size})", {"kind": "sample", "rows": size})
+            _derive(session, version, f"{version.name} ({size})", {"kind": "sample", "rows": size})
     return len(sizes)
 
 

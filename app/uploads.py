@@ -61,7 +61,7 @@ def fetch(ui: Ui, hub: str, name: str, policy: str) -> Job:
     Raises:
         ProblemError: what was said about it is wrong.
     """
-    told = {"hub": hub, "source_name": hub, "name": name or name_of(Path(hub)), "policy": policy}
+    told = {"hub": hub, "source_name": hub, "name": name or hub.rpartition("/")[2][:120], "policy": policy}
     return _queue(ui, {**told, "staged": uuid.uuid4().hex})
 
 

@@ -26,6 +26,7 @@ INVISIBLE = (
 FEW_ROWS = 20
 BARS = 24
 MAX_TASK_TYPES = 200
+OTHERS = "…"
 
 Numbers = Any
 """A one-dimensional numpy array."""
@@ -57,7 +58,7 @@ class Statistics:
         self._held_out.frombytes(held_out.to_numpy().astype(np.uint8).tobytes())
         self._marks.frombytes(_marks(batch))
         for task in pc.value_counts(batch.table["task_type"].drop_null()).to_pylist():
-            self._tasks[task["values"]] += task["counts"]
+            self._count_task(task["values"], task["counts"])
         texts = _texts(batch.table)
         rows, lengths, answers = texts.rows, texts.lengths, texts.is_answer
         count = batch.table.num_rows
@@ -71,9 +72,15 @@ class Statistics:
         """Count in what another one counted over the rows that follow."""
         for mine, others in zip(self._arrays(), other._arrays(), strict=True):
             mine.extend(others)
-        self._tasks.update(other._tasks)
+        for name, count in other._tasks.items():
+            self._count_task(name, count)
         self._with_control += other._with_control
         self._with_invisible += other._with_invisible
+
+    def _count_task(self, name: str, count: int) -> None:
+        """Of a column that says something else in each row, only the first names are counted one by one."""
+        known = name in self._tasks or len(self._tasks) < MAX_TASK_TYPES
+        self._tasks[name if known else OTHERS] += count
 
     def save(self, path: Path) -> None:
         """Write the counts to a file, from which `load` makes the same."""
@@ -99,7 +106,7 @@ class Statistics:
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
         marks, held_out = self._seen()
-        tasks = dict(self._tasks.most_common(MAX_TASK_TYPES))
+        tasks = dict(self._tasks.most_common())
         return {
             "turns": spread(self._turns),
             "prompt_characters": {**spread(self._prompts), "bars": bars(self._prompts)},

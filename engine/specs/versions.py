@@ -63,7 +63,7 @@ class ExamineSpec(Spec):
 class DeriveSpec(Spec):
     """Make a new version of one or several others."""
 
-    name: str = setting(..., "Name", "How the new dataset is called.", min_length=1, max_length=120)
+    name: str = setting(..., "Name", "How the new dataset is called.", min_length=1, max_length=200)
     sources: tuple[VersionPart, ...] = Field(min_length=1, max_length=MOST_SOURCES)
     operation: SerializeAsAny[EntrySpec]
 

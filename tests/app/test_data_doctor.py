@@ -111,3 +111,20 @@ def test_what_cannot_be_ordered_is_said_on_the_page(ui: Ui, shelf: Any) -> None:
     assert ui.t("refused") in data.ordered(ui, lambda number: doctorview.divide(ui, number, 0), (one.name, one.id))
     assert ui.t("refused") in data.ordered(ui, lambda number: doctorview.examine(ui, number), (one.name, 999))
     assert data.ordered(ui, lambda number: doctorview.examine(ui, number), None) == ""
+
+
+def test_an_examination_that_failed_does_not_hide_the_findings_of_the_one_before(
+    ui: Ui, doctor: Any, shelf: Any
+) -> None:
+    one = shelf.dataset()
+    examined(ui, one)
+    doctorview.examine(ui, one.id)
+    with ui.store.write() as session:
+        taken = jobs.claim(session, Holder("w", "h", "b"), lanes=["cpu"], lease_s=60)
+        assert taken is not None
+        jobs.settle(session, taken[0], Settlement(State.FAILED, reason="internal_error"))
+    shown, _ = doctorview.body(ui, one)
+    assert ui.reason("internal_error", {}) in shown and "20 rows" in shown
+    assert doctorview.show(ui, doctor, one, "check")[doctor.clean]["visible"]
+    doctorview.clean(ui, one.id, ["twice"])
+    assert len(derived(ui)) == 1

@@ -206,3 +206,8 @@ def test_the_sample_is_flawless(name, kind, train, test):
     found = inspect(SAMPLES / name, Wishes(source_name=name))
     assert found.problem_count == 0 and found.warnings == [] and found.row_kind == kind
     assert found.statistics["splits"] == {"train": train, "test": test}
+
+
+def test_a_task_column_that_says_something_else_in_each_row_stays_small(write):
+    found = inspect(write(*(pair(i, task=f"task {i}") for i in range(1500)))).statistics["task_types"]
+    assert len(found) == 201 and sum(found.values()) == 1500 and found["…"] == 1300
