@@ -16,6 +16,8 @@ Facts = Mapping[str, Any]
 RATES: dict[tuple[str, str], tuple[float, str]] = {
     ("sft", "lora"): (2e-4, "rate_sft_lora"),
     ("sft", "full"): (2e-5, "rate_sft_full"),
+    ("pretrain", "lora"): (2e-4, "rate_sft_lora"),
+    ("pretrain", "full"): (2e-5, "rate_sft_full"),
     ("dpo", "lora"): (2e-5, "rate_dpo_lora"),
     ("dpo", "full"): (1e-6, "rate_dpo_full"),
 }
