@@ -11,19 +11,16 @@ from typing import Any
 
 import gradio as gr
 
-from app import staging
+from app import staging, uploads
 from app.language import Text
 from app.panel import Panel
 from app.render import Html, join, tag
 from app.ui import Ui
-from app.uploads import PAGE
-from app.watching import watch
 from engine.formats import FORMATS
 from engine.formats.columns import SHARED, find_columns
 from engine.formats.protocol import Format
 from engine.specs.base import validate
 from engine.specs.home import inside
-from engine.specs.kinds import KINDS
 from engine.specs.other import ImportSpec
 from engine.specs.problem import Problem, ProblemError, problem
 from storage import datasets, jobs
@@ -170,12 +167,8 @@ def read_again(ui: Ui, subject: Subject | None, kind: str, values: Sequence[str 
             ]
         )
     data = {**found.spec, "format": kind, "mapping": mapping, "options": told}
-    spec = validate(ImportSpec, {**data, "staged": _staged(ui, found.path)})
-    with ui.store.write() as session:
-        lane = KINDS["import"].lane
-        job = jobs.submit(session, kind="import", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane)
-        watch(session, PAGE, job.id)
-    return job
+    validate(ImportSpec, {**data, "staged": "-"})
+    return uploads.queue(ui, {**data, "staged": _staged(ui, found.path)})
 
 
 def _staged(ui: Ui, path: Path) -> str:

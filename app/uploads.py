@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app import removal, staging
+from app import dataorders, removal, staging
 from app.ui import Ui
 from app.watching import watch
 from engine.specs.base import validate
-from engine.specs.kinds import KINDS
 from engine.specs.other import ImportSpec
-from storage import jobs
 from storage.jobs import Job
 
 SAMPLES = Path(__file__).parent.parent / "assets" / "samples"
@@ -52,7 +50,7 @@ def take_in(ui: Ui, upload: Upload) -> Job:
         "name": upload.name or name_of(first),
         "policy": upload.policy,
     }
-    return _queue(ui, data)
+    return queue(ui, data)
 
 
 def fetch(ui: Ui, hub: str, name: str, policy: str) -> Job:
@@ -62,14 +60,17 @@ def fetch(ui: Ui, hub: str, name: str, policy: str) -> Job:
         ProblemError: what was said about it is wrong.
     """
     told = {"hub": hub, "source_name": hub, "name": name or hub.rpartition("/")[2][:120], "policy": policy}
-    return _queue(ui, {**told, "staged": uuid.uuid4().hex})
+    return queue(ui, {**told, "staged": uuid.uuid4().hex})
 
 
-def _queue(ui: Ui, data: dict[str, Any]) -> Job:
-    spec = validate(ImportSpec, data)
+def queue(ui: Ui, data: Mapping[str, Any]) -> Job:
+    """Queue an import and show it on the page; `data` is its spec, untrusted.
+
+    Raises:
+        ProblemError: with every problem of the spec.
+    """
     with ui.store.write() as session:
-        lane = KINDS["import"].lane
-        job = jobs.submit(session, kind="import", name=spec.name, spec=spec.model_dump(mode="json"), lane=lane)
+        job = dataorders.order(session, "import", str(data["name"]), data)
         watch(session, PAGE, job.id)
     return job
 
