@@ -49,6 +49,11 @@ def goto(label: object, *, cls: str | None = None, current: bool = False, **quer
     return link(label, href, cls=cls, data_select=href.partition("?")[2], aria_current="true" if current else None)
 
 
+def goto_page(label: object, name: str) -> Html:
+    """Return a link to a dataset from another page."""
+    return link(label, address(dataset=name))
+
+
 def at(one: Version) -> dict[str, Any]:
     """Return the part of an address that names a version."""
     return {"dataset": one.name, "version": one.version}

@@ -86,18 +86,19 @@ def plain(value: float) -> str:
 @lru_cache(maxsize=1)
 def settings() -> Mapping[str, Setting]:
     """Return every setting of a training run by its path, in the order of the spec."""
-    found = list(_of(JobSpec, ""))
+    found = list(settings_of(JobSpec, ""))
     for section, kinds in SECTIONS.items():
         for kind, spec in kinds.items():
-            found += _of(spec, f"{section}.{kind}.")
+            found += settings_of(spec, f"{section}.{kind}.")
     return {setting.path: setting for setting in found}
 
 
-def _of(spec: type[Spec], prefix: str) -> Iterator[Setting]:
+def settings_of(spec: type[Spec], prefix: str) -> Iterator[Setting]:
+    """Return the settings of a spec by their paths, each below the prefix; those of parts that are specs too."""
     for name, info in spec.model_fields.items():
         part = info.annotation
         if isinstance(part, type) and issubclass(part, Spec):
-            yield from _of(part, f"{prefix}{name}.") if name not in SECTIONS else ()
+            yield from settings_of(part, f"{prefix}{name}.") if name not in SECTIONS else ()
         elif info.title is not None:
             yield _setting(f"{prefix}{name}", info)
 
@@ -159,7 +160,7 @@ def _number(setting: Setting, t: Text, named: dict[str, Any]) -> Component:
 
 
 def _words(setting: Setting, t: Text, named: dict[str, Any]) -> Component:
-    return gr.Textbox(max_lines=1, placeholder=t("form.empty") if setting.optional else None, **named)
+    return gr.Textbox(placeholder=t("form.empty") if setting.optional else None, **{"max_lines": 1, **named})
 
 
 MAKERS: dict[str, Callable[[Setting, Text, dict[str, Any]], Component]] = {

@@ -12,7 +12,7 @@ from app.measure import when
 from app.refusal import refusal
 from app.render import Html, card, chip, note, tag
 from app.ui import Ui
-from engine.specs import webhook
+from engine.specs import outside
 from engine.specs.problem import ProblemError
 from storage import notices, settings
 
@@ -20,18 +20,18 @@ from storage import notices, settings
 def save(ui: Ui, url: str) -> tuple[Any, ...]:
     """Keep an address whose host is on the list of the environment."""
     try:
-        webhook.check(url.strip(), webhook.allowed(os.environ))
+        outside.check(url.strip(), _allowed(), outside.WEBHOOK_ALLOW)
     except ProblemError as error:
         return (_card(ui, refusal(error, ui.t)), gr.skip(), gr.skip())
     with ui.store.write() as session:
-        settings.put(session, webhook.SETTING, url.strip())
+        settings.put(session, notices.WEBHOOK, url.strip())
     return shown(ui, "settings.webhook.saved")
 
 
 def remove(ui: Ui) -> tuple[Any, ...]:
     """Tell nobody any more."""
     with ui.store.write() as session:
-        settings.put(session, webhook.SETTING, None)
+        settings.put(session, notices.WEBHOOK, None)
     return shown(ui, "settings.webhook.removed")
 
 
@@ -42,14 +42,18 @@ def shown(ui: Ui, said: str = "") -> tuple[Any, ...]:
     return _card(ui, news), url or "", gr.update(visible=url is not None)
 
 
+def _allowed() -> frozenset[str]:
+    return outside.allowed(os.environ, outside.WEBHOOK_ALLOW)
+
+
 def _url(ui: Ui) -> str | None:
     with ui.store.read() as session:
-        found = settings.get(session, webhook.SETTING)
+        found = settings.get(session, notices.WEBHOOK)
     return str(found) if found else None
 
 
 def _card(ui: Ui, news: Html) -> Html:
-    t, allow = ui.t, webhook.allowed(os.environ)
+    t, allow = ui.t, _allowed()
     is_set = _url(ui) is not None
     mark = chip(t("settings.is_set" if is_set else "settings.not_set"), "good" if is_set else "plain")
     listed = t("settings.webhook.list", hosts=", ".join(sorted(allow))) if allow else t("settings.webhook.no_list")

@@ -118,4 +118,4 @@ def _private(home: Home) -> list[Path]:
     folders = [home.datasets, home.models, home.runs, home.exports, home.logs, home.locks.parent, home.root / "backups"]
     stores = [home.root / f"store.db{tail}" for tail in ("", "-wal", "-shm")]
     kept = list(home.root.glob("store-*.db*"))
-    return [*folders, *stores, *kept, home.password_file, home.token_file]
+    return [*folders, *stores, *kept, home.password_file, home.token_file, home.endpoint_key_file]

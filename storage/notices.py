@@ -13,6 +13,8 @@ from storage.job_values import SELECT_JOB, Event, Job, event_table, job, record
 from storage.rows import select_values, to_value, to_values
 from storage.states import FINAL, State
 
+WEBHOOK = "webhook"
+"""The setting that holds the address; where there is none, nobody is told."""
 NOTIFIED = "notified"
 NOTIFY_FAILED = "notify_failed"
 ENDED = job.c.state.in_(FINAL)

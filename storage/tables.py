@@ -250,6 +250,35 @@ class VersionRow(Base):
     )
 
 
+class ProposalRow(Base):
+    __tablename__ = "proposal"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
+    unit: Mapped[int] = mapped_column(BigInteger)
+    """Which request of the job it came of."""
+    place: Mapped[int]
+    """Among the rows of one reply."""
+    source: Mapped[dict[str, Any]]
+    content: Mapped[dict[str, Any] | None]
+    problem: Mapped[dict[str, Any] | None]
+    verdict: Mapped[str]
+    edited: Mapped[bool] = mapped_column(default=False)
+    tokens_in: Mapped[int | None] = mapped_column(BigInteger)
+    """Of the whole request, on its first row."""
+    tokens_out: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[float]
+    decided_at: Mapped[float | None]
+
+    __table_args__ = (
+        UniqueConstraint("job_id", "unit", "place"),
+        CheckConstraint(_among("verdict", "open", "kept", "left_out", "failed"), name="verdict"),
+        CheckConstraint("(verdict = 'failed') = (content IS NULL)", name="content"),
+        Index(None, "job_id", "verdict", "id"),
+        KEEP_IDS,
+    )
+
+
 class ModelRow(Base):
     __tablename__ = "model"
 

@@ -13,7 +13,7 @@ import typer
 
 from app import dataorders, measure, staging
 from app.commands import datasets as stored
-from app.commands import processes, waiting
+from app.commands import making, processes, waiting
 from app.commands.shell import AsJson, Shell, columns, describe, document, say, shell
 from app.commands.speech import speech
 from engine.specs.base import validate
@@ -38,6 +38,11 @@ data.command("derive", help=t("cli.help.data.derive"))(stored.derive)
 data.command("export", help=t("cli.help.data.export"))(stored.export)
 data.command("card", help=t("cli.help.data.card"))(stored.card)
 data.command("delete", help=t("cli.help.data.delete"))(stored.delete)
+data.command("make", help=t("cli.help.data.make"))(making.make)
+data.command("drafts", help=t("cli.help.data.drafts"))(making.drafts)
+data.command("keep", help=t("cli.help.data.keep"))(making.keep)
+data.command("leave-out", help=t("cli.help.data.leave_out"))(making.leave_out)
+data.command("collect", help=t("cli.help.data.collect"))(making.collect)
 
 
 @data.command("inspect", help=t("cli.help.data.inspect"))

@@ -33,7 +33,7 @@ def check(name: Name, set: Set = None, json: AsJson = False) -> None:
             version = dataorders.named(session, name)
             told = {**wanted, "data": dataorders.part(version)}
             job = dataorders.order(session, "examine", version.name, told)
-        said = _done(sh, job).result or {}
+        said = done(sh, job).result or {}
         found = [{**one, **_worded(sh, one)} for one in said["findings"]]
         sh.answer({"id": job.id, **said, "findings": found}, _found(sh, said))
 
@@ -51,7 +51,7 @@ def derive(
             parts = [dataorders.part(dataorders.named(session, one)) for one in sources]
             told = {"name": name, "sources": parts, "operation": {**wanted, "kind": operation}}
             job = dataorders.order(session, "derive", name, told)
-        said = _done(sh, job).result or {}
+        said = done(sh, job).result or {}
         sh.answer({**said, "id": said["version_id"]}, [sh.t("cli.data.added", **said)])
 
 
@@ -69,7 +69,7 @@ def export(
             version = dataorders.named(session, name)
             told = {"data": dataorders.part(version), "form": form}
             job = dataorders.order(session, "write_data", version.name, told)
-        said = _done(sh, job).result or {}
+        said = done(sh, job).result or {}
         written = said["files"][0]
         _copy(Path(said["path"]) / written["name"], target)
         defused = [sh.t("cli.data.defused", n=said["defused"])] if said["defused"] else []
@@ -100,7 +100,8 @@ def delete(
         sh.answer({"name": name, "deleted": True}, [sh.t("cli.data.deleted", name=name)])
 
 
-def _done(sh: Shell, job: Job) -> Job:
+def done(sh: Shell, job: Job) -> Job:
+    """Wait for a job's end, and refuse one that did not succeed."""
     over = waiting.until_over(sh, job.id)
     waiting.refuse(sh, over)
     return over

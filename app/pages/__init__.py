@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from app.pages import chat, data, disk, export, home, models, queue, runs, settings, train
+from app.pages import chat, data, disk, export, home, make, models, queue, runs, settings, train
 from app.ui import Ui
 
 
@@ -19,6 +19,7 @@ class Page(Protocol):
 PAGES: dict[str, Page] = {
     "home": home,
     "data": data,
+    "make": make,
     "train": train,
     "queue": queue,
     "runs": runs,

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import auth, hooking, measure, secret, versions
+from app import auth, endpointkey, hooking, measure, secret, versions
 from app.folders import bytes_below
 from app.frame import QUIET, on_load
 from app.language import LANGUAGES
@@ -47,21 +47,31 @@ def build(ui: Ui) -> None:
     with gr.Row(elem_classes=["at-buttons"]):
         set_hook = gr.Button(t("settings.webhook.save"), size="sm", elem_id="at-webhook-save")
         clear_hook = gr.Button(t("settings.webhook.remove"), size="sm", visible=False)
+    key_state = Panel(elem_id="at-endpoint-state")
+    with gr.Row(elem_classes=["at-secret"]):
+        key_host = gr.Textbox(label=t("settings.endpoint.host"), max_lines=1, elem_id="at-endpoint-host")
+        key = gr.Textbox(label=t("settings.endpoint.key"), type="password", max_lines=1, elem_id="at-endpoint-key")
+    with gr.Row(elem_classes=["at-buttons"]):
+        set_key = gr.Button(t("settings.endpoint.save"), size="sm", elem_id="at-endpoint-save")
+        clear_key = gr.Button(t("settings.endpoint.remove"), size="sm", visible=False)
     about = Panel(elem_id="at-about")
     of_password = [password_state, current, new, again, clear_password]
     of_token = [token_state, token, clear_token]
     of_hook = [hook_state, hook, clear_hook]
+    of_key = [key_state, key_host, key, clear_key]
     set_password.click(partial(save_password, ui), [current, new, again], of_password, **QUIET)
     clear_password.click(partial(remove_password, ui), current, of_password, **QUIET)
     set_token.click(partial(save_token, ui), token, of_token, **QUIET)
     clear_token.click(partial(remove_token, ui), None, of_token, **QUIET)
     set_hook.click(partial(hooking.save, ui), hook, of_hook, **QUIET)
     clear_hook.click(partial(hooking.remove, ui), None, of_hook, **QUIET)
+    set_key.click(partial(endpointkey.save, ui), [key_host, key], of_key, **QUIET)
+    clear_key.click(partial(endpointkey.remove, ui), None, of_key, **QUIET)
 
     def opened() -> tuple[Any, ...]:
-        return (*_password(ui), *_token(ui), *hooking.shown(ui), about_html(ui))
+        return (*_password(ui), *_token(ui), *hooking.shown(ui), *endpointkey.shown(ui), about_html(ui))
 
-    on_load(opened, outputs=[*of_password, *of_token, *of_hook, about])
+    on_load(opened, outputs=[*of_password, *of_token, *of_hook, *of_key, about])
 
 
 def save_password(ui: Ui, current: str, new: str, again: str) -> tuple[Any, ...]:

@@ -85,15 +85,15 @@ class Context:
 
     def phase(self, code: str) -> None:
         """Show people what is being done."""
-        self._write(lambda session: jobs.progress(session, self.claim, phase=code))
+        self.write(lambda session: jobs.progress(session, self.claim, phase=code))
 
     def progress(self, step: int, total: int) -> None:
         """Show people how far it is."""
-        self._write(lambda session: jobs.progress(session, self.claim, step=step, total=total))
+        self.write(lambda session: jobs.progress(session, self.claim, step=step, total=total))
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """Append a line to the job's history."""
-        self._write(lambda session: jobs.event(session, self.claim, kind, data))
+        self.write(lambda session: jobs.event(session, self.claim, kind, data))
 
     def flags(self) -> Flags:
         """What was asked of the job meanwhile."""
@@ -104,7 +104,9 @@ class Context:
 
         return patiently(look, patience_s=self.patience_s)
 
-    def _write(self, change: Callable[[Session], None]) -> None:
+    def write(self, change: Callable[[Session], None]) -> None:
+        """Change the store in one transaction; a store that is not reached is tried again for a while."""
+
         def once() -> None:
             with self.store.write() as session:
                 change(session)

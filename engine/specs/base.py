@@ -48,6 +48,25 @@ def validate(kind: type[AnySpec], data: Mapping[str, Any], *, at: str = "") -> A
         raise ProblemError(list(_problems(error, at))) from error
 
 
+def entry_of(value: Any, catalogue: Mapping[str, type[EntrySpec]], at: str) -> EntrySpec:
+    """Build the section of the catalogue entry that untrusted data names by its `kind`; for a field's validator.
+
+    Raises:
+        SpecError: there is no such entry, or its settings are wrong.
+    """
+    if isinstance(value, EntrySpec):
+        return value
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in catalogue:
+        allowed = ", ".join(catalogue)
+        values = {"given": repr(kind), "allowed": allowed}
+        raise SpecError(Problem("spec_not_a_choice", Where(f"{at}.kind"), values))
+    try:
+        return validate(catalogue[kind], value, at=at)
+    except ProblemError as error:
+        raise SpecError(*error.problems) from error
+
+
 _CODES = {
     "extra_forbidden": "spec_unknown_field",
     "missing": "spec_missing_field",

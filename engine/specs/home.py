@@ -84,6 +84,11 @@ class Home:
         """The hub token that the Settings page was given; the worker reads it for the downloader alone."""
         return self.root / "hub_token"
 
+    @property
+    def endpoint_key_file(self) -> Path:
+        """A host and the key for it, that the Settings page was given; only what drafts rows reads it."""
+        return self.root / "endpoint_key"
+
     def log(self, job_id: int) -> Path:
         """The captured output of a job's processes."""
         return self.logs / f"job-{job_id}.log"

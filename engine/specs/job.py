@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from engine.objectives import OBJECTIVES
-from engine.specs.base import EntrySpec, Spec, SpecError, setting, validate
-from engine.specs.problem import ProblemError, problem
+from engine.specs.base import EntrySpec, Spec, SpecError, entry_of, setting, validate
+from engine.specs.problem import problem
 from engine.tuners import TUNERS
 
 
@@ -213,12 +213,12 @@ class JobSpec(Spec):
     @field_validator("objective", mode="before")
     @classmethod
     def _known_objective(cls, value: Any) -> EntrySpec:
-        return _entry_spec(value, {kind: entry.Spec for kind, entry in OBJECTIVES.items()}, "objective")
+        return entry_of(value, {kind: entry.Spec for kind, entry in OBJECTIVES.items()}, "objective")
 
     @field_validator("tuner", mode="before")
     @classmethod
     def _known_tuner(cls, value: Any) -> EntrySpec:
-        return _entry_spec(value, {kind: entry.Spec for kind, entry in TUNERS.items()}, "tuner")
+        return entry_of(value, {kind: entry.Spec for kind, entry in TUNERS.items()}, "tuner")
 
     @model_validator(mode="after")
     def _parts_fit(self) -> JobSpec:
@@ -240,18 +240,6 @@ class JobSpec(Spec):
     def effective_batch(self) -> int:
         """Rows per optimiser step."""
         return self.training.batch_size * self.training.gradient_accumulation
-
-
-def _entry_spec(value: Any, kinds: dict[str, type[EntrySpec]], part: str) -> EntrySpec:
-    if isinstance(value, EntrySpec):
-        return value
-    kind = value.get("kind") if isinstance(value, dict) else None
-    if not isinstance(kind, str) or kind not in kinds:
-        raise SpecError(problem("spec_not_a_choice", field=f"{part}.kind", given=repr(kind), allowed=", ".join(kinds)))
-    try:
-        return validate(kinds[kind], value, at=part)
-    except ProblemError as error:
-        raise SpecError(*error.problems) from error
 
 
 def parse(data: dict[str, Any]) -> JobSpec:

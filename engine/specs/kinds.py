@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.specs.base import Spec
+from engine.specs.drafting import CollectSpec, DraftSpec
 from engine.specs.job import JobSpec
 from engine.specs.other import AddModelSpec, ExportSpec, ImportSpec, TrialSpec
 from engine.specs.versions import DeriveSpec, ExamineSpec, WriteDataSpec
@@ -36,4 +37,6 @@ KINDS: dict[str, JobKind] = {
     "examine": JobKind(ExamineSpec, "engine.runtime.examining", "cpu"),
     "derive": JobKind(DeriveSpec, "engine.runtime.deriving", "cpu"),
     "write_data": JobKind(WriteDataSpec, "engine.runtime.writing", "cpu"),
+    "draft": JobKind(DraftSpec, "engine.runtime.drafting", "cpu"),
+    "collect": JobKind(CollectSpec, "engine.runtime.collecting", "cpu"),
 }

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator
 
-from engine.specs.base import EntrySpec, Spec, SpecError, setting, validate
+from engine.specs.base import EntrySpec, Spec, SpecError, entry_of, setting
 from engine.specs.operations import OPERATIONS
-from engine.specs.problem import ProblemError, problem
+from engine.specs.problem import problem
 
 CHECKS = (
     "duplicates",
@@ -70,16 +70,7 @@ class DeriveSpec(Spec):
     @field_validator("operation", mode="before")
     @classmethod
     def _known_operation(cls, value: Any) -> EntrySpec:
-        if isinstance(value, EntrySpec):
-            return value
-        kind = value.get("kind") if isinstance(value, dict) else None
-        if not isinstance(kind, str) or kind not in OPERATIONS:
-            allowed = ", ".join(OPERATIONS)
-            raise SpecError(problem("spec_not_a_choice", field="operation.kind", given=repr(kind), allowed=allowed))
-        try:
-            return validate(OPERATIONS[kind], value, at="operation")
-        except ProblemError as error:
-            raise SpecError(*error.problems) from error
+        return entry_of(value, OPERATIONS, "operation")
 
 
 class WriteDataSpec(Spec):

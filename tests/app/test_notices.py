@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from app import hooking, live
-from engine.specs import webhook
+from engine.specs import outside
 from storage import jobs, notices, settings
 from storage.states import State
 
@@ -61,18 +61,18 @@ def test_old_ends_cancelled_runs_and_small_jobs_are_not_told(client, ui, runs):
 
 def kept(ui):
     with ui.store.read() as session:
-        return settings.get(session, webhook.SETTING)
+        return settings.get(session, notices.WEBHOOK)
 
 
 def test_without_a_list_no_address_is_taken(ui, monkeypatch):
-    monkeypatch.delenv(webhook.ALLOW, raising=False)
+    monkeypatch.delenv(outside.WEBHOOK_ALLOW, raising=False)
     assert "ATELIER_WEBHOOK_ALLOW" in hooking.shown(ui)[0]
     assert "not on the list" in hooking.save(ui, "https://hooks.example.com/x")[0]
     assert kept(ui) is None
 
 
 def test_an_address_on_the_list_is_kept_and_removed(ui, monkeypatch):
-    monkeypatch.setenv(webhook.ALLOW, "hooks.example.com")
+    monkeypatch.setenv(outside.WEBHOOK_ALLOW, "hooks.example.com")
     state, field, remove = hooking.save(ui, " https://hooks.example.com/x ")
     assert "Saved" in state and field == "https://hooks.example.com/x" and remove["visible"]
     assert kept(ui) == "https://hooks.example.com/x"
@@ -83,7 +83,7 @@ def test_an_address_on_the_list_is_kept_and_removed(ui, monkeypatch):
     "url", ["http://hooks.example.com/", "https://me:secret@hooks.example.com/", "file:///etc/passwd"]
 )
 def test_an_address_that_will_not_do_is_refused_and_what_was_there_stays(ui, monkeypatch, url):
-    monkeypatch.setenv(webhook.ALLOW, "hooks.example.com")
+    monkeypatch.setenv(outside.WEBHOOK_ALLOW, "hooks.example.com")
     hooking.save(ui, "https://hooks.example.com/x")
     shown = hooking.save(ui, url)[0]
     assert "This was not done" in shown and "secret" not in shown

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import stat
 
 import pytest
 
-from app import auth, secret, server
+from app import auth, endpointkey, secret, server
 from app.pages import settings as page
 from storage import settings
 
@@ -86,3 +87,18 @@ def test_versions_folders_and_sizes_are_shown(ui):
     (ui.home.runs / "weights").write_bytes(b"0" * 2_500_000)
     shown = page.about_html(ui)
     assert "2.5 MB" in shown and str(ui.home.runs) in shown and "gradio" in shown and "torch" in shown
+
+
+def test_the_key_of_a_server_lies_in_a_private_file_and_nowhere_else(ui):
+    shown = endpointkey.save(ui, " API.example.com ", CANARY)
+    path = ui.home.endpoint_key_file
+    assert json.loads(path.read_text()) == {"host": "api.example.com", "key": CANARY}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "api.example.com" in shown[0] and CANARY not in repr(shown) and CANARY.encode() not in all_bytes(ui)
+    assert endpointkey.remove(ui)[3]["visible"] is False and not path.exists()
+
+
+@pytest.mark.parametrize(("host", "key"), [("https://api.example.com", CANARY), ("", CANARY), ("a.example", "short")])
+def test_what_cannot_be_a_server_with_a_key_is_refused(ui, host, key):
+    assert ui.t("settings.endpoint.odd") in endpointkey.save(ui, host, key)[0]
+    assert not ui.home.endpoint_key_file.exists()

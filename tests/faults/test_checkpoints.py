@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,14 +20,15 @@ from engine.runtime.child import Context
 from engine.runtime.trainer import Run
 from engine.specs.problem import ProblemError
 from storage import checkpoints, jobs
-from storage.checkpoints import NewCheckpoint
-from storage.jobs import Holder
+from storage.checkpoints import Checkpoint, NewCheckpoint
+from storage.jobs import Holder, Job
 from tests.faults.dryrun import BEGIN, KEPT, weights_after
 from tests.faults.house import House
 from tests.faults.test_processes import undisturbed
 
 SPEC = {"steps": 30, "save_every": 10}
 WEIGHTS = "weights.hex"
+SAVED = "checkpoint-*[0-9]"
 
 
 def cut(folder: Path) -> None:
@@ -163,13 +165,23 @@ def test_22_a_long_save_is_no_hang(bare_house: House) -> None:
     assert reporter.number > 0
 
 
+def stopped_between_saves(house: House, held: Job) -> Checkpoint:
+    """Halt a run where its newest checkpoint in place is listed too; return that one."""
+    while True:
+        os.kill(held.pid, signal.SIGSTOP)
+        newest = house.checkpoints(held.id)[-1]
+        if max(int(one.name.split("-")[1]) for one in Path(newest.path).parent.glob(SAVED)) == newest.step:
+            return newest
+        os.kill(held.pid, signal.SIGCONT)
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("breaking", [flipped, without_a_manifest, gone])
 def test_15_a_killed_run_goes_on_from_the_checkpoint_before(house: House, breaking: Callable[[Path], None]) -> None:
     job_id = house.submit(steps=60, save_every=10)
     house.start()
     held = house.reach(job_id, 35)
-    os.kill(held.pid, signal.SIGSTOP)
-    newest = house.checkpoints(job_id)[-1]
+    newest = stopped_between_saves(house, held)
     breaking(Path(newest.path))
     os.kill(held.pid, signal.SIGKILL)
     house.finish(job_id)

@@ -10,21 +10,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from engine.runtime import notifying
+from engine.runtime import notifying, posting
 from engine.runtime import worker as worker_module
-from engine.runtime.notifying import MOST_TRIES, Notifier, NotTold, send
+from engine.runtime.notifying import MOST_TRIES, Notifier, send
+from engine.runtime.posting import NotReached
 from engine.runtime.settings import Settings
 from engine.runtime.worker import Worker
-from engine.specs import webhook
 from engine.specs.base import Spec
 from engine.specs.kinds import KINDS, JobKind
-from engine.specs.webhook import Webhook
+from engine.specs.outside import WEBHOOK_ALLOW, Address
 from storage import jobs, notices, settings, workers
 from storage.jobs import Holder, Settlement
 from storage.states import State
 from storage.workers import NewWorker
 
-ALLOW = {webhook.ALLOW: "127.0.0.1"}
+ALLOW = {WEBHOOK_ALLOW: "127.0.0.1"}
 HOLDER = Holder("w", "h", "b")
 
 
@@ -92,7 +92,7 @@ def notifier(store, worker_id=1, **more):
 
 def aim(store, url):
     with store.write() as session:
-        settings.put(session, webhook.SETTING, url)
+        settings.put(session, notices.WEBHOOK, url)
 
 
 def end(store, name="tone", state=State.SUCCEEDED, reason="done"):
@@ -220,9 +220,9 @@ def test_of_several_workers_the_first_one_tells(studio, receiver):
 @pytest.mark.parametrize(
     ("url", "environment", "error"),
     [
-        ("https://hooks.example.com/", ALLOW, "webhook_not_allowed"),
-        ("http://127.0.0.1:{port}/", {}, "webhook_not_allowed"),
-        ("http://me:pw@127.0.0.1:{port}/", ALLOW, "webhook_credentials"),
+        ("https://hooks.example.com/", ALLOW, "address_not_allowed"),
+        ("http://127.0.0.1:{port}/", {}, "address_not_allowed"),
+        ("http://me:pw@127.0.0.1:{port}/", ALLOW, "address_credentials"),
     ],
 )
 def test_an_address_put_into_the_store_past_the_page_is_checked_all_the_same(studio, receiver, url, environment, error):
@@ -234,9 +234,9 @@ def test_an_address_put_into_the_store_past_the_page_is_checked_all_the_same(stu
 
 def test_a_name_that_leads_to_this_machine_is_not_followed(receiver, monkeypatch):
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", receiver.port))]
-    monkeypatch.setattr(notifying.socket, "getaddrinfo", lambda *_, **__: found)
-    to = Webhook(False, "hooks.example.com", receiver.port, "/")
-    with pytest.raises(NotTold, match="private address"):
+    monkeypatch.setattr(posting.socket, "getaddrinfo", lambda *_, **__: found)
+    to = Address(False, "hooks.example.com", receiver.port, "/")
+    with pytest.raises(NotReached, match="private address"):
         send(to, b"{}", allow=frozenset({"hooks.example.com"}))
     assert receiver.told == []
 
@@ -244,8 +244,8 @@ def test_a_name_that_leads_to_this_machine_is_not_followed(receiver, monkeypatch
 def test_a_receiver_that_does_not_answer_is_given_up_in_time(receiver):
     receiver.wait_s = 5.0
     began = time.monotonic()
-    with pytest.raises(NotTold):
-        send(Webhook(False, "127.0.0.1", receiver.port, "/"), b"{}", allow=frozenset({"127.0.0.1"}), timeout_s=0.3)
+    with pytest.raises(NotReached):
+        send(Address(False, "127.0.0.1", receiver.port, "/"), b"{}", allow=frozenset({"127.0.0.1"}), timeout_s=0.3)
     assert time.monotonic() - began < 2.0
 
 
@@ -264,8 +264,8 @@ def test_a_receiver_that_answers_byte_by_byte_is_given_up_in_time():
 
         threading.Thread(target=drip, daemon=True).start()
         began = time.monotonic()
-        with pytest.raises(NotTold):
-            to = Webhook(False, "127.0.0.1", listener.getsockname()[1], "/")
+        with pytest.raises(NotReached):
+            to = Address(False, "127.0.0.1", listener.getsockname()[1], "/")
             send(to, b"{}", allow=frozenset({"127.0.0.1"}), timeout_s=0.4)
         assert time.monotonic() - began < 2.0
 
@@ -309,7 +309,7 @@ def test_an_end_just_before_the_worker_ends_is_still_told(studio, receiver):
 
 
 def test_a_worker_tells_the_end_of_its_last_job_before_it_leaves(studio, receiver, monkeypatch):
-    monkeypatch.setenv(webhook.ALLOW, "127.0.0.1")
+    monkeypatch.setenv(WEBHOOK_ALLOW, "127.0.0.1")
     monkeypatch.setitem(KINDS, "import", JobKind(Spec, "tests.fakes.steps", "cpu"))
     monkeypatch.setattr(worker_module, "Helpers", NoHelpers)
     aim(studio.store, receiver.url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from engine.data.derive import OPERATIONS
 from engine.data.derive.sources import Sources
-from engine.data.rows import BATCH_ROWS, RowWriter, batch_of
+from engine.data.rows import BATCH_ROWS, Row, RowWriter, batch_of
 from engine.data.statistics import Statistics
 from engine.data.stored import publish_version
 from engine.specs.base import EntrySpec
@@ -36,14 +37,22 @@ def make(sources: Sources, operation: EntrySpec, datasets: Path) -> Made:
     Raises:
         ProblemError: the operation cannot be done with these sources, or leaves no row.
     """
+    return store(OPERATIONS[operation.kind](sources, operation), sources.row_kind, datasets)
+
+
+def store(rows: Iterator[Row], row_kind: str, datasets: Path) -> Made:
+    """Store rows of one kind as a version.
+
+    Raises:
+        ProblemError: there are none.
+    """
     statistics, num_rows = Statistics(), 0
     with tempfile.TemporaryDirectory(prefix=".incoming-", dir=datasets) as folder:
         incoming = Path(folder) / "version"
         incoming.mkdir(mode=0o700)
-        with RowWriter(incoming / "rows.parquet", sources.row_kind) as writer:
-            rows = iter(OPERATIONS[operation.kind](sources, operation))
+        with RowWriter(incoming / "rows.parquet", row_kind) as writer:
             while some := list(islice(rows, BATCH_ROWS)):
-                batch = batch_of(some, sources.row_kind)
+                batch = batch_of(some, row_kind)
                 writer.write(batch)
                 statistics.add(batch)
                 num_rows += len(some)
@@ -51,5 +60,4 @@ def make(sources: Sources, operation: EntrySpec, datasets: Path) -> Made:
             raise ProblemError([problem("data_nothing_left", field="operation")])
         path = publish_version(incoming, datasets / writer.sha256)
     told = statistics.as_dict()
-    size = path.stat().st_size
-    return Made(writer.sha256, path, size, sources.row_kind, num_rows, told, statistics.warnings())
+    return Made(writer.sha256, path, path.stat().st_size, row_kind, num_rows, told, statistics.warnings())

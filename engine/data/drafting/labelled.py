@@ -1,0 +1,27 @@
+"""Replies in lines that begin with Q: and A:, which small models keep to better than to JSON."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+_LABEL = re.compile(
+    r"^[\s>*#\-]*(?:\d+[.)]\s*)?\**(?:(?P<q>Q(?:uestion)?|问题?)|(?P<a>A(?:nswer)?|答案?))\s*\d*\**\s*[:：]\**[^\S\n]*",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def labelled(text: str) -> list[tuple[str, str]]:
+    """The parts of a reply in order: `q` or `a`, and what stands behind it up to the next label."""
+    found = list(_LABEL.finditer(text))
+    ends = [*(one.start() for one in found[1:]), len(text)][: len(found)]
+    parts = [("q" if one["q"] else "a", text[one.end() : end].strip()) for one, end in zip(found, ends, strict=True)]
+    return [(label, said) for label, said in parts if said]
+
+
+def pairs(text: str) -> list[tuple[str, str]]:
+    """Each question with the answer that follows it at once."""
+    parts = labelled(text)
+    return [
+        (question, answer) for (first, question), (second, answer) in pairwise(parts) if (first, second) == ("q", "a")
+    ]

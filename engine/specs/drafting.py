@@ -1,0 +1,53 @@
+"""The specs of making data: drafting rows with a model, and collecting those that a person kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import SerializeAsAny, field_validator
+
+from engine.specs.base import EntrySpec, Spec, entry_of, setting
+from engine.specs.generators import GENERATORS
+from engine.specs.recipes import RECIPES, RecipeSpec
+from engine.specs.versions import VersionPart
+
+
+class DraftSpec(Spec):
+    """Ask a model for rows, one request for each passage or row of a dataset version."""
+
+    data: VersionPart
+    recipe: SerializeAsAny[RecipeSpec]
+    generator: SerializeAsAny[EntrySpec]
+    requests: int | None = setting(
+        10,
+        "Requests",
+        "How many passages or rows are used, from the first; empty: all. Try a few first.",
+        simple=True,
+        ge=1,
+        le=10_000_000,
+    )
+    max_tokens: int = setting(512, "Longest reply", "A reply is cut there.", unit="tokens", ge=1, le=32_768)
+    temperature: float = setting(
+        0.7, "Temperature", "0 gives the likeliest reply; higher ones differ more.", ge=0.0, le=2.0
+    )
+    seed: int = setting(42, "Seed", "Another seed gives other replies.", ge=0, le=2**31 - 1)
+    budget: float | None = setting(
+        None, "Budget", "Stop once the replies have cost this much, in the unit of the prices; empty: no limit.", gt=0.0
+    )
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _known_recipe(cls, value: Any) -> EntrySpec:
+        return entry_of(value, RECIPES, "recipe")
+
+    @field_validator("generator", mode="before")
+    @classmethod
+    def _known_generator(cls, value: Any) -> EntrySpec:
+        return entry_of(value, GENERATORS, "generator")
+
+
+class CollectSpec(Spec):
+    """Make a dataset of the drafts of a job that were kept."""
+
+    job: int = setting(..., "Job", "The job that drafted them.", ge=1)
+    name: str = setting(..., "Name", "How the new dataset is called.", min_length=1, max_length=200)
