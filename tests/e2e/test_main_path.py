@@ -19,10 +19,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from engine.specs.outside import ENDPOINT_ALLOW
 from storage import jobs, workers
 from storage.database import open_store
 from tests.bench.browser import FLAGS
 from tests.bench.studio import ATELIER, SAMPLES, free_port
+from tests.fakes.endpoint import FakeEndpoint
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1500)]
 SHOTS = os.environ.get("ATELIER_SCREENSHOTS")
@@ -35,7 +37,7 @@ class Studio:
     def __init__(self, home: Path) -> None:
         self.home, self.port = home, free_port()
         self.address = f"http://127.0.0.1:{self.port}"
-        self.environment = {**os.environ, "ATELIER_HOME": str(home)}
+        self.environment = {**os.environ, "ATELIER_HOME": str(home), ENDPOINT_ALLOW: "127.0.0.1"}
         self.web: subprocess.Popen[bytes] | None = None
 
     def up(self) -> str:
@@ -238,7 +240,34 @@ def test_the_export_is_verified_downloaded_and_loads_elsewhere(studio, page, tmp
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("path", ["/", "/data", "/train", "/runs", "/chat", "/models", "/export", "/settings"])
+def test_drafts_of_a_server_are_read_changed_and_become_a_dataset(studio, page):
+    server = FakeEndpoint(lambda _: "Please restart it once.")
+    page.goto(f"{studio.address}/make")
+    page.get_by_label("New answers").click()
+    page.get_by_label("A server (OpenAI's protocol)").click()
+    page.get_by_label("Address", exact=True).fill(server.url)
+    page.get_by_label("Model", exact=True).fill("some-model")
+    page.get_by_label("Requests", exact=True).fill("2")
+    page.locator("#make-start").click()
+    page.wait_for_selector("#review-keep")
+    expect(page.locator("#review-answer textarea")).to_have_value("Please restart it once.")
+    page.locator("#review-answer textarea").fill("Please restart it twice.")
+    shot(page, "make")
+    page.locator("#review-keep").click()
+    expect(page.get_by_label("Kept (1)")).to_be_visible()
+    page.reload()
+    page.wait_for_selector("#review-leave-out")
+    page.locator("#review-leave-out").click()
+    expect(page.locator("#review-source")).to_contain_text("All drafts have been read.")
+    page.locator("#review-name input, #review-name textarea").fill("drafted")
+    page.locator("#review-collect").click()
+    expect(page.locator("#make-made")).to_contain_text("drafted, version 1: 1 rows.")
+    page.locator("#make-made a").click()
+    expect(page.locator("#data-body")).to_contain_text("Please restart it twice.")
+    server.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/data", "/make", "/train", "/runs", "/chat", "/models", "/export", "/settings"])
 def test_every_page_works_in_chinese_dark_and_narrow_without_scrolling_sideways(studio, page, path):
     context = page.context.browser.new_context(
         viewport={"width": 420, "height": 800}, color_scheme="dark", locale="zh-CN"
