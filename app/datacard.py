@@ -31,7 +31,7 @@ from app.rows import Row
 from engine.specs.problem import Problem
 from storage.datasets import Version
 
-VIEWS = ("rows", "tokens", "figures", "check", "problems", "versions")
+VIEWS = ("rows", "tokens", "figures", "check", "problems", "tasks", "mix", "versions", "files")
 PAGE_ROWS = 5
 SIDES = ("chosen", "rejected")
 CONTROL = re.compile(r"<\|?[^<>|\s]+\|?>")

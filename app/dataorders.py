@@ -13,6 +13,9 @@ from engine.specs.kinds import KINDS
 from storage import datasets, jobs
 from storage.datasets import Version
 from storage.jobs import Job
+from storage.states import State
+
+LATELY = 200
 
 
 def named(session: Session, name: str) -> Version:
@@ -30,6 +33,17 @@ def named(session: Session, name: str) -> Version:
 def part(version: Version) -> dict[str, Any]:
     """Return how a spec names a version."""
     return {"dataset": version.name, "version": version.version, "sha256": version.sha256}
+
+
+def latest(session: Session, kind: str, version: Version, *, done: bool = False) -> Job | None:
+    """Return the newest job of a kind on a version's rows; with `done`, the newest that succeeded."""
+    return next((job for job in of_version(session, kind, version) if not done or job.state == State.SUCCEEDED), None)
+
+
+def of_version(session: Session, kind: str, version: Version) -> list[Job]:
+    """Return the jobs of a kind on a version's rows, newest first."""
+    found = jobs.listing(session, kinds=[kind], limit=LATELY)
+    return [job for job in found if job.spec["data"]["sha256"] == version.sha256]
 
 
 def order(session: Session, kind: str, name: str, data: Mapping[str, Any]) -> Job:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import asking, datacard, datafigures, doctorview, removal, rows
+from app import asking, datacard, datafigures, doctorview, filesview, mixview, removal, rows, tasksview
 from app.form import named
 from app.render import Html, card, empty, note, problems, tag
 from app.ui import Ui
@@ -136,18 +137,25 @@ def _versions(ui: Ui, one: Version, _wanted: Wanted, _pending: int | None) -> Bo
     return datacard.versions(one, found, time.time(), ui.t), None, None
 
 
-def _check(ui: Ui, one: Version, _wanted: Wanted, _pending: int | None) -> Body:
-    shown, still = doctorview.body(ui, one)
-    return shown, still, None
+def _with_parts(body: Callable[[Ui, Version], tuple[Html, int | None]]) -> Callable[[Ui, Version, Wanted, Any], Body]:
+    """A view whose components are drawn elsewhere."""
+
+    def shown(ui: Ui, one: Version, _wanted: Wanted, _pending: int | None) -> Body:
+        return (*body(ui, one), None)
+
+    return shown
 
 
 VIEWS = {
     "rows": _rows,
     "tokens": _tokens,
     "figures": _figures,
-    "check": _check,
+    "check": _with_parts(doctorview.body),
     "problems": _problems,
+    "tasks": _with_parts(tasksview.body),
+    "mix": _with_parts(mixview.body),
     "versions": _versions,
+    "files": _with_parts(filesview.body),
 }
 
 

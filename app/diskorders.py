@@ -61,7 +61,7 @@ def _prune(ui: Ui, job_id: int, _step: int) -> Html:
 
 def _export(ui: Ui, job_id: int, _step: int) -> Html:
     with ui.store.read() as session:
-        if jobs.get(session, job_id).kind != "export":
+        if jobs.get(session, job_id).kind not in diskuse.WRITING:
             raise NotFound("export", job_id)
     removal.delete_job(ui.store, ui.home, job_id)
     return note("", ui.t("disk.export_gone", id=job_id), tone="good")

@@ -22,6 +22,8 @@ OLD_S = 3600.0
 """Files that were written less long ago may belong to work that has only just begun."""
 UPLOAD_OLD_S = 86400.0
 BACKUP = "atelier-{stamp}.db"
+WRITING = ("export", "write_data")
+"""The kinds of jobs that leave files to be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def read(session: Session, home: Home) -> Use:
     tokens = bytes_below(home.datasets / "tokens")
     leftovers = list(find_leftovers(session, home))
     disk = shutil.disk_usage(home.root)
-    exports = jobs.listing(session, kinds=["export"], states=list(FINAL))
+    exports = jobs.listing(session, kinds=WRITING, states=list(FINAL))
     taken = [(job, bytes_below(home.exports / str(job.id))) for job in exports]
     return Use(
         runs=list(_runs(session)),

@@ -8,6 +8,7 @@ from app import diskorders, downloads
 from app.diskuse import RunUse, Use
 from app.language import Text
 from app.measure import number, size, when
+from app.queueview import place_of
 from app.render import Html, bar, card, chip, facts, key_values, link, note, table, tag
 from storage.checkpoints import Checkpoint
 
@@ -87,7 +88,7 @@ def _exports(t: Text, use: Use, armed: str, now: float) -> Html:
         return Html("")
     rows = [
         (
-            link(job.name, f"/export?export={job.id}"),
+            link(job.name, place_of(job)),
             _whole_size(taken),
             when(t, job.finished_at, now),
             _button(t, f"export:{job.id}", armed, t("disk.delete")),

@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from sqlalchemy.orm import Session
 
-from app import datacard, dataorders
+from app import datacard, dataorders, underway
+from app.derivations import derive
 from app.language import Text
 from app.measure import number
-from app.render import Html, bar, card, chip, empty, join, note, tag
+from app.render import Html, card, chip, empty, join, note, tag
 from app.ui import Ui
-from app.uploads import PAGE
-from app.watching import watch
 from engine.specs.problem import Problem, ProblemError, problem
-from storage import datasets, jobs
+from storage import datasets
 from storage.datasets import Version
 from storage.jobs import Job
 from storage.states import FINAL, State
 
-LATELY = 200
 LINKED_ROWS = 8
 LEARNING_CURVE = (50, 100, 200, 400, 800, 1600, 3200)
 SEVERITIES = {"error": "bad", "warning": "waiting", "note": "plain"}
@@ -61,13 +58,6 @@ def build(t: Text) -> Doctor:
     return Doctor(box, examine, found, clean, others, held_out, divide, curve)
 
 
-def latest(session: Session, version: Version, *, done: bool = False) -> Job | None:
-    """Return the newest examination of a version's rows, or the newest that found or did not find something."""
-    found = jobs.listing(session, kinds=["examine"], limit=LATELY)
-    of_it = (job for job in found if job.spec["data"]["sha256"] == version.sha256)
-    return next((job for job in of_it if not done or job.state == State.SUCCEEDED), None)
-
-
 def show(ui: Ui, doctor: Doctor, version: Version | None, view: str) -> Updates:
     """Draw the components for what the newest examination found."""
     if version is None or view != "check":
@@ -75,7 +65,8 @@ def show(ui: Ui, doctor: Doctor, version: Version | None, view: str) -> Updates:
         hidden |= {doctor.box: gr.update(visible=False)}
         return {**hidden, doctor.others: gr.update(visible=version is not None and view == "versions")}
     with ui.store.read() as session:
-        job, examined = latest(session, version), latest(session, version, done=True)
+        job = dataorders.latest(session, "examine", version)
+        examined = dataorders.latest(session, "examine", version, done=True)
     findings = _findings(examined)
     choices = [(_label(one, ui.t), one["key"]) for one in findings if one["removable"]]
     chosen = [one["key"] for one in findings if one["removable"] and one["severity"] != "note"]
@@ -92,14 +83,12 @@ def body(ui: Ui, version: Version) -> tuple[Html, int | None]:
     """Return what the newest examination found, and its job while it goes on."""
     t = ui.t
     with ui.store.read() as session:
-        job, examined = latest(session, version), latest(session, version, done=True)
+        job = dataorders.latest(session, "examine", version)
+        examined = dataorders.latest(session, "examine", version, done=True)
     if job is None:
         return empty(t("doctor.none_title"), t("doctor.none")), None
     if job.state not in FINAL:
-        total = job.progress_total
-        share = job.progress_step / total if job.progress_step is not None and total else None
-        waits = tag("p", t("doctor.waits" if job.state == State.QUEUED else "doctor.looks"), cls="at-soft at-small")
-        return card(bar(share, label=job.name), waits), job.id
+        return card(underway.progress(job, waits=t("doctor.waits"), works=t("doctor.looks"))), job.id
     failed = note("", ui.reason(job.reason, job.values), tone="bad") if job.state != State.SUCCEEDED else ""
     found = _said(version, examined, t) if examined is not None else ()
     return tag("div", failed, *found, cls="at-stack"), None
@@ -144,7 +133,7 @@ def examine(ui: Ui, version_id: int) -> None:
     """
     with ui.store.write() as session:
         version = datasets.by_id(session, version_id)
-        job = latest(session, version)
+        job = dataorders.latest(session, "examine", version)
         if job is None or job.state in FINAL:
             dataorders.order(session, "examine", version.name, {"data": dataorders.part(version)})
 
@@ -158,11 +147,11 @@ def clean(ui: Ui, version_id: int, keys: Sequence[str]) -> None:
     """
     with ui.store.write() as session:
         version = datasets.by_id(session, version_id)
-        job = latest(session, version, done=True)
+        job = dataorders.latest(session, "examine", version, done=True)
         if job is None or job.result is None:
             raise ProblemError([problem("data_not_examined", field="operation.examined", given="-")])
         operation = {"kind": "without", "examined": job.result["key"], "findings": list(keys)}
-        _derive(session, version, version.name, operation)
+        derive(session, version.name, [version], operation)
 
 
 def divide(ui: Ui, version_id: int, percent: float | None) -> None:
@@ -174,7 +163,7 @@ def divide(ui: Ui, version_id: int, percent: float | None) -> None:
     """
     with ui.store.write() as session:
         version = datasets.by_id(session, version_id)
-        _derive(session, version, version.name, {"kind": "set_split", "share": (percent or 0) / 100})
+        derive(session, version.name, [version], {"kind": "set_split", "share": (percent or 0) / 100})
 
 
 def learning_curve(ui: Ui, version_id: int) -> int:
@@ -191,10 +180,5 @@ def learning_curve(ui: Ui, version_id: int) -> int:
             least = LEARNING_CURVE[0]
             raise ProblemError([problem("data_too_few_to_sample", rows=version.usable_rows, least=least)])
         for size in sizes:
-            _derive(session, version, f"{version.name} ({size})", {"kind": "sample", "rows": size})
+            derive(session, f"{version.name} ({size})", [version], {"kind": "sample", "rows": size})
     return len(sizes)
-
-
-def _derive(session: Session, version: Version, name: str, operation: Mapping[str, Any]) -> None:
-    told = {"name": name, "sources": [dataorders.part(version)], "operation": operation}
-    watch(session, PAGE, dataorders.order(session, "derive", name, told).id)

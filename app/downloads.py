@@ -11,21 +11,21 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from app import diskuse
-from app.language import text_for
+from app import datasheet, diskuse
+from app.language import Text, text_for
 from engine.specs.home import Home, inside
 from storage import datasets, jobs, maintenance
 from storage.database import Store
 from storage.errors import NotFound
+from storage.lineage import lineage
 from storage.states import State
 
 HEADERS = {"x-content-type-options": "nosniff", "cache-control": "private, no-cache"}
-WRITING = ("export", "write_data")
-"""The kinds of jobs that leave files to be fetched."""
 PATH = "/files/export/{job_id:int}/{name}"
 BACKUP_PATH = "/files/backup/{number:int}"
 PROBLEMS_PATH = "/files/problems/{version_id:int}"
 ROWS_PATH = "/files/rows/{job_id:int}"
+CARD_PATH = "/files/card/{version_id:int}"
 
 
 def address(job_id: int, name: str) -> str:
@@ -46,6 +46,11 @@ def rows_address(job_id: int) -> str:
 def problems_address(version_id: int) -> str:
     """Return where all problems of a dataset version can be fetched, a line each."""
     return f"/files/problems/{version_id}"
+
+
+def card_address(version_id: int) -> str:
+    """Return where the card of a dataset version can be fetched as Markdown, in the reader's language."""
+    return f"/files/card/{version_id}"
 
 
 def routes(home: Home, store: Store) -> list[Route]:
@@ -74,7 +79,16 @@ def routes(home: Home, store: Store) -> list[Route]:
         found = await run_in_threadpool(_problems, home, store, request.path_params["version_id"])
         return _attached(found) if found is not None else _missing(request)
 
+    async def card(request: Request) -> Response:
+        found = await run_in_threadpool(_card, store, request.path_params["version_id"], text_for(request))
+        if found is None:
+            return _missing(request)
+        name, text = found
+        named = {"content-disposition": f"attachment; filename*=utf-8''{quote(name, safe='')}"}
+        return Response(text, media_type="text/markdown", headers={**HEADERS, **named})
+
     return [
+        Route(CARD_PATH, card, methods=["GET"]),
         Route(PROBLEMS_PATH, problems, methods=["GET", "HEAD"]),
         Route(PATH, export_file, methods=["GET", "HEAD"]),
         Route(BACKUP_PATH, backup, methods=["GET", "HEAD"]),
@@ -108,6 +122,16 @@ def _problems(home: Home, store: Store, version_id: int) -> Path | None:
     return path if folder.is_relative_to(home.datasets.resolve()) and path.is_file() else None
 
 
+def _card(store: Store, version_id: int, t: Text) -> tuple[str, str] | None:
+    """The name of the file and what stands in it."""
+    try:
+        with store.read() as session:
+            version = datasets.by_id(session, version_id)
+            return f"{version.name}-{version.version}.md", datasheet.markdown(version, lineage(session, version_id), t)
+    except (NotFound, OverflowError):
+        return None
+
+
 def find(home: Home, store: Store, job_id: int, name: str) -> Path | None:
     """Return the path of a file that a finished export lists, or None: what it does not list does not exist."""
     try:
@@ -115,7 +139,7 @@ def find(home: Home, store: Store, job_id: int, name: str) -> Path | None:
             job = jobs.get(session, job_id)
     except (NotFound, OverflowError):
         return None
-    if job.kind not in WRITING or job.state != State.SUCCEEDED:
+    if job.kind not in diskuse.WRITING or job.state != State.SUCCEEDED:
         return None
     if name not in {str(one["name"]) for one in (job.result or {}).get("files", [])}:
         return None

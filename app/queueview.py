@@ -23,6 +23,7 @@ PLACES = {
     "train": "/runs?run={id}",
     "import": "/data",
     "examine": "/data",
+    "cluster": "/data",
     "derive": "/data",
     "write_data": "/data",
     "add_model": "/models",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,44 @@ def read(path: Path, start: int, count: int) -> list[Row]:
         raise OSError(str(error)[:200]) from error
 
 
+def at(path: Path, places: Sequence[int]) -> dict[int, Row]:
+    """Return the rows of these numbers, which ascend; only the row groups that hold them are read.
+
+    Raises:
+        OSError: the file is gone or unreadable.
+    """
+    try:
+        return _at(path, places)
+    except pyarrow.ArrowException as error:
+        raise OSError(str(error)[:200]) from error
+
+
+def _at(path: Path, places: Sequence[int]) -> dict[int, Row]:
+    found: dict[int, Row] = {}
+    for file, group, first, last in _groups(path):
+        inside = [place - first for place in places if first <= place < last]
+        if inside:
+            some = file.read_row_group(group).take(inside).to_pylist()
+            found |= {first + place: row for place, row in zip(inside, some, strict=True)}
+    return found
+
+
 def _read(path: Path, start: int, count: int) -> list[Row]:
     found: list[Row] = []
+    for file, group, first, last in _groups(path):
+        if first < start + count and last > start:
+            offset = max(0, start - first)
+            length = min(last, start + count) - first - offset
+            found += file.read_row_group(group).slice(offset, length).to_pylist()
+    return found
+
+
+def _groups(path: Path) -> Iterator[tuple[pq.ParquetFile, int, int, int]]:
+    """The row groups of a version: their file, their number in it, and which rows they hold."""
     first = 0
     for part in (path, *sorted(path.parent.glob("rows-*.parquet"))):
         with pq.ParquetFile(part) as file:
             for group in range(file.metadata.num_row_groups):
                 last = first + file.metadata.row_group(group).num_rows
-                if first < start + count and last > start:
-                    offset = max(0, start - first)
-                    length = min(last, start + count) - first - offset
-                    found += file.read_row_group(group).slice(offset, length).to_pylist()
+                yield file, group, first, last
                 first = last
-    return found

@@ -34,6 +34,7 @@ PREVIEW_S = 60.0
 HUB = "hub:"
 
 data.command("check", help=t("cli.help.data.check"))(stored.check)
+data.command("cluster", help=t("cli.help.data.cluster"))(stored.cluster)
 data.command("derive", help=t("cli.help.data.derive"))(stored.derive)
 data.command("export", help=t("cli.help.data.export"))(stored.export)
 data.command("card", help=t("cli.help.data.card"))(stored.card)

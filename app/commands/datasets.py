@@ -1,4 +1,4 @@
-"""`atelier data check | derive | export | card | delete`: work on stored dataset versions."""
+"""`atelier data check | cluster | derive | export | card | delete`: work on stored dataset versions."""
 
 from __future__ import annotations
 
@@ -36,6 +36,17 @@ def check(name: Name, set: Set = None, json: AsJson = False) -> None:
         said = done(sh, job).result or {}
         found = [{**one, **_worded(sh, one)} for one in said["findings"]]
         sh.answer({"id": job.id, **said, "findings": found}, _found(sh, said))
+
+
+def cluster(name: Name, set: Set = None, json: AsJson = False) -> None:
+    with shell(json) as sh:
+        wanted = train.changed({}, set or [])
+        with sh.store.write() as session:
+            version = dataorders.named(session, name)
+            told = {**wanted, "data": dataorders.part(version)}
+            job = dataorders.order(session, "cluster", version.name, told)
+        said = _done(sh, job).result or {}
+        sh.answer({"id": job.id, **said}, _clusters(sh, said))
 
 
 def derive(
@@ -120,6 +131,15 @@ def _found(sh: Shell, said: dict[str, Any]) -> Iterable[str]:
         yield f"[{one['key']}] {describe(sh.t, Problem(one['code'], values=one['values']))}"
         yield "  " + sh.t("cli.data.found_rows", rows=", ".join(map(str, one["rows"][:10])), count=one["count"])
     yield sh.t("cli.data.examined", key=said["key"])
+
+
+def _clusters(sh: Shell, said: dict[str, Any]) -> Iterable[str]:
+    for place, one in enumerate(said["clusters"]):
+        yield f"[{place}] {' · '.join(one['words'])}"
+        yield "  " + sh.t("cli.data.found_rows", rows=", ".join(map(str, one["rows"])), count=one["count"])
+    if said["without"]:
+        yield sh.t("clusters.without", n=said["without"])
+    yield sh.t("cli.data.clustered", key=said["key"])
 
 
 def _copy(source: Path, target: Path) -> None:

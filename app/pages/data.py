@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from app import datacard, dataview, doctorview, importcard, shapeform, uploads, watching
+from app import datacard, datapanes, dataview, doctorview, importcard, shapeform, uploads, watching
+from app.datapanes import Panes
 from app.dataview import Tools, Wanted
 from app.doctorview import Doctor
 from app.form import label_of
@@ -63,6 +64,7 @@ class Parts:
     manage: gr.Accordion
     shape: ShapeForm
     doctor: Doctor
+    panes: Panes
     new_name: gr.Textbox
     rename: gr.Button
     sure: gr.Checkbox
@@ -100,11 +102,11 @@ def build(ui: Ui) -> None:
                 objective = gr.Dropdown([], label=t("field.objective.kind.label"), elem_id="tokens-objective")
                 length = gr.Number(512, precision=0, label=t("data.length"), elem_id="tokens-length")
             body = Panel(elem_id="data-body")
-            doctor = doctorview.build(t)
+            doctor, panes = doctorview.build(t), datapanes.build(t)
             manage, managed = _manage(ui)
     timer = gr.Timer(LOOK_AGAIN_S, active=False)
     above = (file, name, policy, hub, fetch, samples, imports, seen, listed, head, tools, model, objective, length)
-    parts = Parts(*above, body, gr.State(), gr.State(), timer, said, manage, shape, doctor, *managed)
+    parts = Parts(*above, body, gr.State(), gr.State(), timer, said, manage, shape, doctor, panes, *managed)
     _wire(ui, parts, chosen)
 
 
@@ -133,7 +135,7 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
         parts.body,
     ]
     drawn += [parts.pending, parts.drawn, parts.timer, parts.manage, parts.sure, parts.delete, parts.said]
-    drawn += [*parts.shape.all, *parts.doctor.all]
+    drawn += [*parts.shape.all, *parts.doctor.all, *parts.panes.all]
     settings: list[Any] = [parts.model, parts.objective, parts.length]
 
     def here(model: str | None, objective: str | None, length: float | None, request: gr.Request) -> Updates:
@@ -166,6 +168,16 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
     ).then(here, settings, drawn, **QUEUED)
     parts.samples.click(partial(add_samples, ui), None, [parts.said], **QUEUED).then(here, settings, drawn, **QUEUED)
     parts.seen.click(partial(put_away, ui), None, None, **QUEUED).then(here, settings, drawn, **QUEUED)
+
+    def order(button: gr.Button, do: Callable[..., Any], more: Sequence[Any], said: Panel, *, redraws: bool) -> None:
+        def done(request: gr.Request, before: Before, pending: int | None, *values: Any) -> Updates:
+            answer = ordered(ui, do, before, *values[len(settings) :])
+            wanted = Wanted.of(request.query_params, *values[: len(settings)])
+            redrawn = show(ui, parts, wanted) if redraws else look_again(ui, parts, wanted, before, pending)
+            return {**redrawn, said: answer}
+
+        button.click(done, [parts.drawn, parts.pending, *settings, *more], drawn, **QUEUED)
+
     doctor = parts.doctor
     orders: tuple[tuple[gr.Button, Callable[..., Any], list[Any]], ...] = (
         (doctor.examine, partial(doctorview.examine, ui), []),
@@ -174,9 +186,8 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
         (doctor.curve, partial(doctorview.learning_curve, ui), []),
     )
     for button, do, more in orders:
-        button.click(partial(ordered, ui, do), [parts.drawn, *more], [parts.said], **QUEUED).then(
-            here, settings, drawn, **QUEUED
-        )
+        order(button, do, more, parts.said, redraws=True)
+    datapanes.wire(ui, parts.panes, parts.drawn, order)
     shape = parts.shape
     fields = [*shape.roles, *shape.options]
     shape.format.input(partial(shapeform.choose, ui, shape), [shape.subject, shape.format], fields, **QUEUED)
@@ -203,6 +214,7 @@ def show(ui: Ui, parts: Parts, wanted: Wanted, pending: int | None = None) -> Up
         parts.drawn: (one.name, one.id),
         **shapeform.show(ui, parts.shape, shapeform.of_version(one)),
         **doctorview.show(ui, parts.doctor, one, wanted.view),
+        **datapanes.show(ui, parts.panes, one, wanted.view),
         parts.manage: gr.update(visible=True),
         parts.sure: gr.update(value=False, label=dataview.sure_text(ui, one.name)),
         parts.delete: gr.update(interactive=False),
@@ -222,12 +234,13 @@ def look_again(ui: Ui, parts: Parts, wanted: Wanted, before: Before, pending: in
         for component in (parts.head, parts.tools, parts.model, parts.objective, parts.length, parts.drawn)
     }
     rest |= {component: gr.skip() for component in (parts.manage, parts.sure, parts.delete)}
-    rest |= {component: gr.skip() for component in (*parts.shape.all, *parts.doctor.all)}
+    rest |= {component: gr.skip() for component in (*parts.shape.all, *parts.doctor.all, *parts.panes.all)}
     if pending is None:
         return {**rest, **found, parts.body: gr.skip(), parts.pending: None}
     body, still, _ = dataview.body(ui, one, wanted, pending)
     if still is None:
         rest |= doctorview.show(ui, parts.doctor, one, wanted.view)
+        rest |= datapanes.show(ui, parts.panes, one, wanted.view)
     active = found[parts.timer]["active"] or still is not None
     return {**rest, **found, parts.body: body, parts.pending: still, parts.timer: gr.update(active=active)}
 
@@ -266,6 +279,7 @@ def _nothing(ui: Ui, parts: Parts, wanted: Wanted) -> Updates:
         **_tools(ui, parts, None),
         **shapeform.show(ui, parts.shape, upload),
         **doctorview.show(ui, parts.doctor, None, wanted.view),
+        **datapanes.show(ui, parts.panes, None, wanted.view),
         parts.head: Html(""),
         parts.body: Html("") if upload is not None else nothing,
         parts.pending: None,
@@ -332,14 +346,14 @@ def read_again(ui: Ui, subject: shapeform.Subject | None, kind: str, *values: st
 
 
 def ordered(ui: Ui, do: Callable[..., Any], drawn: Before, *values: Any) -> Html:
-    """Do what was asked with the version that is shown."""
+    """Do what was asked with the version that is shown, and return what there is to say of it."""
     if drawn is None:
         return Html("")
     try:
-        do(drawn[1], *values)
+        said = do(drawn[1], *values)
     except (ProblemError, StoreError) as error:
         return refusal(error, ui.t)
-    return Html("")
+    return said if isinstance(said, Html) else Html("")
 
 
 def put_away(ui: Ui) -> None:

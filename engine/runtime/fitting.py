@@ -162,6 +162,7 @@ NEEDS: dict[str, tuple[Callable[[Session, Here, Spec], Iterator[Path]], ...]] = 
     "import": (_staged,),
     "add_model": (_folder,),
     "examine": (_rows,),
+    "cluster": (_rows,),
     "derive": (_sources,),
     "write_data": (_rows,),
     "tokens": (_version, _model),

@@ -8,7 +8,7 @@ from engine.specs.base import Spec
 from engine.specs.drafting import CollectSpec, DraftSpec
 from engine.specs.job import JobSpec
 from engine.specs.other import AddModelSpec, ExportSpec, ImportSpec, TrialSpec
-from engine.specs.versions import DeriveSpec, ExamineSpec, WriteDataSpec
+from engine.specs.versions import ClusterSpec, DeriveSpec, ExamineSpec, WriteDataSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ KINDS: dict[str, JobKind] = {
     "import": JobKind(ImportSpec, "engine.runtime.importing", "cpu"),
     "add_model": JobKind(AddModelSpec, "engine.runtime.add_model", "cpu"),
     "examine": JobKind(ExamineSpec, "engine.runtime.examining", "cpu"),
+    "cluster": JobKind(ClusterSpec, "engine.runtime.clustering", "cpu"),
     "derive": JobKind(DeriveSpec, "engine.runtime.deriving", "cpu"),
     "write_data": JobKind(WriteDataSpec, "engine.runtime.writing", "cpu"),
     "draft": JobKind(DraftSpec, "engine.runtime.drafting", "cpu"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import regex
 from pydantic import Field, model_validator
@@ -11,6 +11,9 @@ from engine.specs.base import EntrySpec, Spec, SpecError, setting
 from engine.specs.problem import problem
 
 SEED = 2**31 - 1
+MOST_CLUSTERS = 20
+KEY = r"^[0-9a-f]{16}$"
+TaskType = Annotated[str, Field(max_length=200)]
 
 
 class Without(EntrySpec):
@@ -18,7 +21,7 @@ class Without(EntrySpec):
 
     kind: Literal["without"] = "without"
     examined: str | None = setting(
-        None, "Examination", "The key of the examination that the findings are of.", pattern=r"^[0-9a-f]{16}$"
+        None, "Examination", "The key of the examination that the findings are of.", pattern=KEY
     )
     findings: tuple[str, ...] = setting(
         (), "Findings", "Their rows that need not stay are left out: of equal rows, all but the first."
@@ -132,10 +135,31 @@ class AssignTaskType(EntrySpec):
         return self
 
 
+class NameClusters(EntrySpec):
+    """Give rows the name of the cluster that they are in as their task type."""
+
+    kind: Literal["name_clusters"] = "name_clusters"
+    clustered: str = setting(..., "Clusters", "The key of the proposal that the clusters are of.", pattern=KEY)
+    names: tuple[TaskType, ...] = setting(
+        ...,
+        "Names",
+        "The task type of each cluster, in their order; empty: its rows get none.",
+        max_length=MOST_CLUSTERS,
+    )
+    keep: bool = setting(True, "Keep others", "Rows that have a task type keep it.")
+
+    @model_validator(mode="after")
+    def _something_is_named(self) -> NameClusters:
+        if not any(name.strip() for name in self.names):
+            raise SpecError(problem("spec_no_cluster_names", field="operation.names"))
+        return self
+
+
 OPERATIONS: dict[str, type[EntrySpec]] = {
     "without": Without,
     "sample": Sample,
     "mix": Mix,
     "set_split": SetSplit,
     "assign_task_type": AssignTaskType,
+    "name_clusters": NameClusters,
 }

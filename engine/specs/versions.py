@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializeAsAny, field_validator
 
 from engine.specs.base import EntrySpec, Spec, SpecError, entry_of, setting
-from engine.specs.operations import OPERATIONS
+from engine.specs.operations import MOST_CLUSTERS, OPERATIONS, SEED
 from engine.specs.problem import problem
 
 CHECKS = (
@@ -58,6 +58,14 @@ class ExamineSpec(Spec):
             allowed = ", ".join(CHECKS)
             raise SpecError(problem("spec_not_a_choice", field="checks", given=repr(unknown[0]), allowed=allowed))
         return tuple(name for name in CHECKS if name in value)
+
+
+class ClusterSpec(Spec):
+    """Propose task types: put a version's prompts into clusters of alike ones."""
+
+    data: VersionPart
+    clusters: int = setting(8, "Clusters", "How many are proposed at most.", ge=2, le=MOST_CLUSTERS)
+    seed: int = setting(42, "Seed", "Another seed may propose others.", ge=0, le=SEED)
 
 
 class DeriveSpec(Spec):

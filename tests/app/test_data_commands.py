@@ -1,4 +1,4 @@
-"""`atelier data check | derive | export | card | delete`: what they order, print and refuse."""
+"""`atelier data check | cluster | derive | export | card | delete`: what they order, print and refuse."""
 
 from __future__ import annotations
 
@@ -118,6 +118,22 @@ def test_settings_of_a_check_that_are_none_end_with_64(atelier, tickets):
     code, _out, err = atelier("data", "check", "tickets", "--set", "checks=[horoscope]")
     assert code == 64 and "horoscope" in err
     assert atelier("data", "check", "nothing")[0] == 65
+
+
+def test_a_proposal_prints_each_cluster_with_its_words_and_rows_and_how_to_go_on(atelier, tickets, ends_with):
+    clusters = [
+        {"words": ["refund", "money"], "count": 200, "rows": [4, 9]},
+        {"words": ["late"], "count": 95, "rows": [1]},
+    ]
+    result = {"key": "0" * 16, "rows": 298, "looked_at": 290, "without": 3, "clusters": clusters}
+    done = ends_with(result)
+    code, out, _err = atelier("data", "cluster", "tickets@1", "--set", "clusters=2", "--set", "seed=7")
+    assert code == 0 and "[0] refund · money" in out and "200 rows, from 0: 4, 9" in out and "[1] late" in out
+    assert "3 rows have none" in out and f"clustered={'0' * 16}" in out
+    assert (done[0].kind, done[0].lane, done[0].spec["clusters"], done[0].spec["seed"]) == ("cluster", "cpu", 2, 7)
+    code, out, _err = atelier("data", "cluster", "tickets", "--json")
+    assert code == 0 and json.loads(out) == {**result, "id": done[1].id}
+    assert atelier("data", "cluster", "tickets", "--set", "clusters=1")[0] == 64
 
 
 def test_a_version_is_derived_of_several_others_in_their_order(atelier, store, tickets, ends_with):

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from engine.data.derive import OPERATIONS
 from engine.data.derive.choosing import in_order
 from engine.data.derive.making import make
-from engine.data.derive.mix import counts
 from engine.data.derive.sources import Sources
 from engine.data.doctor.examination import examine, findings_path, setup_of, write_findings
 from engine.data.rows import RowWriter, iterate_rows, kind_of
@@ -150,14 +149,6 @@ def test_without_weights_a_mixture_has_all_rows_and_the_held_out_ones_once(sourc
     assert Counter(questions(rows)) == Counter(questions([*numbered(10), *numbered(3, 50), *numbered(20, 100)]))
     doubled = derived([first, second], "mix", weights=[1, 1], rows=80)
     assert sum(one["split"] == "test" for one in doubled) == 3 and len(doubled) == 83
-
-
-def test_temperature_draws_the_weights_together():
-    assert counts([90, 10], 1, 100) == [90, 10]
-    assert counts([90, 10], 2, 100) == [75, 25]
-    assert counts([90, 10], 100, 100) == [51, 49]
-    assert counts([1, 1, 1], 1, 100) == [34, 33, 33]
-    assert counts([1, 0], 1, 7) == [7, 0]
 
 
 def test_sources_that_do_not_fit_together_are_refused(source):

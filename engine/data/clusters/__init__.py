@@ -1,0 +1,1 @@
+"""Prompts in clusters of alike ones, from which a person makes task types."""
