@@ -45,7 +45,7 @@ def cluster(name: Name, set: Set = None, json: AsJson = False) -> None:
             version = dataorders.named(session, name)
             told = {**wanted, "data": dataorders.part(version)}
             job = dataorders.order(session, "cluster", version.name, told)
-        said = _done(sh, job).result or {}
+        said = done(sh, job).result or {}
         sh.answer({"id": job.id, **said}, _clusters(sh, said))
 
 

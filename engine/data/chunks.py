@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import multiprocessing
 import os
 from collections import deque
@@ -9,15 +11,20 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO
 
-from engine.data.piece import Piece, Place, convert
+import numpy as np
+
+from engine.data.piece import SHOWN_ROWS, Piece, Place, convert, piece_of
+from engine.data.plain import plain_batch
 from engine.data.reading_json import MAX_ROW_BYTES, rows_of
 from engine.data.shape import Shape
 from engine.specs.problem import ProblemError, problem
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 2 << 20
 MOST_PROCESSES = 8
+NEWLINE = ord("\n")
 BYTES_A_PROCESS = 32 * 2**20
 """A process takes half a second to start: fewer for small files."""
 
@@ -33,15 +40,12 @@ def processes_for(size: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Whole lines of a file, the number of the first, and where in the file they end."""
+    """Whole lines of a file, the number of the first, and where in the file they end and another line follows."""
 
     text: bytes
     line: int
     end: int
-
-    @property
-    def next_line(self) -> int:
-        return self.line + self.text.count(b"\n")
+    next_line: int
 
 
 def chunks(handle: IO[bytes], line: int) -> Iterator[Chunk]:
@@ -53,7 +57,7 @@ def chunks(handle: IO[bytes], line: int) -> Iterator[Chunk]:
             while rest and not rest.endswith(b"\n"):
                 rest = handle.readline(MAX_ROW_BYTES)
             text += b"" if text.endswith(b"\n") else b"\n"
-        chunk = Chunk(text, line, handle.tell())
+        chunk = Chunk(text, line, handle.tell(), line + int(np.count_nonzero(np.frombuffer(text, np.uint8) == NEWLINE)))
         yield chunk
         line = chunk.next_line
 
@@ -82,11 +86,20 @@ def pieces(handle: IO[bytes], line: int, shape: Shape, processes: int) -> Iterat
 
 def _begin(shape: Shape) -> None:
     _shape.append(shape)
+    gc.freeze()
+    gc.disable()  # it would look through all rows of a chunk again and again, of which none is garbage
 
 
 def _piece_there(chunk: Chunk) -> Piece:
-    return _piece(_shape[0], chunk)
+    made = _piece(_shape[0], chunk)
+    gc.collect(0)
+    return made
 
 
 def _piece(shape: Shape, chunk: Chunk) -> Piece:
-    return convert(shape, rows_of(chunk.text, chunk.line), Place(chunk.end, chunk.next_line))
+    place = Place(chunk.end, chunk.next_line)
+    batch = plain_batch(shape, chunk.text)
+    if batch is None:
+        return convert(shape, rows_of(chunk.text, chunk.line), place)
+    first = b"".join(islice(io.BytesIO(chunk.text), SHOWN_ROWS))
+    return piece_of(batch, convert(shape, rows_of(first, chunk.line)).tally.shown, place)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow
 
-from engine.data.rows import Row, batch_of
+from engine.data.rows import Batch, Row, batch_of
 from engine.data.shape import Shape
 from engine.data.statistics import Statistics
 from engine.formats.messages_of import BadRow
@@ -88,12 +88,20 @@ def convert(shape: Shape, rows: Numbered, next: Place | None = None) -> Piece:
     tally.problems = problems[:SHOWN_PROBLEMS]
     tally.kinds.update(found.code for found in problems)
     tally.shown = usable[:SHOWN_ROWS]
-    if not usable:
+    return _piece(batch_of(usable, shape.row_kind) if usable else None, problems, tally, next)
+
+
+def piece_of(batch: Batch, shown: list[Row], next: Place) -> Piece:
+    """A piece of which every row is usable, of its rows as columns and the first as they are shown."""
+    count = len(batch.digests)
+    return _piece(batch, [], Tally(rows=count, usable=count, shown=shown), next)
+
+
+def _piece(batch: Batch | None, problems: list[Problem], tally: Tally, next: Place | None) -> Piece:
+    if batch is None:
         return Piece(None, b"", problems, tally, next)
-    batch = batch_of(usable, shape.row_kind)
     tally.statistics.add(batch)
-    digests = b"".join(batch.digests)
-    return Piece(batch.table, digests, problems, tally, next)
+    return Piece(batch.table, b"".join(batch.digests), problems, tally, next)
 
 
 def _refuse(found: Problem) -> list[Row]:

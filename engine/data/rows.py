@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,7 +30,7 @@ _KINDS: dict[str, dict[str, pyarrow.DataType]] = {
 }
 SCHEMAS = {kind: pyarrow.schema([*own.items(), *((name, _STRING) for name in SHARED)]) for kind, own in _KINDS.items()}
 _TELLING = {"messages": "conversation", "chosen": "preference", "completion": "unpaired", "text": "text"}
-_FIELDS_OF = itemgetter(*(field.name for field in MESSAGE))
+_FIELDS = [(field.name, field.type) for field in MESSAGE]
 BATCH_ROWS = 1000
 REPEATING = ["messages.list.element.role", "split", "task_type", "group", "origin"]
 """The columns that are worth a dictionary: texts are all different."""
@@ -54,7 +53,7 @@ def fingerprint(row: Row) -> bytes:
     return hashlib.blake2b(canonical({**said, "split": None}), digest_size=16).digest()
 
 
-def digest(text: bytes) -> bytes:
+def digest(text: bytes | memoryview) -> bytes:
     """The digest of a row, from its canonical text."""
     return hashlib.sha256(text).digest()
 
@@ -98,7 +97,8 @@ class Batch:
 
     table: pyarrow.Table
     digests: list[bytes]
-    rows: Sequence[Row]
+    rows: Sequence[Row] | None
+    """The rows themselves; None where they were never made one by one, and share nothing."""
 
 
 def batch_of(rows: Sequence[Row], row_kind: str) -> Batch:
@@ -124,8 +124,7 @@ def _messages(rows: list[Row], key: str) -> pyarrow.ListArray:
             row[key] = each
     ends = list(accumulate(map(len, lists), initial=0))
     flat = list(chain.from_iterable(lists))
-    columns = zip(*map(_FIELDS_OF, flat), strict=True) if flat else [()] * MESSAGE.num_fields
-    arrays = [pyarrow.array(list(values), field.type) for values, field in zip(columns, MESSAGE, strict=True)]
+    arrays = [pyarrow.array([one[name] for one in flat], kind) for name, kind in _FIELDS]
     items = pyarrow.StructArray.from_arrays(arrays, fields=list(MESSAGE))
     return pyarrow.ListArray.from_arrays(pyarrow.array(ends, pyarrow.int32()), items, type=MESSAGES)
 

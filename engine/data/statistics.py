@@ -65,8 +65,9 @@ class Statistics:
         self._prompts.frombytes(_sums(rows[~answers], lengths[~answers], count))
         self._answers.frombytes(lengths[answers].astype(np.uint32).tobytes())
         self._turns.frombytes(_sums(rows, np.ones(len(rows)), count))
-        self._with_control += _rows_with(CONTROL_TEXT, texts)
-        self._with_invisible += _rows_with(INVISIBLE, texts)
+        suspects = _with(f"{CONTROL_TEXT}|{INVISIBLE}", texts.content, rows)
+        self._with_control += len(np.unique(_with(CONTROL_TEXT, *suspects)[1]))
+        self._with_invisible += len(np.unique(_with(INVISIBLE, *suspects)[1]))
 
     def extend(self, other: Statistics) -> None:
         """Count in what another one counted over the rows that follow."""
@@ -105,14 +106,14 @@ class Statistics:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        marks, held_out = self._seen()
+        held_out = sum(self._held_out)
         tasks = dict(self._tasks.most_common())
         return {
             "turns": spread(self._turns),
             "prompt_characters": {**spread(self._prompts), "bars": bars(self._prompts)},
             "answer_characters": {**spread(self._answers), "bars": bars(self._answers)},
-            "duplicates": len(marks) - len(np.unique(marks)),
-            "splits": {"train": int((~held_out).sum()), "test": int(held_out.sum())},
+            "duplicates": self._duplicates(),
+            "splits": {"train": len(self._held_out) - held_out, "test": held_out},
             "task_types": tasks,
             "rows_with_control_tokens": self._with_control,
             "rows_with_invisible_characters": self._with_invisible,
@@ -120,20 +121,28 @@ class Statistics:
 
     def warnings(self) -> list[Problem]:
         """What a person should know, though every row is usable."""
-        marks, held_out = self._seen()
-        rows = len(marks)
+        rows = len(self._marks)
         counted = (
-            ("duplicates", rows - len(np.unique(marks))),
-            ("held_out_in_training", len(np.intersect1d(marks[held_out], marks[~held_out]))),
+            ("duplicates", self._duplicates()),
+            ("held_out_in_training", self._held_out_in_training()),
             ("control_tokens_as_text", self._with_control),
             ("invisible_characters", self._with_invisible),
         )
         found = [problem(code, rows=count) for code, count in counted if count]
         return [problem("few_rows", rows=rows), *found] if 0 < rows < FEW_ROWS else found
 
-    def _seen(self) -> tuple[Numbers, Numbers]:
-        """What each row says, as a number, and whether it is held out."""
-        return np.array(self._marks, np.uint64), np.array(self._held_out, np.uint8).astype(bool)
+    def _duplicates(self) -> int:
+        return len(self._marks) - len(_distinct(np.array(self._marks, np.uint64)))
+
+    def _held_out_in_training(self) -> int:
+        marks, held_out = np.array(self._marks, np.uint64), np.array(self._held_out, bool)
+        return len(np.intersect1d(_distinct(marks[held_out]), _distinct(marks[~held_out]), assume_unique=True))
+
+
+def _distinct(numbers: Numbers) -> Numbers:
+    """The numbers without repetitions; numpy's own way takes ten times as long for a million of them."""
+    ordered = np.sort(numbers)
+    return ordered[np.append(ordered[1:] != ordered[:-1], True)[: len(ordered)]]
 
 
 def spread(values: array[int]) -> dict[str, int]:
@@ -160,7 +169,7 @@ def bars(values: array[int]) -> list[list[int]]:
 def _marks(batch: Batch) -> bytes:
     """A number of 8 bytes for what each row says, whichever part, task or group it belongs to."""
     digests = batch.digests
-    if any(batch.table[name].null_count < len(digests) for name in SHARED):
+    if batch.rows and any(batch.table[name].null_count < len(digests) for name in SHARED):
         digests = [digest(canonical({**row, **dict.fromkeys(SHARED)})) for row in batch.rows]
     return b"".join([one[:8] for one in digests])
 
@@ -190,7 +199,7 @@ def _sums(rows: Numbers, values: Numbers, count: int) -> bytes:
     return bytes(np.bincount(rows, values, count).astype(np.uint32).tobytes())
 
 
-def _rows_with(pattern: str, texts: Texts) -> int:
-    """How many rows have a text in which a pattern occurs."""
-    found = pc.match_substring_regex(texts.content, pattern).to_numpy()
-    return len(np.unique(texts.rows[found]))
+def _with(pattern: str, content: pyarrow.ChunkedArray, rows: Numbers) -> tuple[pyarrow.ChunkedArray, Numbers]:
+    """The texts in which a pattern occurs, and their rows."""
+    found = pc.match_substring_regex(content, pattern)
+    return content.filter(found), rows[found.to_numpy()]

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from engine.formats.columns import Columns, find_columns, share
-from engine.formats.messages_of import BadRow, check_conversation, objects_of, optional_text, with_system
+from engine.formats.messages_of import (
+    BadRow,
+    check_conversation,
+    objects_of,
+    optional_text,
+    plain_conversation,
+    with_system,
+)
 from engine.formats.protocol import Raw, Recognised, Row
 from engine.formats.tools_of import definitions_of
 from engine.formats.turns_of import ROLES, SPEAKERS, chat_message, first_item
@@ -36,12 +43,13 @@ class MessagesFormat:
         value = columns.cell(raw, "messages")
         if value is None:
             raise BadRow(problem("row_missing_field", field=field))
+        system, tools = columns.cell(raw, "system"), columns.cell(raw, "tools")
+        if system is None and tools is None and (plain := plain_conversation(value, field=f"{field}.content")):
+            return [{"messages": plain, "tools": None}]
         messages = [chat_message(item, field=field) for item in objects_of(value, field=field)]
-        messages = with_system(messages, optional_text(columns.cell(raw, "system"), field=columns.name("system")))
+        messages = with_system(messages, optional_text(system, field=columns.name("system")))
         check_conversation(messages, field=field)
-        return [
-            {"messages": messages, "tools": definitions_of(columns.cell(raw, "tools"), field=columns.name("tools"))}
-        ]
+        return [{"messages": messages, "tools": definitions_of(tools, field=columns.name("tools"))}]
 
 
 def _looks_like_messages(value: Any) -> bool:
