@@ -21,7 +21,8 @@ def figures(one: Version, t: Text) -> Html:
     known = one.statistics
     pictures = [lengths(name, known[name], t) for name in LENGTHS if isinstance(known.get(name), Mapping)]
     side_by_side = columns(*(tag("div", picture) for picture in pictures)) if any(pictures) else ""
-    shared = columns(*(tag("div", part) for part in (_languages(one, t), _tasks(known.get("task_types"), t)) if part))
+    counted = [part for part in (_languages(one, t), _tasks(known.get("task_types"), t)) if part]
+    shared = columns(*(tag("div", part) for part in counted)) if counted else ""
     lines = spreads({name: known[name] for name in SPREADS if isinstance(known.get(name), Mapping)}, t)
     shown = [card(lines, title=t("data.lengths")) if lines else "", side_by_side, shared]
     return tag("div", *(part for part in shown if part), cls="at-stack")
