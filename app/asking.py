@@ -31,6 +31,15 @@ def ask(store: Store, kind: str, payload: dict[str, Any]) -> int:
         return requests.ask(session, kind, payload)
 
 
+def ask_once(store: Store, kind: str, payload: dict[str, Any]) -> int:
+    """Ask what nobody has asked lately, and return the question's id; what could not be answered is asked again."""
+    with store.read() as session:
+        asked = requests.recent(session, kind)
+    same = (one.id for one in asked if one.payload == payload and one.state != "failed")
+    known = next(same, None)
+    return ask(store, kind, payload) if known is None else known
+
+
 def look(store: Store, request_id: int) -> Answer:
     """Return what is known now. A question that was swept away has no answer and is not open."""
     try:

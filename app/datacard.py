@@ -1,9 +1,9 @@
-"""What the Data page shows of a dataset: the list, the head, its rows, its problems, and a row as the model sees it."""
+"""What the Data page shows of a dataset: the list, the head, its rows, its problems and its versions."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,7 +12,6 @@ from app.language import Text
 from app.measure import number, size, when
 from app.render import (
     Html,
-    TokenLabels,
     button_link,
     card,
     chip,
@@ -24,7 +23,6 @@ from app.render import (
     safe,
     table,
     tag,
-    tokens,
     transcript,
 )
 from app.rows import Row
@@ -34,8 +32,6 @@ from storage.datasets import Version
 VIEWS = ("rows", "tokens", "figures", "check", "problems", "tasks", "mix", "versions", "files")
 PAGE_ROWS = 5
 SIDES = ("chosen", "rejected")
-CONTROL = re.compile(r"<\|?[^<>|\s]+\|?>")
-"""A whole token of this shape is a control token: the same characters in a row's text are cut into several tokens."""
 
 
 def address(**query: Any) -> str:
@@ -146,58 +142,55 @@ def _verdict(row: Row, t: Text) -> Html:
 def pager(one: Version, start: int, step: int, t: Text, *, view: str) -> Html:
     """Return the links to the first, previous, next and last rows."""
     total = one.usable_rows
-    last = max(0, (total - 1) // step * step)
-    places = (("first", 0), ("previous", max(0, start - step)), ("next", min(last, start + step)), ("last", last))
-    links = [_turn_to(t(f"data.{name}"), one, place, place != start, view=view) for name, place in places]
     end = min(total, start + step)
     here = (
         t("data.row_of", n=number(end), total=number(total))
         if step == 1
         else t("data.rows_of", first=number(start + 1), last=number(end), total=number(total))
     )
+    return turning(Pages(start, step, total), lambda place: {**at(one), "view": view, "row": place + 1}, here, t)
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Where one is in what is shown a few at a time."""
+
+    start: int
+    step: int
+    total: int
+
+
+def turning(pages: Pages, query: Callable[[int], dict[str, Any]], here: str, t: Text) -> Html:
+    """Return the links to the first, previous, next and last of something; `query` is the address of a place."""
+    start, step = pages.start, pages.step
+    last = max(0, (pages.total - 1) // step * step)
+    places = (("first", 0), ("previous", max(0, start - step)), ("next", min(last, start + step)), ("last", last))
+    links = [_turn_to(t(f"data.{name}"), query(place) if place != start else None) for name, place in places]
     return tag(
         "nav", *links[:2], tag("span", here, cls="at-soft"), *links[2:], cls="at-pager", aria_label=t("data.pages")
     )
 
 
-def _turn_to(label: str, one: Version, place: int, leads: bool, *, view: str) -> Html:
-    if not leads:
+def _turn_to(label: str, query: dict[str, Any] | None) -> Html:
+    if query is None:
         return tag("span", label, cls="at-button at-small at-off", aria_disabled="true")
-    return goto(label, cls="at-button at-small", **at(one), view=view, row=place + 1)
-
-
-def row_tokens(one: Version, place: int, answer: Mapping[str, Any], t: Text) -> Html:
-    """Return a row as the model sees it: each sequence with its tokens coloured."""
-    sequences = answer.get("sequences", ())
-    parts = [pager(one, place, 1, t, view="tokens")]
-    for key in ("rewritten", "split"):
-        if answer.get(key):
-            parts.append(note("", t(f"data.is_{key}", n=len(sequences)), tone="plain"))
-    parts += [_sequence(each, place, t) for each in sequences]
-    return tag("div", *parts, cls="at-stack")
-
-
-def _sequence(each: Mapping[str, Any], place: int, t: Text) -> Html:
-    counts = t("data.token_counts", **{key: number(each[key]) for key in ("num_tokens", "num_trained", "num_cut")})
-    shown = [
-        {**one, "cut": one.get("state") == "cut", "special": CONTROL.fullmatch(one["text"])} for one in each["tokens"]
-    ]
-    name = t(f"data.{each['name']}") if each.get("name") in SIDES else ""
-    title = " · ".join(part for part in (t("data.row_as_seen", n=number(place + 1)), name) if part)
-    return card(tokens({"tokens": shown}, TokenLabels.of(t)), title=title, aside=counts)
+    return goto(label, cls="at-button at-small", **query)
 
 
 def problem_table(found: Iterable[Problem], count: int, t: Text) -> Html:
     """Return what is wrong, line by line: where, what, and how to fix it."""
     listed = list(found)
-    lines = ((_line(one), one.where.field or "", *t.problem(one)) for one in listed)
-    head_ = [t("data.line"), t("data.field"), t("data.what"), t("data.fix")]
+    of_files = any(one.file for one in listed)
+    lines = (
+        (*([one.file or ""] if of_files else []), _line(one), one.where.field or "", *t.problem(one)) for one in listed
+    )
+    head_ = [*([t("data.file")] if of_files else []), t("data.line"), t("data.field"), t("data.what"), t("data.fix")]
     more = (
         tag("p", t("data.more_problems", n=number(count), shown=number(len(listed))), cls="at-soft")
         if count > len(listed)
         else ""
     )
-    return join([table(head_, lines), more])
+    return join([tag("div", table(head_, lines), cls="at-whole-words"), more])
 
 
 def _line(one: Problem) -> Html:

@@ -11,22 +11,19 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import asking, datacard, datafigures, doctorview, filesview, mixview, removal, rows, tasksview
-from app.form import named
-from app.render import Html, card, empty, note, problems, tag
+from app import datacard, datafigures, doctorview, filesview, mixview, removal, rows, tasksview, tokenform, tokenview
+from app.render import Html, note, tag
+from app.tokenform import Chosen
 from app.ui import Ui
-from engine.objectives import OBJECTIVES
 from engine.specs.base import validate
 from engine.specs.job import DataPart
-from engine.specs.problem import ProblemError, problem
-from storage import datasets, models
+from storage import datasets
 from storage.datasets import Version
 from storage.errors import NotFound
 from storage.jobs import Job
 
-ANSWER_WITHIN_S = 0.35
 ROW = re.compile("[0-9]{1,12}")
-DEFAULT_LENGTH = 512
+UNCHOSEN = Chosen()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,47 +35,30 @@ class Wanted:
     """None is the latest."""
     view: str = "rows"
     row: int = 0
-    model: str | None = None
-    objective: str | None = None
-    length: int = DEFAULT_LENGTH
+    sequence: int = 0
+    """Of the packed ones, counted from 0."""
+    tokens: Chosen = UNCHOSEN
     upload: int | None = None
     """The import whose file is shown, since nothing could be made of it."""
 
     @classmethod
-    def of(
-        cls,
-        query: Mapping[str, str],
-        model: str | None = None,
-        objective: str | None = None,
-        length: float | None = None,
-    ) -> Wanted:
+    def of(cls, query: Mapping[str, str], tokens: Chosen = UNCHOSEN) -> Wanted:
         """Read an address; what makes no sense in it is as if it were not there."""
-        view, row, upload, version = (query.get(name, "") for name in ("view", "row", "upload", "version"))
+        view, upload, version = (query.get(name, "") for name in ("view", "upload", "version"))
+        row, sequence = (query.get(name, "") for name in ("row", "sequence"))
         return cls(
             dataset=query.get("dataset") or None,
             version=int(version) if ROW.fullmatch(version) else None,
             view=view if view in datacard.VIEWS else "rows",
             row=max(0, int(row) - 1) if ROW.fullmatch(row) else 0,
-            model=model or None,
-            objective=objective or None,
-            length=int(length) if length else DEFAULT_LENGTH,
+            sequence=max(0, int(sequence) - 1) if ROW.fullmatch(sequence) else 0,
+            tokens=tokens,
             upload=int(upload) if ROW.fullmatch(upload) else None,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What the token view can be drawn for."""
-
-    models: list[str]
-    model: str | None
-    objectives: list[str]
-    objective: str | None
-    """None where nothing learns from such rows yet."""
-
-
-Body = tuple[Html, int | None, Tools | None]
-"""The view, the question that is still open, and the tools if the view has any."""
+Body = tuple[Html, int | None]
+"""The view, and the question that is still open."""
 
 
 def body(ui: Ui, one: Version, wanted: Wanted, pending: int | None) -> Body:
@@ -91,57 +71,36 @@ def _rows(ui: Ui, one: Version, wanted: Wanted, _pending: int | None) -> Body:
     try:
         found = rows.read(Path(one.path), start, datacard.PAGE_ROWS)
     except OSError as error:
-        return note(ui.t("data.file_gone"), error.strerror or "", tone="bad"), None, None
-    return datacard.rows(one, found, start, ui.t), None, None
+        return note(ui.t("data.file_gone"), error.strerror or "", tone="bad"), None
+    return datacard.rows(one, found, start, ui.t), None
 
 
 def _problems(ui: Ui, one: Version, _wanted: Wanted, _pending: int | None) -> Body:
-    return datacard.problems(one, ui.t), None, None
+    return datacard.problems(one, ui.t), None
 
 
 def _tokens(ui: Ui, one: Version, wanted: Wanted, pending: int | None) -> Body:
-    tools = _tools(ui, one, wanted)
-    place = min(wanted.row, max(0, one.usable_rows - 1))
-    if tools.model is None:
-        return empty(ui.t("data.no_model_title"), ui.t("data.no_model")), None, tools
-    if not asking.worker_lives(ui.store):
-        return note("", ui.t("data.no_worker"), tone="waiting"), None, tools
-    if pending is None:
-        try:
-            validate(DataPart, {"dataset": one.name, "max_length": wanted.length}, at="data")
-        except ProblemError as error:
-            return card(problems((named(each, ui.t) for each in error.problems), ui.t)), None, tools
-        asked = {"version_id": one.id, "row": place, "model": tools.model, "max_length": wanted.length}
-        pending = asking.ask(ui.store, "tokens", {**asked, "objective": tools.objective and {"kind": tools.objective}})
-    answer = asking.wait(ui.store, pending, within_s=ANSWER_WITHIN_S)
-    if answer.is_open:
-        waiting = card(tag("p", ui.t("data.reading"), cls="at-soft"), title=ui.t("data.row_as_seen", n=place + 1))
-        return waiting, pending, tools
-    if answer.data is None:
-        found = answer.problems or (problem("plan_lost"),)
-        return (
-            tag("div", datacard.pager(one, place, 1, ui.t, view="tokens"), card(problems(found, ui.t)), cls="at-stack"),
-            None,
-            tools,
-        )
-    return datacard.row_tokens(one, place, answer.data, ui.t), None, tools
+    chosen = tokenform.known(ui, one, wanted.tokens).chosen
+    if chosen.packs:
+        return tokenview.packed(ui, one, wanted.sequence, chosen, pending)
+    return tokenview.row(ui, one, min(wanted.row, max(0, one.usable_rows - 1)), chosen, pending)
 
 
 def _figures(ui: Ui, one: Version, _wanted: Wanted, _pending: int | None) -> Body:
-    return datafigures.figures(one, ui.t), None, None
+    return datafigures.figures(one, ui.t), None
 
 
 def _versions(ui: Ui, one: Version, _wanted: Wanted, _pending: int | None) -> Body:
     with ui.store.read() as session:
         found = datasets.versions(session, one.name)
-    return datacard.versions(one, found, time.time(), ui.t), None, None
+    return datacard.versions(one, found, time.time(), ui.t), None
 
 
-def _with_parts(body: Callable[[Ui, Version], tuple[Html, int | None]]) -> Callable[[Ui, Version, Wanted, Any], Body]:
+def _with_parts(body: Callable[[Ui, Version], Body]) -> Callable[[Ui, Version, Wanted, Any], Body]:
     """A view whose components are drawn elsewhere."""
 
     def shown(ui: Ui, one: Version, _wanted: Wanted, _pending: int | None) -> Body:
-        return (*body(ui, one), None)
+        return body(ui, one)
 
     return shown
 
@@ -157,15 +116,6 @@ VIEWS = {
     "versions": _versions,
     "files": _with_parts(filesview.body),
 }
-
-
-def _tools(ui: Ui, one: Version, wanted: Wanted) -> Tools:
-    with ui.store.read() as session:
-        names = [model.name for model in models.listing(session)]
-    model = wanted.model if wanted.model in names else next(iter(names), None)
-    fitting = [kind for kind, entry in OBJECTIVES.items() if entry.row_kind == one.row_kind]
-    objective = wanted.objective if wanted.objective in fitting else next(iter(fitting), None)
-    return Tools(names, model, fitting, objective)
 
 
 def made_by(session: Session, job: Job) -> Version | None:

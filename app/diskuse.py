@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app import ids
 from app.folders import bytes_below
 from engine.specs.home import Home
+from engine.specs.unfinished import abandoned_rows, kept_rows
 from storage import checkpoints, jobs, retention
 from storage.checkpoints import Checkpoint
 from storage.jobs import Job
@@ -54,6 +55,8 @@ class Use:
     models: int
     tokens: int
     logs: int
+    unfinished: int
+    """What imports have read that wait or run: they go on there."""
     leftovers: Sequence[Path]
     leftover_bytes: int
     store: int
@@ -68,16 +71,20 @@ def read(session: Session, home: Home) -> Use:
     """Measure everything: rows where they tell the size, else the files."""
     tokens = bytes_below(home.datasets / "tokens")
     leftovers = list(find_leftovers(session, home))
+    open_jobs = retention.staged_names(session)
+    unfinished = sum(bytes_below(path) for path in kept_rows(home, open_jobs))
+    abandoned = sum(bytes_below(path) for path in abandoned_rows(home, open_jobs))
     disk = shutil.disk_usage(home.root)
     exports = jobs.listing(session, kinds=WRITING, states=list(FINAL))
     taken = [(job, bytes_below(home.exports / str(job.id))) for job in exports]
     return Use(
         runs=list(_runs(session)),
         exports=[(job, size) for job, size in taken if size],
-        datasets=bytes_below(home.datasets) - tokens,
+        datasets=bytes_below(home.datasets) - tokens - unfinished - abandoned,
         models=bytes_below(home.models),
         tokens=tokens,
         logs=bytes_below(home.logs),
+        unfinished=unfinished,
         leftovers=leftovers,
         leftover_bytes=sum(bytes_below(path) for path in leftovers),
         store=bytes_below(home.root / "store.db"),
@@ -99,7 +106,8 @@ def _runs(session: Session) -> Iterator[RunUse]:
 
 
 def find_leftovers(session: Session, home: Home) -> Iterator[Path]:
-    """Yield what killed processes left half-made, uploads that nobody imported, and files of jobs that were deleted."""
+    """Yield what killed processes left half-made, rows of imports that ended without a version, uploads that nobody
+    imported and no job will read, and files of jobs that were deleted."""
     running = {str(job.id) for job in jobs.listing(session, states=[State.RUNNING])}
     known = {str(job_id) for job_id in retention.job_ids(session)}
     half = [*home.models.glob(".tmp-*"), *(home.datasets / "tokens").glob(".making-*"), *home.root.glob("backups/.*")]
@@ -116,7 +124,11 @@ def find_leftovers(session: Session, home: Home) -> Iterator[Path]:
     printed = home.logs.glob("job-*.log*")
     logs = [path for path in printed if path.name.removeprefix("job-").partition(".")[0] not in known]
     yield from (path for path in [*half, *orphans, *logs] if _age_s(path) > OLD_S)
-    yield from (path for path in home.staging.glob("*") if _age_s(path) > UPLOAD_OLD_S)
+    open_jobs = retention.staged_names(session)
+    needed = set(open_jobs.values())
+    yield from abandoned_rows(home, open_jobs)
+    uploads = (path for path in home.staging.glob("*") if path.name not in needed)
+    yield from (path for path in uploads if _age_s(path) > UPLOAD_OLD_S)
 
 
 def _age_s(path: Path) -> float:

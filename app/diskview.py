@@ -29,7 +29,7 @@ def sure(t: Text, use: Use, order: str) -> Html:
 def _whole(t: Text, use: Use) -> Html:
     taken = use.total - use.free
     ours = sum(one.bytes for one in use.runs) + sum(size for _, size in use.exports) + use.datasets + use.models
-    ours += use.tokens + use.logs + use.leftover_bytes + use.store + use.log_of_store
+    ours += use.unfinished + use.tokens + use.logs + use.leftover_bytes + use.store + use.log_of_store
     share = taken / use.total if use.total else 0.0
     tone = "bad" if share > 0.95 else "waiting" if share > 0.85 else "plain"
     items = [
@@ -104,6 +104,7 @@ def _rest(t: Text, use: Use, armed: str) -> Html:
     left = t("disk.leftovers_n", n=len(use.leftovers)) if use.leftovers else t("disk.leftovers_none")
     rows = [
         (link(t("disk.datasets"), "/data"), _whole_size(use.datasets), ""),
+        *([_unfinished(t, use)] if use.unfinished else []),
         (link(t("disk.models"), "/models"), _whole_size(use.models), ""),
         (
             tag("span", t("disk.tokens"), " ", tag("span", t("disk.tokens_text"), cls="at-soft at-small")),
@@ -118,6 +119,11 @@ def _rest(t: Text, use: Use, armed: str) -> Html:
         (t("disk.logs"), _whole_size(use.logs), ""),
     ]
     return card(table([t("disk.what"), t("runs.column.size"), ""], rows), title=t("disk.rest"))
+
+
+def _unfinished(t: Text, use: Use) -> Sequence[object]:
+    said = tag("span", t("disk.unfinished_text"), cls="at-soft at-small")
+    return tag("span", t("disk.unfinished"), " ", said), _whole_size(use.unfinished), ""
 
 
 def _store(t: Text, use: Use, armed: str) -> Html:

@@ -178,7 +178,7 @@ class TokenLabels:
 def tokens(view: Mapping[str, Any], labels: TokenLabels) -> Html:
     """Return the tokens of a row, coloured by what is trained, what is context and what is cut off.
 
-    `view["tokens"]` are dicts of text, trained, and optionally cut and special.
+    `view["tokens"]` are dicts of text, trained, and optionally cut, special and what begins with the token.
     """
     legend = tag(
         "p",
@@ -196,7 +196,8 @@ def _token(token: Mapping[str, Any]) -> Html:
     body = join([pieces[0], *(Html(f"↵<br>{safe(piece)}") for piece in pieces[1:])])
     trained, cut, special = token.get("trained"), token.get("cut"), token.get("special")
     names = _classes("at-tok", trained and "at-trained", cut and "at-cut", special and "at-special")
-    return tag("span", body, cls=names, title=token.get("id"))
+    border = tag("span", token["begins"], cls="at-tok-border") if token.get("begins") else Html("")
+    return border + tag("span", body, cls=names, title=token.get("id"))
 
 
 def transcript(messages: Iterable[Mapping[str, Any]], t: Text) -> Html:
@@ -221,7 +222,7 @@ def problems(found: Iterable[Problem], t: Text) -> Html:
 def _problem(problem: Problem, t: Text) -> Html:
     what, fix = t.problem(problem)
     line = t("problem.at_line", line=problem.where.line) if problem.where.line else ""
-    place = " · ".join(part for part in (line, problem.where.field or "") if part)
+    place = " · ".join(part for part in (problem.file, line, problem.where.field) if part)
     where = tag("span", place, cls="at-where") if place else ""
     return tag("li", where, tag("span", what, cls="at-what"), tag("span", fix, cls="at-fix") if fix else "")
 

@@ -61,6 +61,12 @@ def asked(session: Session, *, without: Collection[str] = (), limit: int = 50) -
     return to_values(Request, session.execute(statement))
 
 
+def recent(session: Session, kind: str, *, limit: int = 50) -> list[Request]:
+    """The last requests of a kind, newest first."""
+    statement = select_values(request, Request).where(request.c.kind == kind).order_by(request.c.id.desc()).limit(limit)
+    return to_values(Request, session.execute(statement))
+
+
 def take(
     session: Session,
     *,

@@ -24,6 +24,12 @@ def job_ids(session: Session) -> set[int]:
     return set(session.execute(select(job.c.id)).scalars())
 
 
+def staged_names(session: Session) -> dict[int, str | None]:
+    """The jobs that have not ended, each with the staged file that it will read, if it is to read one."""
+    open_ = select(job.c.id, job.c.spec).where(job.c.state.not_in(list(FINAL)))
+    return {job_id: spec.get("staged") for job_id, spec in session.execute(open_).tuples()}
+
+
 def unpin(session: Session, job_id: int, step: int) -> None:
     """Lets a checkpoint be removed for newer ones again. Conflict while a job that has not ended needs it."""
     found = checkpoints.get(session, job_id, step)
@@ -58,7 +64,7 @@ def _user_of(session: Session, found: Checkpoint) -> int | None:
     """A job that starts from it or exports it and has not ended, or one whose own checkpoints stand on it."""
     name = f"{found.job_id}@{found.step}"
     named = (job.c.spec[("model", "start_from")].as_string() == name) | (job.c.spec["target"].as_string() == name)
-    user: int | None = session.execute(select(job.c.id).where(job.c.state.not_in(FINAL), named).limit(1)).scalar()
+    user: int | None = session.execute(select(job.c.id).where(job.c.state.not_in(list(FINAL)), named).limit(1)).scalar()
     if user is not None:
         return user
     inside = f"{found.path}/"

@@ -95,14 +95,15 @@ def describe(t: Text, found: Problem) -> str:
     """Return a problem in one line: where, what, fix."""
     what, fix = t.problem(found)
     line = t("problem.at_line", line=found.where.line) if found.where.line else ""
-    place = " · ".join(part for part in (line, found.where.field) if part)
+    place = " · ".join(part for part in (found.file, line, found.where.field) if part)
     return " ".join(part for part in (f"{place}:" if place else "", what, fix) if part)
 
 
 def document(t: Text, found: Problem) -> dict[str, Any]:
     """Return a problem as the commands print it in JSON."""
     what, fix = t.problem(found)
-    return {"code": found.code, "line": found.where.line, "field": found.where.field, "what": what, "fix": fix}
+    at = {"line": found.where.line, "field": found.where.field}
+    return {"code": found.code, **({"file": found.file} if found.file else {}), **at, "what": what, "fix": fix}
 
 
 def put(line: str) -> None:

@@ -11,16 +11,27 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from app import datacard, datapanes, dataview, doctorview, importcard, shapeform, uploads, watching
+from app import (
+    datacard,
+    datapanes,
+    dataview,
+    doctorview,
+    importcard,
+    shapeform,
+    tokencounts,
+    tokenform,
+    uploads,
+    watching,
+)
 from app.datapanes import Panes
-from app.dataview import Tools, Wanted
+from app.dataview import Wanted
 from app.doctorview import Doctor
-from app.form import label_of
 from app.frame import QUIET, on_load, selection
 from app.panel import Panel
 from app.refusal import refusal
 from app.render import Html, empty, heading, note
 from app.shapeform import ShapeForm
+from app.tokenform import TokenForm
 from app.ui import Ui
 from app.uploads import Upload
 from engine.specs.problem import ProblemError
@@ -33,6 +44,8 @@ QUEUED: dict[str, Any] = {**QUIET, "queue": True}
 LOOK_AGAIN_S = 0.5
 POLICIES = ("keep_usable", "refuse")
 Updates = dict[Any, Any]
+Values = dict[Any, Any]
+"""What components sent, by component."""
 Before = tuple[str, int] | list[Any] | None
 
 
@@ -50,10 +63,9 @@ class Parts:
     seen: gr.Button
     list: Panel
     head: Panel
-    tools: gr.Row
-    model: gr.Dropdown
-    objective: gr.Dropdown
-    length: gr.Number
+    tokens: TokenForm
+    counted: Panel
+    """What is counted over all rows with the chosen model's tokenizer."""
     body: Panel
     pending: gr.State
     """The open question for tokens."""
@@ -97,15 +109,12 @@ def build(ui: Ui) -> None:
             seen = gr.Button(t("import.put_away"), size="sm", visible=False, elem_classes=["at-quiet"])
             said, head = Panel(elem_id="data-said"), Panel(elem_id="data-head")
             shape = shapeform.build(t)
-            with gr.Row(visible=False, elem_classes=["at-tools"]) as tools:
-                model = gr.Dropdown([], label=label_of("model.id", t), elem_id="tokens-model")
-                objective = gr.Dropdown([], label=t("field.objective.kind.label"), elem_id="tokens-objective")
-                length = gr.Number(512, precision=0, label=t("data.length"), elem_id="tokens-length")
+            tokens, counted = tokenform.build(t), Panel(elem_id="data-counted")
             body = Panel(elem_id="data-body")
             doctor, panes = doctorview.build(t), datapanes.build(t)
             manage, managed = _manage(ui)
     timer = gr.Timer(LOOK_AGAIN_S, active=False)
-    above = (file, name, policy, hub, fetch, samples, imports, seen, listed, head, tools, model, objective, length)
+    above = (file, name, policy, hub, fetch, samples, imports, seen, listed, head, tokens, counted)
     parts = Parts(*above, body, gr.State(), gr.State(), timer, said, manage, shape, doctor, panes, *managed)
     _wire(ui, parts, chosen)
 
@@ -123,37 +132,26 @@ def _manage(ui: Ui) -> tuple[gr.Accordion, tuple[gr.Textbox, gr.Button, gr.Check
 
 
 def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
-    drawn = [
-        parts.imports,
-        parts.seen,
-        parts.list,
-        parts.head,
-        parts.tools,
-        parts.model,
-        parts.objective,
-        parts.length,
-        parts.body,
-    ]
+    drawn: list[Any] = [parts.imports, parts.seen, parts.list, parts.head, parts.counted, parts.body]
     drawn += [parts.pending, parts.drawn, parts.timer, parts.manage, parts.sure, parts.delete, parts.said]
-    drawn += [*parts.shape.all, *parts.doctor.all, *parts.panes.all]
-    settings: list[Any] = [parts.model, parts.objective, parts.length]
+    drawn += [*parts.shape.all, *parts.doctor.all, *parts.panes.all, *parts.tokens.all]
+    settings = set(parts.tokens.inputs)
 
-    def here(model: str | None, objective: str | None, length: float | None, request: gr.Request) -> Updates:
-        return show(ui, parts, Wanted.of(request.query_params, model, objective, length))
+    def here(values: Values, request: gr.Request) -> Updates:
+        return show(ui, parts, Wanted.of(request.query_params, parts.tokens.chosen(values)))
 
-    def elsewhere(query: str, model: str | None, objective: str | None, length: float | None) -> Updates:
-        return show(ui, parts, Wanted.of(dict(parse_qsl(query)), model, objective, length))
+    def elsewhere(values: Values) -> Updates:
+        return show(ui, parts, Wanted.of(dict(parse_qsl(values[chosen])), parts.tokens.chosen(values)))
 
-    def again(
-        before: Before, pending: int | None, model: str | None, objective: str | None, request: gr.Request
-    ) -> Updates:
-        return look_again(ui, parts, Wanted.of(request.query_params, model, objective), before, pending)
+    def again(values: Values, request: gr.Request) -> Updates:
+        wanted = Wanted.of(request.query_params, parts.tokens.chosen(values))
+        return look_again(ui, parts, wanted, values[parts.drawn], values[parts.pending])
 
     on_load(here, inputs=settings, outputs=drawn)
-    chosen.change(elsewhere, [chosen, *settings], drawn, trigger_mode="always_last", **QUEUED)
-    for one in settings:
+    chosen.change(elsewhere, {chosen, *settings}, drawn, trigger_mode="always_last", **QUEUED)
+    for one in parts.tokens.inputs:
         one.input(here, settings, drawn, trigger_mode="always_last", **QUEUED)
-    parts.timer.tick(again, [parts.drawn, parts.pending, parts.model, parts.objective], drawn, **QUEUED)
+    parts.timer.tick(again, {parts.drawn, parts.pending, *settings}, drawn, **QUEUED)
     parts.file.upload(
         partial(upload, ui, parts),
         [parts.file, parts.name, parts.policy],
@@ -204,10 +202,12 @@ def show(ui: Ui, parts: Parts, wanted: Wanted, pending: int | None = None) -> Up
     found, one = _above(ui, parts, wanted)
     if wanted.upload is not None or one is None:
         return {**found, **_nothing(ui, parts, wanted)}
-    body, still, tools = dataview.body(ui, one, wanted, pending)
+    body, still = dataview.body(ui, one, wanted, pending)
+    counted, counts = tokencounts.show(ui, one, wanted.view, wanted.tokens)
     return {
         **found,
-        **_tools(ui, parts, tools),
+        **tokenform.show(ui, parts.tokens, one, wanted.view, wanted.tokens),
+        parts.counted: counted,
         parts.head: datacard.head(one, wanted.view, ui.t),
         parts.body: body,
         parts.pending: still,
@@ -218,7 +218,7 @@ def show(ui: Ui, parts: Parts, wanted: Wanted, pending: int | None = None) -> Up
         parts.manage: gr.update(visible=True),
         parts.sure: gr.update(value=False, label=dataview.sure_text(ui, one.name)),
         parts.delete: gr.update(interactive=False),
-        parts.timer: gr.update(active=found[parts.timer]["active"] or still is not None),
+        parts.timer: gr.update(active=found[parts.timer]["active"] or counts or still is not None),
     }
 
 
@@ -229,20 +229,17 @@ def look_again(ui: Ui, parts: Parts, wanted: Wanted, before: Before, pending: in
     if not same:
         return show(ui, parts, wanted)
     assert one is not None
-    rest: Updates = {
-        component: gr.skip()
-        for component in (parts.head, parts.tools, parts.model, parts.objective, parts.length, parts.drawn)
-    }
-    rest |= {component: gr.skip() for component in (parts.manage, parts.sure, parts.delete)}
-    rest |= {component: gr.skip() for component in (*parts.shape.all, *parts.doctor.all, *parts.panes.all)}
-    if pending is None:
-        return {**rest, **found, parts.body: gr.skip(), parts.pending: None}
-    body, still, _ = dataview.body(ui, one, wanted, pending)
-    if still is None:
+    kept: tuple[Any, ...] = (parts.head, parts.drawn, parts.manage, parts.sure, parts.delete, *parts.tokens.all)
+    views = (*parts.shape.all, *parts.doctor.all, *parts.panes.all)
+    rest: Updates = {component: gr.skip() for component in (*kept, *views)}
+    counted, counts = tokencounts.show(ui, one, wanted.view, wanted.tokens)
+    body, still = (gr.skip(), None) if pending is None else dataview.body(ui, one, wanted, pending)
+    if pending is not None and still is None:
         rest |= doctorview.show(ui, parts.doctor, one, wanted.view)
         rest |= datapanes.show(ui, parts.panes, one, wanted.view)
-    active = found[parts.timer]["active"] or still is not None
-    return {**rest, **found, parts.body: body, parts.pending: still, parts.timer: gr.update(active=active)}
+    active = found[parts.timer]["active"] or counts or still is not None
+    told = {parts.body: body, parts.pending: still, parts.counted: counted}
+    return {**rest, **found, **told, parts.timer: gr.update(active=active)}
 
 
 def _above(ui: Ui, parts: Parts, wanted: Wanted) -> tuple[Updates, Version | None]:
@@ -276,30 +273,18 @@ def _nothing(ui: Ui, parts: Parts, wanted: Wanted) -> Updates:
     upload = shapeform.known(ui, ("import", wanted.upload)) if wanted.upload is not None else None
     nothing = empty(ui.t("data.gone_title" if gone else "data.empty_title"), text)
     return {
-        **_tools(ui, parts, None),
+        **tokenform.show(ui, parts.tokens, None, wanted.view, wanted.tokens),
         **shapeform.show(ui, parts.shape, upload),
         **doctorview.show(ui, parts.doctor, None, wanted.view),
         **datapanes.show(ui, parts.panes, None, wanted.view),
         parts.head: Html(""),
+        parts.counted: Html(""),
         parts.body: Html("") if upload is not None else nothing,
         parts.pending: None,
         parts.drawn: None,
         parts.manage: gr.update(visible=False),
         parts.sure: False,
         parts.delete: gr.update(interactive=False),
-    }
-
-
-def _tools(ui: Ui, parts: Parts, tools: Tools | None) -> Updates:
-    if tools is None:
-        kept = {one: gr.skip() for one in (parts.model, parts.objective, parts.length)}
-        return {**kept, parts.tools: gr.update(visible=False)}
-    objectives = [(ui.t(f"objective.{kind}"), kind) for kind in tools.objectives]
-    return {
-        parts.tools: gr.update(visible=True),
-        parts.model: gr.update(choices=tools.models, value=tools.model),
-        parts.objective: gr.update(choices=objectives, value=tools.objective, visible=len(objectives) > 1),
-        parts.length: gr.skip(),
     }
 
 

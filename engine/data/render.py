@@ -134,6 +134,11 @@ class Renderer:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @property
+    def template(self) -> str:
+        """The text of the chat template."""
+        return self._plain.source
+
+    @property
     def marks_turn_end(self) -> bool:
         """Whether the template ends an answer with a control token, without which a model never learns to stop."""
         return self._plain.turn_end_after(self._plain.tail, 0) is not None

@@ -91,6 +91,10 @@ class Rendered:
         """Whether anything is learned from it."""
         return self.num_trained > 0
 
+    def spans(self) -> list[tuple[int, tuple[Span, ...]]]:
+        """The tokens of the whole sequence and of its trained answers."""
+        return [(len(self.ids), self.answers)]
+
     def fit(self, room: Room) -> list[Rendered]:
         """The sequences that are trained: this one where it fits, else what `room` makes of it."""
         if len(self.ids) <= room.max_length:
@@ -198,6 +202,12 @@ class RenderedPair:
     def usable(self) -> bool:
         """Whether both answers are there and differ."""
         return bool(self.chosen) and bool(self.rejected) and self.chosen != self.rejected
+
+    def spans(self) -> list[tuple[int, tuple[Span, ...]]]:
+        """The tokens of both whole sequences and of the answer in each."""
+        start = len(self.prompt)
+        ends = (start + len(self.chosen_all), start + len(self.rejected_all))
+        return [(end, ((start, end),)) for end in ends]
 
     def fit(self, room: Room) -> list[RenderedPair]:
         """The pair as it is trained: prompt and answer together have at most `room.max_length` tokens on each side.

@@ -16,6 +16,8 @@ import orjson
 import pyarrow
 import pyarrow.compute as pc
 
+from engine.data.doctor.languages import JUDGED_CHARACTERS
+from engine.data.languages import Languages, lowest
 from engine.data.rows import MESSAGES, SHARED, TEST, Batch, canonical, digest
 from engine.specs.problem import Problem, problem
 
@@ -50,13 +52,15 @@ class Statistics:
         self._marks = array("Q")
         self._held_out = array("B")
         self._tasks: Counter[str] = Counter()
+        self._languages = Languages()
         self._with_control = self._with_invisible = 0
 
     def add(self, batch: Batch) -> None:
         """Count a batch of rows in."""
         held_out = pc.fill_null(pc.equal(batch.table["split"], TEST), False)
         self._held_out.frombytes(held_out.to_numpy().astype(np.uint8).tobytes())
-        self._marks.frombytes(_marks(batch))
+        marks = _marks(batch)
+        self._marks.frombytes(marks)
         for task in pc.value_counts(batch.table["task_type"].drop_null()).to_pylist():
             self._count_task(task["values"], task["counts"])
         texts = _texts(batch.table)
@@ -68,6 +72,9 @@ class Statistics:
         suspects = _with(f"{CONTROL_TEXT}|{INVISIBLE}", texts.content, rows)
         self._with_control += len(np.unique(_with(CONTROL_TEXT, *suspects)[1]))
         self._with_invisible += len(np.unique(_with(INVISIBLE, *suspects)[1]))
+        numbers = np.frombuffer(marks, np.uint64)
+        sample = lowest(numbers)
+        self._languages.add(numbers[sample], _said(texts, sample))
 
     def extend(self, other: Statistics) -> None:
         """Count in what another one counted over the rows that follow."""
@@ -75,6 +82,7 @@ class Statistics:
             mine.extend(others)
         for name, count in other._tasks.items():
             self._count_task(name, count)
+        self._languages.extend(other._languages)
         self._with_control += other._with_control
         self._with_invisible += other._with_invisible
 
@@ -85,7 +93,12 @@ class Statistics:
 
     def save(self, path: Path) -> None:
         """Write the counts to a file, from which `load` makes the same."""
-        plain = {"tasks": self._tasks, "control": self._with_control, "invisible": self._with_invisible}
+        plain = {
+            "tasks": self._tasks,
+            "languages": self._languages.plain(),
+            "control": self._with_control,
+            "invisible": self._with_invisible,
+        }
         arrays: dict[str, Any] = {str(place): np.array(one) for place, one in enumerate(self._arrays())}
         with path.open("wb") as handle:
             np.savez(handle, plain=np.frombuffer(orjson.dumps(plain), np.uint8), **arrays)
@@ -98,6 +111,7 @@ class Statistics:
                 one.frombytes(saved[str(place)].astype(one.typecode).tobytes())
             plain = orjson.loads(saved["plain"].tobytes())
         made._tasks.update(plain["tasks"])
+        made._languages = Languages.of(plain["languages"])
         made._with_control, made._with_invisible = plain["control"], plain["invisible"]
         return made
 
@@ -115,6 +129,7 @@ class Statistics:
             "duplicates": self._duplicates(),
             "splits": {"train": len(self._held_out) - held_out, "test": held_out},
             "task_types": tasks,
+            "languages": self._languages.as_dict(),
             "rows_with_control_tokens": self._with_control,
             "rows_with_invisible_characters": self._with_invisible,
         }
@@ -192,6 +207,25 @@ def _part(table: pyarrow.Table, field: pyarrow.Field) -> tuple[pyarrow.Array, Nu
     if field.name == "messages":
         return items.field("content"), rows, pc.equal(items.field("role"), "assistant").to_numpy(zero_copy_only=False)
     return items.field("content"), rows, np.full(len(rows), field.name != "prompt")
+
+
+def _said(texts: Texts, rows: Numbers) -> list[tuple[str, ...]]:
+    """Of each of these rows the beginnings of its longest answer and of its longest other text."""
+    longest = (_longest(texts, rows, texts.is_answer), _longest(texts, rows, ~texts.is_answer))
+    return list(zip(*longest, strict=True))
+
+
+def _longest(texts: Texts, rows: Numbers, wanted: Numbers) -> list[str]:
+    """The beginning of the longest wanted text of each of these rows; empty where it has none."""
+    places = np.flatnonzero(wanted)
+    order = places[np.lexsort((texts.lengths[places], texts.rows[places]))]
+    best = np.full(rows.max(initial=-1) + 1, -1)
+    inside = order[texts.rows[order] < len(best)]
+    best[texts.rows[inside]] = inside  # of several for one row the last one stays, the longest
+    found = best[rows]
+    chosen = texts.content.take(pyarrow.array(found, mask=found < 0))
+    beginnings = pc.fill_null(pc.utf8_slice_codeunits(chosen, 0, JUDGED_CHARACTERS), "")
+    return list(beginnings.to_pylist())
 
 
 def _sums(rows: Numbers, values: Numbers, count: int) -> bytes:

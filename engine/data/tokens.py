@@ -82,22 +82,37 @@ def prepare(
 def view(row: Row, renderer: Renderer, objective: Any, room: Room) -> dict[str, Any]:
     """The token view of a canonical row, from the same columns that are trained.
 
-    Without an objective, for rows that none takes yet: the prompt with its answer. `tokens` are those of the first
-    sequence; `sequences` has all of them.
+    `tokens` are those of the first sequence; `sequences` has all of them. `left_out` says why no run takes the row.
+
+    Raises:
+        ProblemError: the row is of another kind than the objective takes, or the template refuses it.
+    """
+    made = sequences_of(row, renderer, objective, room)
+    sequences = [sequence for token_row in made for sequence in token_row.source.view()]
+    first = sequences[0]
+    return {**first, "sequences": sequences, **_became(made), "left_out": _unused(made)}
+
+
+def sequences_of(row: Row, renderer: Renderer, objective: Any, room: Room) -> list[TokenRow]:
+    """The sequences that are trained of a canonical row.
+
+    Without an objective, for rows that none takes yet: the prompt with its answer.
 
     Raises:
         ProblemError: the row is of another kind than the objective takes, or the template refuses it.
     """
     if objective is None:
         parts = renderer.conversation([*row["prompt"], *row["completion"]], train_on="last")
-        made = [part.sft_columns() for one in parts for part in one.fit(room)]
-    else:
-        _check_kind(row, objective)
-        entry = OBJECTIVES[objective.kind]
-        made = entry.tokens(row, renderer, objective, room)  # type: ignore[assignment]
-    sequences = [sequence for token_row in made for sequence in token_row.source.view()]
-    first = sequences[0]
-    return {**first, "sequences": sequences, **_became(made)}
+        return [part.sft_columns() for one in parts for part in one.fit(room)]
+    _check_kind(row, objective)
+    return OBJECTIVES[objective.kind].tokens(row, renderer, objective, room)  # type: ignore[return-value]
+
+
+def _unused(made: Sequence[TokenRow]) -> str | None:
+    """Why nothing is learned from a row: it is too long, or nothing of it is trained."""
+    if any(token_row.source.usable for token_row in made):
+        return None
+    return "too_long" if any(token_row.source.too_long for token_row in made) else "nothing_trained"
 
 
 def _became(made: Sequence[TokenRow]) -> dict[str, bool]:
@@ -303,7 +318,7 @@ def _token_rows(
         if usable:
             counting.add(usable, len(made) - len(usable))
             yield usable
-        elif any(token_row.source.too_long for token_row in made):
+        elif _unused(made) == "too_long":
             counting.leave_out(problem("row_tokens_too_long", max_length=room.max_length))
         else:
             counting.leave_out(problem("row_nothing_trained"))

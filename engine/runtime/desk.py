@@ -12,6 +12,7 @@ from engine.data.plan import plan
 from engine.data.render import Renderer
 from engine.data.room import UNBOUNDED, Room
 from engine.data.rows import read_rows
+from engine.data.token_lengths import measure
 from engine.data.tokens import Prepared, prepare, view
 from engine.models.chat_templates import OWN
 from engine.models.loading import load_tokenizer
@@ -41,6 +42,11 @@ class Reading:
     renderer: Renderer
     template: str
     added: str | None
+
+    def told(self) -> dict[str, Any]:
+        """What an answer says of the template; the model's own is not ours to show."""
+        text = None if self.template == "model" else self.renderer.template
+        return {"template": self.template, "added": self.added is not None, "template_text": text}
 
 
 class Unknown(LookupError):
@@ -83,18 +89,27 @@ class Desk:
     def tokens(self, payload: Payload) -> dict[str, Any]:
         """`version_id row model [objective] [max_length] [truncation] [chat_template]` → the token view of a row.
 
-        `template` names the chat template: `model` for the model's own, else the one of ours that is used.
+        `template` names the chat template: `model` for the model's own, else the one of ours that is used; `added`
+        says whether the model has none, `template_text` is what ours writes.
         """
         version = self._version(int(payload["version_id"]))
-        chosen = str(payload.get("chat_template") or OWN)
-        reading = self._reading(self._model(str(payload["model"])).path, chosen)
+        reading = self._asked(payload)
         row = int(payload["row"])
         found = read_rows(Path(version.path), row, 1) if row >= 0 else []
         if not found:
             raise ProblemError([problem("data_row_missing", field="row", row=row, rows=version.usable_rows)])
         objective = _objective(payload.get("objective"), version.row_kind)
-        room = Room(payload.get("max_length") or UNBOUNDED, str(payload.get("truncation") or "auto"))
-        return {"row": row, "template": reading.template, **view(found[0], reading.renderer, objective, room)}
+        return {"row": row, **reading.told(), **view(found[0], reading.renderer, objective, _room(payload))}
+
+    def lengths(self, payload: Payload, seen: Callable[[], None]) -> dict[str, Any]:
+        """`version_id model [objective] [max_length] [truncation] [chat_template]` → how many tokens rows, prompts and
+        answers have, of all rows or of a sample (`counted` of `rows`), and what the longest row would cut."""
+        version = self._version(int(payload["version_id"]))
+        reading = self._asked(payload)
+        objective = _objective(payload.get("objective"), version.row_kind)
+        cache = self._home.datasets / "tokens"
+        found = measure(Path(version.path), reading.renderer, objective, cache, seen=seen)
+        return {"template": reading.template, **found.as_dict(), "cut": found.cut(_room(payload))}
 
     def packed(self, payload: Payload, seen: Callable[[], None]) -> dict[str, Any]:
         """`spec index` → one of the packed sequences that the run would train, and where its rows begin."""
@@ -102,7 +117,8 @@ class Desk:
         reading, prepared = self._prepared(spec, seen)
         index = int(payload["index"])
         try:
-            return view_packed(prepared.train_path, spec.data.max_length, index, reading.renderer)
+            shown = view_packed(prepared.train_path, spec.data.max_length, index, reading.renderer)
+            return {**reading.told(), **shown}
         except IndexError as error:
             raise ProblemError([problem("data_row_missing", field="index", row=index, rows=error.args[0])]) from error
 
@@ -135,6 +151,10 @@ class Desk:
                 return models.get(session, name)
             except NotFound as error:
                 raise ProblemError([problem("model_not_there", field="model.id", given=name[:100])]) from error
+
+    def _asked(self, payload: Payload) -> Reading:
+        """The renderer of the model and the template that a question names."""
+        return self._reading(self._model(str(payload["model"])).path, str(payload.get("chat_template") or OWN))
 
     def _reading(self, folder: str, chat_template: str = OWN, adapter: str | None = None) -> Reading:
         key = (folder, chat_template, adapter)
@@ -170,6 +190,10 @@ def _objective(section: Any, row_kind: str) -> Spec | None:
     return validate(OBJECTIVES[kind].Spec, {**given, "kind": kind}, at="objective")
 
 
+def _room(payload: Payload) -> Room:
+    return Room(payload.get("max_length") or UNBOUNDED, str(payload.get("truncation") or "auto"))
+
+
 def _start(session: Any, target: str | None) -> Target | None:
     """The earlier run's checkpoint, whose base and template the run will use."""
     if target is None:
@@ -186,5 +210,6 @@ QUESTIONS: dict[str, Callable[[Desk, Payload], dict[str, Any]]] = {
 SLOW: dict[str, Callable[[Desk, Payload, Callable[[], None]], dict[str, Any]]] = {
     "plan": Desk.plan,
     "packed": Desk.packed,
+    "lengths": Desk.lengths,
 }
 """The questions whose answer may take long."""

@@ -166,6 +166,8 @@ NEEDS: dict[str, tuple[Callable[[Session, Here, Spec], Iterator[Path]], ...]] = 
     "derive": (_sources,),
     "write_data": (_rows,),
     "tokens": (_version, _model),
+    "lengths": (_version, _model),
     "plan": (_planned(_base), _planned(_rows)),
+    "packed": (_planned(_base), _planned(_rows)),
 }
 """What a kind of job or of request needs to see."""

@@ -29,7 +29,8 @@ from engine.specs.base import validate
 from engine.specs.home import inside
 from engine.specs.other import ImportSpec
 from engine.specs.problem import ProblemError, problem
-from storage import datasets, jobs
+from engine.specs.unfinished import abandoned_rows, kept_rows
+from storage import datasets, jobs, retention
 from storage.datasets import NewVersion, Version
 
 MEMORY_BYTES = 8 * 2**30
@@ -46,7 +47,7 @@ def main(context: Context) -> dict[str, Any]:
     done = added_before(context)
     staged = inside(context.home.staging, spec.staged)
     if done is None:
-        _sweep(context.home.datasets)
+        _sweep(context)
         done = _import(context, spec, staged)
     with contextlib.suppress(OSError):
         shutil.rmtree(staged) if staged.is_dir() else staged.unlink(missing_ok=True)
@@ -150,11 +151,17 @@ def result_of(version: Version) -> dict[str, Any]:
     }
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what imports that were killed left behind."""
-    for path in folder.glob(".incoming-*"):
+def _sweep(context: Context) -> None:
+    """Remove what imports left behind that have ended for good, and what work without a job of its own did that was
+    killed."""
+    with context.store.read() as session:
+        open_jobs = retention.staged_names(session)
+    for path in abandoned_rows(context.home, open_jobs):
+        shutil.rmtree(path, ignore_errors=True)
+    kept = set(kept_rows(context.home, open_jobs))
+    for path in context.home.datasets.glob(".incoming-*"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > LEFT_BEHIND_S:
+            if path not in kept and time.time() - path.stat().st_mtime > LEFT_BEHIND_S:
                 shutil.rmtree(path)
 
 

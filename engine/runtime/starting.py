@@ -12,7 +12,8 @@ from engine.specs.home import Home
 from engine.specs.kinds import KINDS
 from engine.specs.problem import ProblemError
 from engine.specs.starter import ADD_STARTER, PACKAGE, STARTER
-from storage import jobs, models
+from engine.specs.unfinished import abandoned_rows
+from storage import jobs, models, retention
 from storage.database import Store
 from storage.errors import StoreError
 from storage.models import NewModel
@@ -72,11 +73,18 @@ def _bring_in(home: Home, store: Store, source: Path) -> None:
     log.info("listed the starter model from %s", source)
 
 
-def sweep_leftovers(home: Home) -> None:
-    """Remove what killed processes left half-made, and uploads that nobody imported within a day."""
+def sweep_leftovers(home: Home, store: Store) -> None:
+    """Remove what killed processes and imports that ended left half-made, and uploads that nobody imported within a
+    day and no job will read any more."""
+    with store.read() as session:
+        open_jobs = retention.staged_names(session)
     for folder in (home.exports, home.models):
         for leftover in folder.glob(".tmp-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-    for path in [*home.staging.iterdir(), *(home.datasets / "tokens").glob(".making-*")]:
+    for rows in abandoned_rows(home, open_jobs):
+        shutil.rmtree(rows, ignore_errors=True)
+    needed = set(open_jobs.values())
+    uploads = [path for path in home.staging.iterdir() if path.name not in needed]
+    for path in [*uploads, *(home.datasets / "tokens").glob(".making-*")]:
         if time.time() - path.stat().st_mtime > UPLOADS_KEPT_S:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

@@ -358,7 +358,7 @@ def main() -> None:
         log.error("%s", error)
         raise SystemExit(NO_STORE) from error
     locks.sweep(home.locks)
-    sweep_leftovers(home)
+    sweep_leftovers(home, store)
     list_starter(home, store)
     worker = Worker(home, store, Settings.from_environment())
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -23,6 +23,12 @@ class Problem:
     where: Where = Where()
     values: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def file(self) -> str | None:
+        """The file whose line it is, where there were several."""
+        name = self.values.get("file")
+        return str(name) if name is not None and self.where.line is not None else None
+
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form that rows store."""
         return {"code": self.code, "field": self.where.field, "line": self.where.line, "values": dict(self.values)}

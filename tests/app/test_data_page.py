@@ -141,6 +141,37 @@ def test_a_refused_file_says_line_field_and_fix(page: Page) -> None:
     assert page.ui.t("import.nothing_stored") in shown
 
 
+def test_a_problem_of_one_of_several_files_names_the_file_beside_the_line(page: Page, shelf: Any) -> None:
+    found = {"code": "row_no_answer", "line": 7, "field": "messages", "values": {"file": "b<1>.jsonl"}}
+    plain = {"code": "row_no_answer", "line": 8, "field": None, "values": {}}
+    shelf.dataset(problems=[found, plain], problem_count=2)
+    shown = page.show(dataset="tickets", view="problems")["body"]
+    assert "<td>b&lt;1&gt;.jsonl</td><td>7</td>" in shown and "<td></td><td>8</td>" in shown
+
+    data.add_samples(page.ui)
+    with page.ui.store.write() as session:
+        taken = jobs.claim(session, runs_holder(), lanes=["cpu"], lease_s=60)
+        assert taken is not None
+        values = {"problems": [{"code": "data_no_usable_rows", "values": {"rows": 1}}, found]}
+        jobs.settle(session, taken[0], jobs.Settlement(State.FAILED, reason="data_no_usable_rows", values=values))
+    assert "<td>b&lt;1&gt;.jsonl</td><td>7</td>" in page.show()["imports"]
+
+
+def test_without_several_files_there_is_no_column_for_them(page: Page, shelf: Any) -> None:
+    shelf.dataset(problems=[{"code": "row_no_answer", "line": 7, "field": None, "values": {}}], problem_count=1)
+    shown = page.show(dataset="tickets", view="problems")["body"]
+    assert f'<th scope="col">{page.ui.t("data.file")}</th>' not in shown
+
+
+def test_languages_are_shown_with_their_names_and_what_they_were_judged_on(page: Page, shelf: Any) -> None:
+    known = {"counts": {"en": 6, "xx": 2}, "looked_at": 10}
+    shelf.dataset(statistics={"languages": known})
+    shown = page.show(dataset="tickets", view="figures")["body"]
+    for cell in ("English", "60 %", "xx", page.ui.t("data.language_unclear"), "20 %"):
+        assert f"<td>{cell}</td>" in shown
+    assert page.ui.t("data.judged_sample", counted=10, rows=12) in shown
+
+
 def test_an_empty_page_says_what_will_appear(page: Page) -> None:
     shown = page.show()
 
@@ -188,74 +219,6 @@ def test_both_sides_of_a_preference_are_shown(page: Page, shelf: Any) -> None:
     assert "good 0" in shown
     assert "bad 0" in shown
     assert page.ui.t("data.held_out_row") in shown
-
-
-TOKENS = {
-    "row": 2,
-    "sequences": [
-        {
-            "name": "row",
-            "num_tokens": 3,
-            "num_trained": 1,
-            "num_cut": 1,
-            "tokens": [
-                {"id": 1, "text": "<|im_start|>", "trained": False, "state": "context"},
-                {"id": 2, "text": "<b>\n", "trained": True, "state": "trained"},
-                {"id": 3, "text": "late", "trained": False, "state": "cut"},
-            ],
-        }
-    ],
-}
-
-
-def test_tokens_are_asked_for_with_model_objective_and_length(page: Page, shelf: Any) -> None:
-    version = shelf.dataset()
-    shelf.model()
-    shelf.worker()
-    first = page.show(dataset="tickets", view="tokens", row="3")
-    asked = shelf.answer(TOKENS)
-
-    shown = page.again(first["drawn"], first["pending"], dataset="tickets", view="tokens", row="3")
-
-    wanted = {"version_id": version.id, "row": 2, "model": "starter", "max_length": 512, "objective": {"kind": "sft"}}
-    assert (asked.kind, asked.payload) == ("tokens", wanted)
-    assert first["timer"]["active"] is True
-    assert shown["timer"]["active"] is False
-    assert 'at-tok at-trained" title="2">&lt;b&gt;↵<br>' in shown["body"]
-    assert "at-tok at-cut" in shown["body"]
-    assert "at-tok at-special" in shown["body"]
-
-
-def test_a_length_out_of_bounds_is_refused_before_anybody_is_asked(page: Page, shelf: Any) -> None:
-    version = shelf.dataset()
-    shelf.model()
-    shelf.worker()
-
-    body, pending, _ = dataview.body(page.ui, version, Wanted(dataset="tickets", view="tokens", length=5), None)
-
-    assert pending is None
-    assert "Longest row" in body
-
-
-def test_tokens_need_a_worker_and_a_model_and_the_page_says_which(page: Page, shelf: Any) -> None:
-    shelf.dataset()
-    assert page.ui.t("data.no_model") in page.show(dataset="tickets", view="tokens")["body"]
-    shelf.model()
-
-    assert page.ui.t("data.no_worker") in page.show(dataset="tickets", view="tokens")["body"]
-
-
-def test_what_the_preview_child_refuses_is_told(page: Page, shelf: Any) -> None:
-    shelf.dataset()
-    shelf.model()
-    shelf.worker()
-    first = page.show(dataset="tickets", view="tokens")
-    shelf.answer(None, {"code": "model_no_template", "values": {}})
-
-    shown = page.again(first["drawn"], first["pending"], dataset="tickets", view="tokens")
-
-    assert "at-problems" in shown["body"]
-    assert shown["pending"] is None
 
 
 def test_while_nothing_changed_the_view_is_not_drawn_again(page: Page, shelf: Any) -> None:

@@ -230,6 +230,44 @@ def test_left_overs_are_found_by_age_and_owner(ui, runs):
     assert not [path for path in gone if path.exists()] and all(path.exists() for path in stays)
 
 
+def imported(ui, staged="upload"):
+    with ui.store.write() as session:
+        return jobs.submit(session, kind="import", name="rows", spec={"staged": staged}, lane="cpu")
+
+
+def test_rows_of_a_cancelled_import_are_left_over_at_once_and_those_of_a_waiting_one_are_not(ui):
+    waiting, cancelled = imported(ui), imported(ui)
+    with ui.store.write() as session:
+        jobs.cancel(session, cancelled.id)
+    goes_on = put(ui.home.datasets / f".incoming-{waiting.id}-3" / "version" / "rows.parquet", 7_000_000, old=True)
+    gone = [
+        put(ui.home.datasets / f".incoming-{cancelled.id}-4" / "version" / "rows.parquet", 5_000_000).parents[1],
+        put(ui.home.datasets / f".half.incoming-{cancelled.id}-5" / "state.json", 10).parent,
+        put(ui.home.datasets / ".incoming-99-1" / "state.json", 10).parent,
+    ]
+    stays = put(ui.home.datasets / ".incoming-abcdefgh" / "rows.parquet", 10).parent
+    put(ui.home.datasets / "abc" / "rows.parquet", 3_000_000)
+    with ui.store.read() as session:
+        assert set(diskuse.find_leftovers(session, ui.home)) == set(gone)
+        use = diskuse.read(session, ui.home)
+    assert (use.unfinished, use.leftover_bytes, use.datasets) == (7_000_000, 5_000_020, 3_000_010)
+    shown = page.show(ui)
+    assert "Unfinished imports" in shown and "7.0 MB" in shown and "5.0 MB" in shown
+    twice(ui, "leftovers:0")
+    assert goes_on.exists() and stays.exists() and not [path for path in gone if path.exists()]
+    assert "they go on from here" in page.show(ui)
+
+
+def test_the_upload_of_an_import_that_waits_for_days_stays(ui):
+    waiting, ended = put(ui.home.staging / "waits", 10, old=True), put(ui.home.staging / "ended", 10, old=True)
+    imported(ui, "waits")
+    with ui.store.write() as session:
+        jobs.cancel(session, jobs.submit(session, kind="import", name="x", spec={"staged": "ended"}, lane="cpu").id)
+    with ui.store.read() as session:
+        assert list(diskuse.find_leftovers(session, ui.home)) == [ended]
+    assert waiting.exists()
+
+
 # --- the store -----------------------------------------------------------------------------------------------------
 
 

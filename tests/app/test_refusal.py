@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from app.commands.shell import describe
+from app.commands.shell import describe, document
 from app.language import text
 from app.refusal import problems_of, refusal
+from app.render import problems
 from engine.specs.problem import ProblemError, problem
 from storage.errors import Conflict, NotFound
 
@@ -32,3 +33,12 @@ def test_a_refusal_without_a_sentence_of_its_own_names_its_code():
 
 def test_what_people_wrote_is_escaped():
     assert "<b>" not in refusal(NotFound("dataset", "<b>"), T)
+
+
+def test_a_line_of_one_of_several_files_is_told_with_the_file():
+    found = problem("row_no_answer", field="messages", line=7, file="b.jsonl")
+    assert describe(T, found).startswith("b.jsonl · line 7 · messages:")
+    assert document(T, found)["file"] == "b.jsonl" and "file" not in document(T, problem("row_no_answer", line=7))
+    assert "b.jsonl · line 7" in problems([found], T)
+    gone = problem("file_gone", name="x", file="c.jsonl")
+    assert gone.file is None, "the sentence names it"

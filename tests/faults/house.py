@@ -211,7 +211,7 @@ class House:
             if worker.lives():
                 worker.stop()
         self.wait(lambda: not self.children(), GRACE_S + 10, "the end of the children")
-        sweep_leftovers(self.home)
+        sweep_leftovers(self.home, self.store)
 
     @staticmethod
     def _is_at_rest(job: Job) -> bool:

@@ -137,3 +137,18 @@ def test_a_dry_run_of_a_bad_file_prints_its_problems_and_ends_with_65(home, tmp_
     said = json.loads(done.stdout)
     assert done.returncode == 65
     assert said["problems"][0]["code"] == "file_binary" and said["problems"][0]["values"]["guess"] == "ZIP"
+
+
+def test_an_import_removes_what_cancelled_ones_left_and_leaves_what_others_go_on_from(home, store):
+    (home.staging / "upload").write_text(ROW)
+    with store.write() as session:
+        waits, cancelled = (jobs.submit(session, kind="import", name="x", spec={}, lane="gpu") for _ in range(2))
+        jobs.cancel(session, cancelled.id)
+    for job in (waits, cancelled):
+        folder = home.datasets / f".incoming-{job.id}-1"
+        folder.mkdir()
+        os.utime(folder, (1.0, 1.0))
+    (home.datasets / ".incoming-abcdefgh").mkdir()
+    os.utime(home.datasets / ".incoming-abcdefgh", (1.0, 1.0))
+    assert run(home, claimed(store))[0] == 0
+    assert [path.name for path in home.datasets.glob(".incoming-*")] == [f".incoming-{waits.id}-1"]

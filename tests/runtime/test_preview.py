@@ -103,6 +103,26 @@ def test_a_longest_row_shorter_than_the_row_shows_what_is_cut(desk, version):
     assert [token["state"] for token in view["tokens"]].count("cut") == view["num_tokens"] - 20 == view["num_cut"]
 
 
+def test_a_row_that_no_run_would_take_says_why(desk, version):
+    payload = {"version_id": version.id, "row": 0, "model": "starter", "max_length": 20, "objective": "sft"}
+    assert desk.answer("tokens", {**payload, "max_length": 512})["left_out"] is None
+    assert desk.answer("tokens", payload)["left_out"] == "nothing_trained", "the prompt alone has more"
+    dropped = desk.answer("tokens", {**payload, "truncation": "drop"})
+    assert dropped["left_out"] == "too_long" and {one["state"] for one in dropped["tokens"]} == {"cut"}
+    split = desk.answer("tokens", {**payload, "truncation": "split"})
+    assert split["left_out"] is None and split["split"] and len(split["sequences"]) > 1
+
+
+def test_lengths_of_all_rows_say_what_a_longest_row_would_cut(desk, version):
+    asked = {"version_id": version.id, "model": "starter", "max_length": 64, "truncation": "cut_end"}
+    found = desk.answer("lengths", asked)
+    assert (found["rows"], found["counted"], found["answers"]) == (300, 300, 300)
+    assert found["cut"]["max_length"] == 64 and 0 < found["cut"]["affected"] <= found["cut"]["among"] == 300
+    assert desk.answer("lengths", {**asked, "max_length": None})["cut"]["affected"] == 0
+    last = {**asked, "objective": {"kind": "sft", "train_on": "flagged"}}
+    assert desk.answer("lengths", last)["answers"] == 0
+
+
 def test_a_packed_sequence_is_one_of_those_that_the_plan_counts(desk, version):
     packed = spec(data={"packing": True})
     shown = desk.answer("packed", {"spec": packed, "index": 1})
@@ -119,9 +139,11 @@ def test_a_base_without_a_template_says_which_one_it_was_given(desk, store, star
     with store.write() as session:
         models.add(session, NewModel("base", str(tmp_path / "base"), "folder", 1, None, facts["parameters"], facts))
     asked = {"version_id": version.id, "row": 0, "model": "base"}
-    assert desk.answer("tokens", asked)["template"] == "chatml"
+    given = desk.answer("tokens", asked)
+    assert (given["template"], given["added"]) == ("chatml", True) and "<|im_start|>" in given["template_text"]
     assert desk.answer("tokens", {**asked, "chat_template": "plain"})["template"] == "plain"
-    assert desk.answer("tokens", {**asked, "model": "starter"})["template"] == "model"
+    own = desk.answer("tokens", {**asked, "model": "starter"})
+    assert (own["template"], own["added"], own["template_text"]) == ("model", False, None)
     warnings = desk.answer("plan", {"spec": spec(model={"id": "base"})})["warnings"]
     assert [one["values"] for one in warnings if one["code"] == "template_added"] == [{"template": "chatml"}]
 
@@ -140,6 +162,7 @@ def test_a_row_that_is_not_there_is_a_problem(desk, version, row):
         ("tokens", {"version_id": 1, "row": 0, "model": "nobody"}, "model_not_there"),
         ("tokens", {"version_id": 1, "row": 0, "model": "starter", "objective": "dpo"}, "data_rows_do_not_fit"),
         ("tokens", {"version_id": 1, "row": 0, "model": "starter", "objective": "x"}, "spec_not_a_choice"),
+        ("lengths", {"version_id": 1, "model": "starter", "objective": "dpo"}, "data_rows_do_not_fit"),
         ("plan", {"spec": spec(data={"dataset": "gone"})}, "data_not_there"),
         ("plan", {"spec": spec(model={"id": "gone"})}, "model_not_there"),
         ("plan", {"spec": spec(model={"start_from": "77"})}, "model_checkpoint_missing"),

@@ -97,8 +97,23 @@ def test_what_killed_processes_left_behind_is_removed(studio):
     making = studio.home.datasets / "tokens" / ".making-ab"
     making.mkdir(parents=True)
     (studio.home.models / ".tmp-starter").mkdir()
-    sweep_leftovers(studio.home)
+    sweep_leftovers(studio.home, studio.store)
     assert making.is_dir(), "somebody may be making it"
     os.utime(making, (1.0, 1.0))
-    sweep_leftovers(studio.home)
+    sweep_leftovers(studio.home, studio.store)
     assert not making.exists() and not any(studio.home.models.iterdir())
+
+
+def test_the_upload_and_the_rows_of_an_import_that_waits_stay_and_those_of_one_that_ended_go(studio):
+    with studio.store.write() as session:
+        waits, ended = (
+            jobs.submit(session, kind="import", name=name, spec={"staged": name}, lane="cpu") for name in ("a", "b")
+        )
+        jobs.cancel(session, ended.id)
+    for job, name in ((waits, "a"), (ended, "b")):
+        (studio.home.staging / name).write_text("{}")
+        os.utime(studio.home.staging / name, (1.0, 1.0))
+        (studio.home.datasets / f".incoming-{job.id}-1").mkdir()
+    sweep_leftovers(studio.home, studio.store)
+    assert [path.name for path in studio.home.staging.iterdir()] == ["a"]
+    assert [path.name for path in studio.home.datasets.glob(".incoming-*")] == [f".incoming-{waits.id}-1"]

@@ -138,3 +138,11 @@ def test_ids_and_listing_hold_all(saved: Claim, submit: Call, write: Call, read:
     assert free(read, 99) == []
     with pytest.raises(NotFound):
         write(retention.remove, 99)
+
+
+def test_what_open_jobs_will_read_is_known_until_they_end(
+    running: Claim, submit: Call, write: Call, read: Call
+) -> None:
+    reads, ends = submit("reads", spec={"staged": "a"}), submit("ends", spec={"staged": "b"})
+    write(jobs.cancel, ends.id)
+    assert read(retention.staged_names) == {running.job_id: None, reads.id: "a"}
