@@ -65,9 +65,10 @@ class Statistics:
         self._prompts.frombytes(_sums(rows[~answers], lengths[~answers], count))
         self._answers.frombytes(lengths[answers].astype(np.uint32).tobytes())
         self._turns.frombytes(_sums(rows, np.ones(len(rows)), count))
-        suspects = _with(f"{CONTROL_TEXT}|{INVISIBLE}", texts.content, rows)
-        self._with_control += len(np.unique(_with(CONTROL_TEXT, *suspects)[1]))
-        self._with_invisible += len(np.unique(_with(INVISIBLE, *suspects)[1]))
+        content, rows = _with(f"{CONTROL_TEXT}|{INVISIBLE}", texts.content, rows)
+        if len(rows):
+            self._with_control += len(np.unique(_with(CONTROL_TEXT, content, rows)[1]))
+            self._with_invisible += len(np.unique(_with(INVISIBLE, content, rows)[1]))
 
     def extend(self, other: Statistics) -> None:
         """Count in what another one counted over the rows that follow."""
