@@ -132,7 +132,7 @@ def _digests(offsets: pyarrow.Array, roles: pyarrow.Array, contents: pyarrow.Arr
 def _escaped(contents: pyarrow.StringArray) -> pyarrow.StringArray:
     """Texts as they stand between quotes in JSON."""
     codes = np.frombuffer(contents.buffers()[2], np.uint8)
-    special = {chr(code) for code in np.unique(codes[(codes < ord(" ")) | (codes == ord('"'))])}
-    for one in ["\\", *sorted(special)]:
+    special = {chr(code) for code in np.unique(codes[(codes < ord(" ")) | (codes == ord('"')) | (codes == ord("\\"))])}
+    for one in sorted(special, key="\\".__ne__):  # a backslash first: the others are written with one
         contents = pc.replace_substring(contents, one, orjson.dumps(one)[1:-1].decode())
     return contents

@@ -69,9 +69,10 @@ class Statistics:
         self._prompts.frombytes(_sums(rows[~answers], lengths[~answers], count))
         self._answers.frombytes(lengths[answers].astype(np.uint32).tobytes())
         self._turns.frombytes(_sums(rows, np.ones(len(rows)), count))
-        suspects = _with(f"{CONTROL_TEXT}|{INVISIBLE}", texts.content, rows)
-        self._with_control += len(np.unique(_with(CONTROL_TEXT, *suspects)[1]))
-        self._with_invisible += len(np.unique(_with(INVISIBLE, *suspects)[1]))
+        content, places = _with(f"{CONTROL_TEXT}|{INVISIBLE}", texts.content, rows)
+        if len(places):
+            self._with_control += len(np.unique(_with(CONTROL_TEXT, content, places)[1]))
+            self._with_invisible += len(np.unique(_with(INVISIBLE, content, places)[1]))
         numbers = np.frombuffer(marks, np.uint64)
         sample = lowest(numbers)
         self._languages.add(numbers[sample], _said(texts, sample))
