@@ -23,7 +23,7 @@ from app import (
     uploads,
     watching,
 )
-from app.datapanes import Panes
+from app.datapanes import Order, Panes
 from app.dataview import Wanted
 from app.doctorview import Doctor
 from app.frame import QUIET, on_load, selection
@@ -167,15 +167,7 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
     parts.samples.click(partial(add_samples, ui), None, [parts.said], **QUEUED).then(here, settings, drawn, **QUEUED)
     parts.seen.click(partial(put_away, ui), None, None, **QUEUED).then(here, settings, drawn, **QUEUED)
 
-    def order(button: gr.Button, do: Callable[..., Any], more: Sequence[Any], said: Panel, *, redraws: bool) -> None:
-        def done(request: gr.Request, before: Before, pending: int | None, *values: Any) -> Updates:
-            answer = ordered(ui, do, before, *values[len(settings) :])
-            wanted = Wanted.of(request.query_params, *values[: len(settings)])
-            redrawn = show(ui, parts, wanted) if redraws else look_again(ui, parts, wanted, before, pending)
-            return {**redrawn, said: answer}
-
-        button.click(done, [parts.drawn, parts.pending, *settings, *more], drawn, **QUEUED)
-
+    order = _ordering(ui, parts, drawn)
     doctor = parts.doctor
     orders: tuple[tuple[gr.Button, Callable[..., Any], list[Any]], ...] = (
         (doctor.examine, partial(doctorview.examine, ui), []),
@@ -195,6 +187,22 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
     parts.sure.input(lambda sure: gr.update(interactive=sure), [parts.sure], [parts.delete], **QUEUED)
     parts.rename.click(partial(rename, ui, parts), [parts.drawn, parts.new_name], [*drawn, parts.new_name], **QUEUED)
     parts.delete.click(partial(delete, ui, parts), [parts.drawn, parts.sure], drawn, **QUEUED)
+
+
+def _ordering(ui: Ui, parts: Parts, drawn: list[Any]) -> Order:
+    """What wires the buttons of the views."""
+
+    def order(button: gr.Button, do: Callable[..., Any], more: Sequence[Any], said: Panel, *, redraws: bool) -> None:
+        def done(values: Values, request: gr.Request) -> Updates:
+            before, pending = values[parts.drawn], values[parts.pending]
+            answer = ordered(ui, do, before, *(values[one] for one in more))
+            wanted = Wanted.of(request.query_params, parts.tokens.chosen(values))
+            redrawn = show(ui, parts, wanted) if redraws else look_again(ui, parts, wanted, before, pending)
+            return {**redrawn, said: answer}
+
+        button.click(done, {parts.drawn, parts.pending, *parts.tokens.inputs, *more}, drawn, **QUEUED)
+
+    return order
 
 
 def show(ui: Ui, parts: Parts, wanted: Wanted, pending: int | None = None) -> Updates:
