@@ -27,13 +27,11 @@ from app.render import (
 )
 from app.rows import Row
 from engine.specs.problem import Problem
-from engine.specs.recipes import RECIPES
+from engine.specs.recipes import DRAFTED_FROM
 from storage.datasets import Version
 
 VIEWS = ("rows", "tokens", "figures", "check", "problems", "tasks", "mix", "versions", "files")
 PAGE_ROWS = 5
-DRAFTED = {kind for recipe in RECIPES.values() for kind in recipe.takes}
-"""The kinds of rows that others can be drafted from."""
 SIDES = ("chosen", "rejected")
 
 
@@ -86,8 +84,9 @@ def head(one: Version, view: str, t: Text) -> Html:
     about = t("data.about", version=one.version, source=one.source_name, size=size(one.bytes))
     words = dict.fromkeys((t(f"format.{one.format}"), t(f"row_kind.{one.row_kind}")))
     chips = join((chip(word) for word in words), " ")
-    ways = [button_link(t("data.make"), f"/make?{urlencode({'dataset': one.name})}")] if one.row_kind in DRAFTED else []
-    top = tag("div", facts(counts), tag("div", *ways, train, cls="at-choices"), cls="at-head-line")
+    make = button_link(t("data.make"), f"/make?{urlencode({'dataset': one.name})}")
+    ways = [make, train] if one.row_kind in DRAFTED_FROM else [train]
+    top = tag("div", facts(counts), tag("div", *ways, cls="at-choices"), cls="at-head-line")
     first = card(tag("p", about, cls="at-soft at-small at-under"), top, title=one.name, aside=chips)
     return join([first, _warnings(one, t), _views(one, view, t)])
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.language import Text
-from app.measure import number, short
+from app.measure import number, share, short
 from app.render import Html, card, columns, key_values, table, tag
 from storage.datasets import Version
 
@@ -73,19 +73,13 @@ def _languages(one: Version, t: Text) -> Html:
     counts, looked_at = known.get("counts") or {}, known.get("looked_at") or 0
     if not counts:
         return Html("")
-    rows = [
-        [t.get(f"language.{code}", code), number(count), _share(count, looked_at)] for code, count in counts.items()
-    ]
+    rows = [[t.get(f"language.{code}", code), number(count), share(count, looked_at)] for code, count in counts.items()]
     unclear = looked_at - sum(counts.values())
     if unclear:
-        rows.append([t("data.language_unclear"), number(unclear), _share(unclear, looked_at)])
+        rows.append([t("data.language_unclear"), number(unclear), share(unclear, looked_at)])
     key = "data.judged_all" if looked_at >= one.usable_rows else "data.judged_sample"
     said = tag("p", t(key, counted=number(looked_at), rows=number(one.usable_rows)), cls="at-soft at-small")
     return card(said, table([t("data.language"), t("data.rows"), t("data.share")], rows), title=t("data.languages"))
-
-
-def _share(count: int, whole: int) -> str:
-    return f"{100 * count / whole:.0f} %"
 
 
 def _tasks(tasks: Any, t: Text) -> Html:
@@ -93,5 +87,5 @@ def _tasks(tasks: Any, t: Text) -> Html:
         return Html("")
     whole = sum(tasks.values())
     ordered = sorted(tasks.items(), key=lambda item: -item[1])
-    rows = [[name, number(count), _share(count, whole)] for name, count in ordered[:MOST_TASKS]]
+    rows = [[name, number(count), share(count, whole)] for name, count in ordered[:MOST_TASKS]]
     return card(table([t("shape.role.task_type"), t("data.rows"), t("data.share")], rows), title=t("data.task_types"))

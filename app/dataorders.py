@@ -35,9 +35,10 @@ def part(version: Version) -> dict[str, Any]:
     return {"dataset": version.name, "version": version.version, "sha256": version.sha256}
 
 
-def latest(session: Session, kind: str, version: Version, *, done: bool = False) -> Job | None:
-    """Return the newest job of a kind on a version's rows; with `done`, the newest that succeeded."""
-    return next((job for job in of_version(session, kind, version) if not done or job.state == State.SUCCEEDED), None)
+def latest(session: Session, kind: str, version: Version) -> tuple[Job | None, Job | None]:
+    """Return the newest job of a kind on a version's rows, and the newest that succeeded."""
+    found = of_version(session, kind, version)
+    return next(iter(found), None), next((job for job in found if job.state == State.SUCCEEDED), None)
 
 
 def of_version(session: Session, kind: str, version: Version) -> list[Job]:

@@ -14,11 +14,14 @@ from app.filesview import Files
 from app.language import Text
 from app.mixview import Mixing
 from app.panel import Panel
+from app.render import Html
 from app.tasksview import Tasks
 from app.ui import Ui
 from storage.datasets import Version
 
 Updates = dict[Any, Any]
+Do = Callable[..., Html | None]
+"""What is done with a version, and what there is to say of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,9 +40,7 @@ class Panes:
 class Order(Protocol):
     """Wires a button to what is done with the version that is shown."""
 
-    def __call__(
-        self, button: gr.Button, do: Callable[..., Any], more: Sequence[Any], said: Panel, *, redraws: bool
-    ) -> None:
+    def __call__(self, button: gr.Button, do: Do, more: Sequence[Any], said: Panel, *, redraws: bool) -> None:
         """`do` gets the id of the version and the values of `more`; `said` shows what it returns or refuses.
 
         With `redraws` the view is drawn anew; else what stands in its form stays.

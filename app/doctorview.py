@@ -65,8 +65,7 @@ def show(ui: Ui, doctor: Doctor, version: Version | None, view: str) -> Updates:
         hidden |= {doctor.box: gr.update(visible=False)}
         return {**hidden, doctor.others: gr.update(visible=version is not None and view == "versions")}
     with ui.store.read() as session:
-        job = dataorders.latest(session, "examine", version)
-        examined = dataorders.latest(session, "examine", version, done=True)
+        job, examined = dataorders.latest(session, "examine", version)
     findings = _findings(examined)
     choices = [(_label(one, ui.t), one["key"]) for one in findings if one["removable"]]
     chosen = [one["key"] for one in findings if one["removable"] and one["severity"] != "note"]
@@ -83,8 +82,7 @@ def body(ui: Ui, version: Version) -> tuple[Html, int | None]:
     """Return what the newest examination found, and its job while it goes on."""
     t = ui.t
     with ui.store.read() as session:
-        job = dataorders.latest(session, "examine", version)
-        examined = dataorders.latest(session, "examine", version, done=True)
+        job, examined = dataorders.latest(session, "examine", version)
     if job is None:
         return empty(t("doctor.none_title"), t("doctor.none")), None
     if job.state not in FINAL:
@@ -133,7 +131,7 @@ def examine(ui: Ui, version_id: int) -> None:
     """
     with ui.store.write() as session:
         version = datasets.by_id(session, version_id)
-        job = dataorders.latest(session, "examine", version)
+        job, _ = dataorders.latest(session, "examine", version)
         if job is None or job.state in FINAL:
             dataorders.order(session, "examine", version.name, {"data": dataorders.part(version)})
 
@@ -147,10 +145,10 @@ def clean(ui: Ui, version_id: int, keys: Sequence[str]) -> None:
     """
     with ui.store.write() as session:
         version = datasets.by_id(session, version_id)
-        job = dataorders.latest(session, "examine", version, done=True)
-        if job is None or job.result is None:
+        _, examined = dataorders.latest(session, "examine", version)
+        if examined is None or examined.result is None:
             raise ProblemError([problem("data_not_examined", field="operation.examined", given="-")])
-        operation = {"kind": "without", "examined": job.result["key"], "findings": list(keys)}
+        operation = {"kind": "without", "examined": examined.result["key"], "findings": list(keys)}
         derive(session, version.name, [version], operation)
 
 
@@ -166,8 +164,8 @@ def divide(ui: Ui, version_id: int, percent: float | None) -> None:
         derive(session, version.name, [version], {"kind": "set_split", "share": (percent or 0) / 100})
 
 
-def learning_curve(ui: Ui, version_id: int) -> int:
-    """Queue nested samples of 50, 100, 200 … rows, each a dataset of its own; return how many.
+def learning_curve(ui: Ui, version_id: int) -> None:
+    """Queue nested samples of 50, 100, 200 … rows, each a dataset of its own.
 
     Raises:
         ProblemError: there are too few rows for one.
@@ -181,4 +179,3 @@ def learning_curve(ui: Ui, version_id: int) -> int:
             raise ProblemError([problem("data_too_few_to_sample", rows=version.usable_rows, least=least)])
         for size in sizes:
             derive(session, f"{version.name} ({size})", [version], {"kind": "sample", "rows": size})
-    return len(sizes)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from app import datacard, shapeform
+from app import datacard, shapeform, underway
 from app.measure import number
-from app.render import Html, bar, card, chip, join, tag
+from app.render import Html, card, chip, join, tag
 from app.tones import TONES
 from app.ui import Ui
 from engine.specs.problem import Problem
@@ -31,12 +31,10 @@ def _one(job: Job, made: Version | None, ui: Ui) -> Html:
 
 def _moving(job: Job, _made: Version | None, ui: Ui) -> Html:
     t = ui.t
-    total = job.progress_total
-    share = job.progress_step / total if job.progress_step is not None and total else None
     said = t.either(f"phase.{job.phase}", "import.waits" if job.state == State.QUEUED else "import.reads")
-    if job.progress_step and not total:
+    if job.progress_step and not job.progress_total:
         said = t("import.rows_read", n=number(job.progress_step))
-    return join([bar(share, label=job.name), tag("p", said, cls="at-soft at-small")])
+    return underway.moving(job, said)
 
 
 def _made(_job: Job, made: Version | None, ui: Ui) -> Html:

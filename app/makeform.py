@@ -22,13 +22,14 @@ from engine.specs.base import EntrySpec
 from engine.specs.drafting import DraftSpec
 from engine.specs.generators import GENERATORS
 from engine.specs.problem import ProblemError, Where
-from engine.specs.recipes import RECIPES
+from engine.specs.recipes import DRAFTED_FROM, RECIPES
 from storage import datasets, drafts
 
 HINTS: dict[str, Callable[[Ui], Html]] = {"endpoint": endpointkey.hosts}
 LONG = ("prompt", "system")
 """Texts of several lines."""
 PAGE = "make"
+USUAL_RECIPE, USUAL_GENERATOR = "questions", "local"
 DATASET, RECIPE, GENERATOR, TARGET = "dataset", "recipe", "generator", "generator.local.target"
 Values = dict[str, Any]
 Updates = dict[Any, Any]
@@ -68,27 +69,27 @@ def build(ui: Ui) -> MakeForm:
     dataset = gr.Dropdown([], label=t("make.dataset"), info=t("make.dataset.help"), elem_id="make-dataset")
     recipe = gr.Radio(
         [(t(f"make.recipe.{kind}"), kind) for kind in RECIPES],
-        value="questions",
+        value=USUAL_RECIPE,
         label=t("make.recipe"),
         elem_id="make-recipe",
     )
     recipes = {}
     for kind in RECIPES:
-        with gr.Column(visible=kind == "questions") as recipes[kind]:
+        with gr.Column(visible=kind == USUAL_RECIPE) as recipes[kind]:
             _group(_settings(RECIPES[kind], f"recipe.{kind}."), "recipe", t, fields)
     generator = gr.Radio(
         [(t(f"make.generator.{kind}"), kind) for kind in GENERATORS],
-        value="local",
+        value=USUAL_GENERATOR,
         label=t("make.generator"),
         elem_id="make-generator",
     )
     generators = {}
     for kind in GENERATORS:
-        with gr.Column(visible=kind == "local") as generators[kind]:
+        with gr.Column(visible=kind == USUAL_GENERATOR) as generators[kind]:
             if kind in HINTS:
                 Panel(HINTS[kind](ui))
             _group(_settings(GENERATORS[kind], f"generator.{kind}."), "generator", t, fields)
-    _group([one for one in _settings(DraftSpec, "") if "." not in one.path.removeprefix("make.")], "general", t, fields)
+    _group([one for one in _settings(DraftSpec, "") if "." not in _key(one)], "general", t, fields)
     with gr.Row(elem_classes=["at-buttons"]):
         start = gr.Button(t("make.start"), variant="primary", elem_id="make-start")
     return MakeForm(dataset, recipe, recipes, generator, generators, fields, start)
@@ -115,7 +116,7 @@ def _key(one: Setting) -> str:
 
 
 def _field(one: Setting, t: Text) -> Component:
-    if one.path.endswith(".local.target"):
+    if _key(one) == TARGET:
         named: dict[str, Any] = {"label": one.name(t), "info": one.explained(t), "elem_id": "make-target"}
         return gr.Dropdown([], **named)
     if one.path.rpartition(".")[2] in LONG:
@@ -156,8 +157,7 @@ def choose(ui: Ui, form: MakeForm, dataset: str | None, recipe: str | None, gene
 def show(ui: Ui, form: MakeForm, dataset: str | None = None) -> tuple[Updates, bool]:
     """The form with what was entered before, for a dataset where the address names one; and whether there is none."""
     with ui.store.read() as session:
-        takes = {kind for spec in RECIPES.values() for kind in spec.takes}
-        names = [one.name for one in datasets.listing(session) if one.row_kind in takes]
+        names = [one.name for one in datasets.listing(session) if one.row_kind in DRAFTED_FROM]
         kept = drafts.get(session, PAGE)
         known = talk.choices(session, ui.t, also=[kept.get(TARGET)])
     targets = [(label, value) for label, value in known if talk.FORM not in value]
@@ -169,7 +169,7 @@ def show(ui: Ui, form: MakeForm, dataset: str | None = None) -> tuple[Updates, b
     target = target if target in [value for _, value in targets] else targets[0][1] if targets else None
     fields = [(GENERATOR, form.generator), *form.fields.items()]
     entered: Updates = {one: gr.update(value=kept[key]) for key, one in fields if key in kept}
-    generator = kept.get(GENERATOR, "local")
+    generator = kept.get(GENERATOR, USUAL_GENERATOR)
     return {
         **entered,
         **choose(ui, form, wanted, kept.get(RECIPE), generator),
@@ -211,5 +211,5 @@ def spec_of(form: MakeForm, values: Sequence[Any]) -> tuple[str, Values]:
 
 
 def _read(value: Any) -> Any:
-    """An empty number or choice is no value; a text stays what it is."""
+    """A whole number as one: fields of numbers send fractions."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

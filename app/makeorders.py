@@ -11,7 +11,7 @@ from app import dataorders
 from engine.specs.base import validate
 from engine.specs.drafting import CollectSpec, DraftSpec
 from engine.specs.kinds import KINDS
-from engine.specs.problem import Problem, ProblemError, Where, problem
+from engine.specs.problem import ProblemError, problem
 from storage import jobs, proposals, targets
 from storage.errors import Conflict, NotFound
 from storage.jobs import Job, SubmitOptions
@@ -35,9 +35,7 @@ def draft(session: Session, dataset: str, data: Mapping[str, Any]) -> Job:
     """
     version = dataorders.named(session, dataset)
     spec = validate(DraftSpec, {**data, "data": dataorders.part(version)})
-    if version.row_kind not in spec.recipe.takes:
-        told = {"recipe": spec.recipe.kind, "given": version.row_kind, "allowed": ", ".join(spec.recipe.takes)}
-        raise ProblemError([Problem("data_recipe_rows", Where("data.dataset"), told)])
+    spec.recipe.must_take(version.row_kind)
     exact = spec.model_dump(mode="json")
     if "target" in exact["generator"]:
         exact["generator"]["target"] = targets.resolve(session, exact["generator"]["target"]).text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from app import datacard
+from app import datacard, underway
 from app.language import Text
 from app.measure import duration, number
 from app.render import Html, bar, button_link, card, chip, empty, facts, join, link, note, table, tag
@@ -82,19 +82,16 @@ def _progress(ui: Ui, job: Job) -> Html:
         return note(t("make.failed"), join([tag("p", f"{what} {fix}") for what, fix in said]), tone="bad")
     if job.state in FINAL:
         return tag("p", ui.reason(job.reason, job.values), cls="at-soft") if job.reason != "done" else Html("")
-    share = (job.progress_step or 0) / job.progress_total if job.progress_total else None
-    phase = t.either(f"phase.{job.phase}", f"make.state.{job.state}")
-    return tag("div", bar(share, label=job.name), tag("p", phase, cls="at-soft at-small"), cls="at-stack")
+    return tag("div", underway.moving(job, t.either(f"phase.{job.phase}", f"make.state.{job.state}")), cls="at-stack")
 
 
 def _figures(job: Job, counts: Counts, t: Text) -> list[tuple[str, str, str]]:
-    drafts = counts.open + counts.kept + counts.left_out
     price_in, price_out = (float(job.spec["generator"].get(name) or 0) for name in ("price_in", "price_out"))
     cost = (counts.tokens_in * price_in + counts.tokens_out * price_out) / 1e6
     failures = t("make.num_failed", n=number(counts.failed)) if counts.failed else ""
     return [
         (t("make.requests"), number(counts.units), failures),
-        (t("make.drafts"), number(drafts), ""),
+        (t("make.drafts"), number(counts.drafts), ""),
         (t("make.tokens_in"), number(counts.tokens_in), ""),
         (t("make.tokens_out"), number(counts.tokens_out), ""),
         (t("make.cost"), number(cost) if price_in or price_out else t("make.free"), ""),

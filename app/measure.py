@@ -29,6 +29,23 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{decimals}f}"
 
 
+def percent(part: float | None) -> str:
+    """Return a share as people read it: 0.4 %, 31 %."""
+    if part is None:
+        return "–"
+    value = 100 * part
+    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.1f} %"
+
+
+def share(part: float, whole: float) -> str:
+    """Return one number as a share of another, in whole hundredths.
+
+    >>> share(1, 3)
+    '33 %'
+    """
+    return f"{100 * part / whole:.0f} %"
+
+
 def short(value: float) -> str:
     """Return a large count in a few characters: 252 k, 4.9 M."""
     for limit, unit in ((1e9, "B"), (1e6, "M"), (1e4, "k")):

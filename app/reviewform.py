@@ -111,7 +111,7 @@ def _counts(ui: Ui, review: Review, job: Job, which: str) -> Updates:
     t = ui.t
     choices = [(t(f"make.which.{one}", n=number(getattr(counts, one))), one) for one in SHOWN]
     return {
-        review.box: gr.update(visible=counts.open + counts.kept + counts.left_out > 0),
+        review.box: gr.update(visible=counts.drafts > 0),
         review.which: gr.update(choices=choices, value=which),
         review.ending: gr.update(visible=counts.kept > 0),
         review.keep_all: gr.update(visible=which == OPEN and counts.open > 1, value=t("make.keep_all", n=counts.open)),
@@ -130,7 +130,6 @@ def _draft(ui: Ui, review: Review, one: Proposal | None, which: str) -> Updates:
         review.question: gr.update(value=question, interactive=not is_judged),
         review.answer: gr.update(value=answer, interactive=not is_judged),
         review.score: gr.update(value=score, visible=is_judged),
-        review.keep: gr.update(visible=True),
         review.leave_out: gr.update(visible=which != LEFT_OUT),
         review.current: one.id,
     }

@@ -10,7 +10,7 @@ from app import asking, draft, filling, submission, trials
 from app.filling import Filled, World
 from app.form import named, plain
 from app.language import Text
-from app.measure import duration, number, short, size
+from app.measure import duration, number, percent, short, size
 from app.render import Html, bar, card, chip, join, key_values, note, problems, tag
 from app.ui import Ui
 from engine.specs.job import JobSpec
@@ -216,14 +216,6 @@ def trial_problem(about: Card, ui: Ui) -> Html:
     if trial is None or trial.state is not State.FAILED or trial.reason is None:
         return Html("")
     return note(ui.t("train.measure_failed_title"), ui.t.failure(trial.reason, trial.values), tone="bad")
-
-
-def percent(share: float | None) -> str:
-    """Return a share as people read it: 0.4 %, 31 %."""
-    if share is None:
-        return "–"
-    value = 100 * share
-    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.1f} %"
 
 
 def _with(value: object, small: object) -> Html:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from app import dataorders, derivations, rows, underway
 from app.language import Text
-from app.measure import number
+from app.measure import number, share
 from app.panel import Panel
 from app.render import Html, card, note, tag
 from app.rows import Row
@@ -91,8 +91,7 @@ def show(ui: Ui, parts: Clusters, version: Version | None, view: str) -> Updates
     if version is None or view != "tasks":
         return {**hidden, parts.box: gr.update(visible=False)}
     with ui.store.read() as session:
-        job = dataorders.latest(session, "cluster", version)
-        done = dataorders.latest(session, "cluster", version, done=True)
+        job, done = dataorders.latest(session, "cluster", version)
     idle = job is None or job.state in FINAL
     result = (done.result if done is not None else None) or {}
     clusters = result.get("clusters", []) if idle else []
@@ -117,8 +116,7 @@ def body(ui: Ui, version: Version) -> tuple[Html, int | None]:
     """Return what is known of a proposal: its job while it goes on, else why it failed or what it rests on."""
     t = ui.t
     with ui.store.read() as session:
-        job = dataorders.latest(session, "cluster", version)
-        done = dataorders.latest(session, "cluster", version, done=True)
+        job, done = dataorders.latest(session, "cluster", version)
     title = t("clusters.title")
     if job is not None and job.state not in FINAL:
         going_on = underway.progress(job, waits=t("clusters.waits"), works=t("clusters.works"))
@@ -146,8 +144,7 @@ def _examples(version: Version, clusters: Sequence[Mapping[str, Any]]) -> dict[i
 
 def _card(place: int, one: Mapping[str, Any], num_rows: int, examples: Mapping[int, Row], t: Text) -> Html:
     known = [_asked(examples[row]) for row in one["rows"] if row in examples]
-    share = f"{100 * one['count'] / num_rows:.0f} %"
-    aside = t("clusters.rows", n=number(one["count"]), share=share)
+    aside = t("clusters.rows", n=number(one["count"]), share=share(one["count"], num_rows))
     listed = tag("ul", *(tag("li", _short(text)) for text in known), cls="at-examples")
     return card(listed, title=f"{place} · {' · '.join(one['words'])}", aside=aside)
 
@@ -173,7 +170,7 @@ def propose(ui: Ui, version_id: int, num_clusters: float | None) -> None:
     """
     with ui.store.write() as session:
         version = datasets.by_id(session, version_id)
-        job = dataorders.latest(session, "cluster", version)
+        job, _ = dataorders.latest(session, "cluster", version)
         if job is None or job.state in FINAL:
             told = {"data": dataorders.part(version), "clusters": round(num_clusters or 0)}
             dataorders.order(session, "cluster", version.name, told)

@@ -8,7 +8,7 @@ from typing import Any
 
 from app import taskclusters, taskrules
 from app.language import Text
-from app.measure import number
+from app.measure import number, share
 from app.render import Html, card, join, table, tag
 from app.taskclusters import Clusters
 from app.taskrules import Rules
@@ -65,4 +65,4 @@ def _now(version: Version, t: Text) -> Html:
 
 
 def _counted(count: int, version: Version) -> list[object]:
-    return [number(count), f"{100 * count / version.usable_rows:.0f} %"]
+    return [number(count), share(count, version.usable_rows)]

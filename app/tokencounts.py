@@ -7,9 +7,8 @@ from typing import Any
 
 from app import asking, datafigures, tokenform
 from app.language import Text
-from app.measure import number, short
+from app.measure import number, percent, short
 from app.render import Html, card, columns, join, note, problems, tag
-from app.runcard import percent
 from app.tokenform import Chosen
 from app.ui import Ui
 from engine.specs.problem import problem
@@ -20,10 +19,10 @@ Counted = Mapping[str, Any]
 NOTHING = (Html(""), False)
 
 
-def show(ui: Ui, one: Version | None, view: str, chosen: Chosen) -> tuple[Html, bool]:
+def show(ui: Ui, one: Version, view: str, chosen: Chosen) -> tuple[Html, bool]:
     """Return what a view says of all rows, and whether they are still being counted. The same question is asked once,
     whoever looks."""
-    if one is None or view not in VIEWS:
+    if view not in VIEWS:
         return NOTHING
     chosen = tokenform.known(ui, one, chosen).chosen
     if chosen.model is None or not asking.worker_lives(ui.store):

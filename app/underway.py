@@ -9,7 +9,11 @@ from storage.states import State
 
 def progress(job: Job, *, waits: str, works: str) -> Html:
     """Return how far a job is; `waits` and `works` are the sentences for it."""
+    return moving(job, waits if job.state == State.QUEUED else works)
+
+
+def moving(job: Job, said: str) -> Html:
+    """Return how far a job is, with a sentence for it."""
     total = job.progress_total
     share = job.progress_step / total if job.progress_step is not None and total else None
-    said = tag("p", waits if job.state == State.QUEUED else works, cls="at-soft at-small")
-    return join([bar(share, label=job.name), said])
+    return join([bar(share, label=job.name), tag("p", said, cls="at-soft at-small")])

@@ -60,6 +60,11 @@ class Counts:
     tokens_in: int
     tokens_out: int
 
+    @property
+    def drafts(self) -> int:
+        """Rows, whatever was decided on them."""
+        return self.open + self.kept + self.left_out
+
 
 SELECT_PROPOSAL = select_values(proposal, Proposal)
 

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,24 +28,16 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 
 def check(name: Name, set: Set = None, json: AsJson = False) -> None:
     with shell(json) as sh:
-        wanted = train.changed({}, set or [])
-        with sh.store.write() as session:
-            version = dataorders.named(session, name)
-            told = {**wanted, "data": dataorders.part(version)}
-            job = dataorders.order(session, "examine", version.name, told)
-        said = done(sh, job).result or {}
+        job = _on_version(sh, "examine", name, train.changed({}, set or []))
+        said = job.result or {}
         found = [{**one, **_worded(sh, one)} for one in said["findings"]]
         sh.answer({"id": job.id, **said, "findings": found}, _found(sh, said))
 
 
 def cluster(name: Name, set: Set = None, json: AsJson = False) -> None:
     with shell(json) as sh:
-        wanted = train.changed({}, set or [])
-        with sh.store.write() as session:
-            version = dataorders.named(session, name)
-            told = {**wanted, "data": dataorders.part(version)}
-            job = dataorders.order(session, "cluster", version.name, told)
-        said = done(sh, job).result or {}
+        job = _on_version(sh, "cluster", name, train.changed({}, set or []))
+        said = job.result or {}
         sh.answer({"id": job.id, **said}, _clusters(sh, said))
 
 
@@ -76,11 +68,7 @@ def export(
         target = out.expanduser().absolute()
         if target.exists():
             raise ProblemError([problem("usage_out_there", file=str(target))])
-        with sh.store.write() as session:
-            version = dataorders.named(session, name)
-            told = {"data": dataorders.part(version), "form": form}
-            job = dataorders.order(session, "write_data", version.name, told)
-        said = done(sh, job).result or {}
+        said = _on_version(sh, "write_data", name, {"form": form}).result or {}
         written = said["files"][0]
         _copy(Path(said["path"]) / written["name"], target)
         defused = [sh.t("cli.data.defused", n=said["defused"])] if said["defused"] else []
@@ -109,6 +97,14 @@ def delete(
             raise typer.Exit(75)
         removal.delete_dataset(sh.store, sh.home, name)
         sh.answer({"name": name, "deleted": True}, [sh.t("cli.data.deleted", name=name)])
+
+
+def _on_version(sh: Shell, kind: str, name: str, wanted: Mapping[str, Any]) -> Job:
+    """Queue a job on a version, and wait for its end."""
+    with sh.store.write() as session:
+        version = dataorders.named(session, name)
+        job = dataorders.order(session, kind, version.name, {**wanted, "data": dataorders.part(version)})
+    return done(sh, job)
 
 
 def done(sh: Shell, job: Job) -> Job:

@@ -12,7 +12,7 @@ from app.commands import datasets, train
 from app.commands.shell import AsJson, Shell, describe, document, shell
 from app.commands.speech import speech
 from engine.specs.problem import Problem, ProblemError, problem
-from storage import jobs, proposals
+from storage import proposals
 from storage.proposals import KEPT, LEFT_OUT, OPEN, VERDICTS, Proposal
 
 t = speech()
@@ -87,7 +87,7 @@ def _decide(job: int, ids: Sequence[int] | None, verdict: str, *, all: bool, jso
 
 def _told(sh: Shell, job: int) -> list[str]:
     with sh.store.read() as session:
-        counts = proposals.counts(session, jobs.get(session, job).id)
+        counts = proposals.counts(session, job)
     told = {name: getattr(counts, name) for name in VERDICTS}
     return [sh.t("cli.data.drafts", id=job, tokens_in=counts.tokens_in, tokens_out=counts.tokens_out, **told)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from app import (
     uploads,
     watching,
 )
-from app.datapanes import Panes
+from app.datapanes import Do, Order, Panes
 from app.dataview import Wanted
 from app.doctorview import Doctor
 from app.frame import QUIET, on_load, selection
@@ -167,17 +167,9 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
     parts.samples.click(partial(add_samples, ui), None, [parts.said], **QUEUED).then(here, settings, drawn, **QUEUED)
     parts.seen.click(partial(put_away, ui), None, None, **QUEUED).then(here, settings, drawn, **QUEUED)
 
-    def order(button: gr.Button, do: Callable[..., Any], more: Sequence[Any], said: Panel, *, redraws: bool) -> None:
-        def done(request: gr.Request, before: Before, pending: int | None, *values: Any) -> Updates:
-            answer = ordered(ui, do, before, *values[len(settings) :])
-            wanted = Wanted.of(request.query_params, *values[: len(settings)])
-            redrawn = show(ui, parts, wanted) if redraws else look_again(ui, parts, wanted, before, pending)
-            return {**redrawn, said: answer}
-
-        button.click(done, [parts.drawn, parts.pending, *settings, *more], drawn, **QUEUED)
-
+    order = _ordering(ui, parts, drawn)
     doctor = parts.doctor
-    orders: tuple[tuple[gr.Button, Callable[..., Any], list[Any]], ...] = (
+    orders: tuple[tuple[gr.Button, Do, list[Any]], ...] = (
         (doctor.examine, partial(doctorview.examine, ui), []),
         (doctor.clean, partial(doctorview.clean, ui), [doctor.found]),
         (doctor.divide, partial(doctorview.divide, ui), [doctor.held_out]),
@@ -195,6 +187,22 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
     parts.sure.input(lambda sure: gr.update(interactive=sure), [parts.sure], [parts.delete], **QUEUED)
     parts.rename.click(partial(rename, ui, parts), [parts.drawn, parts.new_name], [*drawn, parts.new_name], **QUEUED)
     parts.delete.click(partial(delete, ui, parts), [parts.drawn, parts.sure], drawn, **QUEUED)
+
+
+def _ordering(ui: Ui, parts: Parts, drawn: list[Any]) -> Order:
+    """What wires the buttons of the views."""
+
+    def order(button: gr.Button, do: Do, more: Sequence[Any], said: Panel, *, redraws: bool) -> None:
+        def done(values: Values, request: gr.Request) -> Updates:
+            before, pending = values[parts.drawn], values[parts.pending]
+            answer = ordered(ui, do, before, *(values[one] for one in more))
+            wanted = Wanted.of(request.query_params, parts.tokens.chosen(values))
+            redrawn = show(ui, parts, wanted) if redraws else look_again(ui, parts, wanted, before, pending)
+            return {**redrawn, said: answer}
+
+        button.click(done, {parts.drawn, parts.pending, *parts.tokens.inputs, *more}, drawn, **QUEUED)
+
+    return order
 
 
 def show(ui: Ui, parts: Parts, wanted: Wanted, pending: int | None = None) -> Updates:
@@ -330,15 +338,14 @@ def read_again(ui: Ui, subject: shapeform.Subject | None, kind: str, *values: st
     return note("", ui.t("shape.queued", name=job.name), tone="good", action=dataview.moved("/data"))
 
 
-def ordered(ui: Ui, do: Callable[..., Any], drawn: Before, *values: Any) -> Html:
+def ordered(ui: Ui, do: Do, drawn: Before, *values: Any) -> Html:
     """Do what was asked with the version that is shown, and return what there is to say of it."""
     if drawn is None:
         return Html("")
     try:
-        said = do(drawn[1], *values)
+        return do(drawn[1], *values) or Html("")
     except (ProblemError, StoreError) as error:
         return refusal(error, ui.t)
-    return said if isinstance(said, Html) else Html("")
 
 
 def put_away(ui: Ui) -> None:

@@ -25,7 +25,7 @@ from engine.runtime.run_data import version_of
 from engine.runtime.stopping import tell
 from engine.specs.base import validate
 from engine.specs.drafting import DraftSpec
-from engine.specs.problem import Problem, ProblemError, Where, problem
+from engine.specs.problem import Problem, ProblemError, problem
 from storage import proposals
 from storage.datasets import Version
 from storage.proposals import Counts, NewUnit
@@ -44,7 +44,7 @@ def main(context: Context) -> dict[str, Any]:
         version = version_of(session, spec.data)
         done = proposals.done(session, context.job.id)
         before = proposals.counts(session, context.job.id)
-    _must_fit(version, spec)
+    spec.recipe.must_take(version.row_kind)
     available, passed_over = _counted(recipe, version, spec)
     if not available:
         raise ProblemError([problem("data_nothing_to_ask", field="data.dataset", dataset=version.name)])
@@ -174,12 +174,6 @@ def _units(recipe: Recipe, version: Version, spec: DraftSpec) -> Iterator[Unit]:
     return islice(found, spec.requests)
 
 
-def _must_fit(version: Version, spec: DraftSpec) -> None:
-    if version.row_kind not in spec.recipe.takes:
-        told = {"recipe": spec.recipe.kind, "given": version.row_kind, "allowed": ", ".join(spec.recipe.takes)}
-        raise ProblemError([Problem("data_recipe_rows", Where("data.dataset"), told)])
-
-
 def _counted(recipe: Recipe, version: Version, spec: DraftSpec) -> tuple[int, int]:
     """How many requests the whole version would make, and how many of its rows have nothing to ask."""
     available = passed_over = 0
@@ -190,8 +184,7 @@ def _counted(recipe: Recipe, version: Version, spec: DraftSpec) -> tuple[int, in
 
 
 def _result(spec: DraftSpec, counts: Counts) -> dict[str, Any]:
-    drafted = counts.open + counts.kept + counts.left_out
-    told = {"requests": counts.units, "rows": drafted, "failed": counts.failed}
+    told = {"requests": counts.units, "rows": counts.drafts, "failed": counts.failed}
     tokens = {"tokens_in": counts.tokens_in, "tokens_out": counts.tokens_out}
     return {**told, **tokens, "cost": cost(spec, counts.tokens_in, counts.tokens_out)}
 

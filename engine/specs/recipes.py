@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from engine.specs.base import EntrySpec, SpecError, setting
-from engine.specs.problem import problem
+from engine.specs.problem import Problem, ProblemError, Where, problem
 from engine.specs.prompts import wrong_names
 
 LONGEST_PROMPT = 20_000
@@ -20,6 +20,16 @@ class RecipeSpec(EntrySpec):
 
     takes: ClassVar[tuple[str, ...]]
     """The kinds of rows that it works on."""
+
+    def must_take(self, row_kind: str) -> None:
+        """Refuse rows of a kind that it does not work on.
+
+        Raises:
+            ProblemError: they are of such a kind.
+        """
+        if row_kind not in self.takes:
+            told = {"recipe": self.kind, "given": row_kind, "allowed": ", ".join(self.takes)}
+            raise ProblemError([Problem("data_recipe_rows", Where("data.dataset"), told)])
 
 
 class Questions(RecipeSpec):
@@ -149,3 +159,5 @@ RECIPES: dict[str, type[RecipeSpec]] = {
     "judge": Judge,
 }
 """Kind of a recipe → its settings; what it does is in `engine/data/drafting/`."""
+DRAFTED_FROM = frozenset(kind for recipe in RECIPES.values() for kind in recipe.takes)
+"""The kinds of rows that others can be drafted from."""

@@ -91,7 +91,7 @@ def test_a_version_without_what_was_found_is_ordered(ui: Ui, shelf: Any) -> None
 
 
 def test_a_learning_curve_is_samples_that_are_smaller_than_the_whole(ui: Ui, shelf: Any) -> None:
-    assert doctorview.learning_curve(ui, shelf.dataset(rows=250).id) == 3
+    doctorview.learning_curve(ui, shelf.dataset(rows=250).id)
     assert sorted(spec.name for spec in derived(ui)) == ["tickets (100)", "tickets (200)", "tickets (50)"]
     with pytest.raises(ProblemError):
         doctorview.learning_curve(ui, shelf.dataset("small", rows=20).id)

@@ -362,5 +362,5 @@ def test_nothing_is_asked_for_rows_of_a_model_that_is_gone(page: Page, shelf: An
     version = shelf.dataset()
     chosen = tokenform.known(page.ui, version, Chosen("gone", "dpo", {})).chosen
     assert (chosen.model, chosen.objective) == ("starter", "sft")
-    assert tokencounts.show(page.ui, None, "tokens", chosen) == tokencounts.NOTHING
+    assert tokencounts.show(page.ui, version, "rows", chosen) == tokencounts.NOTHING
     assert asking.ask_once(page.ui.store, "plan", {"a": 1}) == asking.ask_once(page.ui.store, "plan", {"a": 1})
