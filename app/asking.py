@@ -13,6 +13,8 @@ from storage.database import Store
 from storage.errors import NotFound
 
 POLL_S = 0.012
+ASK_AGAIN_S = 30.0
+"""So long an answer holds that there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,14 @@ def ask(store: Store, kind: str, payload: dict[str, Any]) -> int:
 
 
 def ask_once(store: Store, kind: str, payload: dict[str, Any]) -> int:
-    """Ask what nobody has asked lately, and return the question's id; what could not be answered is asked again."""
+    """Ask what nobody has asked lately, and return the question's id.
+
+    What could not be answered is asked again after a while, so that a page that looks every moment does not ask for
+    ever.
+    """
     with store.read() as session:
-        asked = requests.recent(session, kind)
-    same = (one.id for one in asked if one.payload == payload and one.state != "failed")
+        asked = requests.recent(session, kind, failed_within_s=ASK_AGAIN_S)
+    same = (one.id for one in asked if one.payload == payload)
     known = next(same, None)
     return ask(store, kind, payload) if known is None else known
 

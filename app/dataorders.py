@@ -55,3 +55,9 @@ def order(session: Session, kind: str, name: str, data: Mapping[str, Any]) -> Jo
     """
     spec = validate(KINDS[kind].spec, data).model_dump(mode="json")
     return jobs.submit(session, kind=kind, name=name, spec=spec, lane=KINDS[kind].lane)
+
+
+def training_rows(version: Version) -> int:
+    """How many rows of a version are not held out."""
+    splits: Mapping[str, int] = version.statistics.get("splits") or {}
+    return splits.get("train", version.usable_rows)

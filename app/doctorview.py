@@ -173,9 +173,10 @@ def learning_curve(ui: Ui, version_id: int) -> None:
     """
     with ui.store.write() as session:
         version = datasets.by_id(session, version_id)
-        sizes = [size for size in LEARNING_CURVE if size < version.usable_rows]
+        rows = dataorders.training_rows(version)
+        sizes = [size for size in LEARNING_CURVE if size < rows]
         if not sizes:
             least = LEARNING_CURVE[0]
-            raise ProblemError([problem("data_too_few_to_sample", rows=version.usable_rows, least=least)])
+            raise ProblemError([problem("data_too_few_to_sample", rows=rows, least=least)])
         for size in sizes:
             derive(session, f"{version.name} ({size})", [version], {"kind": "sample", "rows": size})

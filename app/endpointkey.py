@@ -14,7 +14,7 @@ from app.render import Html, card, chip, note, tag
 from app.ui import Ui
 from engine.specs import outside
 
-HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}")
+HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
 
 
 def save(ui: Ui, host: str, key: str) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app import dataorders
 from engine.specs.base import validate
-from engine.specs.drafting import CollectSpec, DraftSpec
+from engine.specs.drafting import CollectSpec, DraftSpec, cost
 from engine.specs.kinds import KINDS
 from engine.specs.problem import ProblemError, problem
 from storage import jobs, proposals, targets
@@ -21,7 +21,10 @@ from storage.states import FINAL, State
 DRAFT, COLLECT = "draft", "collect"
 LANES = {"endpoint": "cpu", "local": "gpu"}
 """A model of this machine waits for its turn behind runs; a server does the work elsewhere."""
-MOST_COLLECTED = 200
+CHANGE_KIND = ("questions", "judge")
+"""The recipes whose drafts are of another kind than their source, and so no version of it."""
+MOST_COLLECTED, MOST_LISTED = 200, 1000
+LARGEST_ID = 2**63 - 1
 Texts = tuple[str, str, float | None]
 """The question, the answer, and the score of a judged one."""
 
@@ -45,6 +48,8 @@ def draft(session: Session, dataset: str, data: Mapping[str, Any]) -> Job:
 def go_on(session: Session, job_id: int, *, with_all: bool) -> Job:
     """Queue a job that goes on with another's drafts: asks for what failed again, and for all rows where that is meant.
 
+    A second order gives the same job. Where there was a budget, as much may be spent again.
+
     Raises:
         NotFound: there is no such drafting job.
         Conflict: it has not ended.
@@ -52,10 +57,22 @@ def go_on(session: Session, job_id: int, *, with_all: bool) -> Job:
     before = drafting(session, job_id)
     if before.state not in FINAL:
         raise Conflict("job_not_over", {"id": job_id, "state": before.state})
-    spec = {**before.spec, "requests": None} if with_all else before.spec
-    options = SubmitOptions(parent_id=job_id)
+    spec = {**before.spec, **({"requests": None} if with_all else {})}
+    if spec.get("budget") is not None:
+        counts = proposals.counts(session, job_id)
+        spent = cost(before.spec["generator"], counts.tokens_in, counts.tokens_out)
+        spec["budget"] += spent
+    options = SubmitOptions(idempotency_key=f"go on {job_id}", parent_id=job_id)
     job = jobs.submit(session, kind=DRAFT, name=before.name, spec=spec, lane=before.lane, options=options)
     proposals.take_over(session, job_id, job.id)
+    return job
+
+
+def latest(session: Session, job: Job) -> Job:
+    """The job that goes on with what a job drafted, and so on; the job itself where none does."""
+    after = {one.parent_id: one for one in jobs.listing(session, kinds=[DRAFT], limit=MOST_LISTED) if one.parent_id}
+    while job.id in after:
+        job = after[job.id]
     return job
 
 
@@ -73,10 +90,12 @@ def collect(session: Session, job_id: int, name: str) -> Job:
         ProblemError: none was kept, or the name cannot be one.
         NotFound: there is no such drafting job.
     """
-    drafting(session, job_id)
+    job = drafting(session, job_id)
     spec = validate(CollectSpec, {"job": job_id, "name": name}).model_dump(mode="json")
     if not proposals.counts(session, job_id).kept:
         raise ProblemError([problem("data_nothing_kept", field="job", id=job_id)])
+    if name == job.spec["data"]["dataset"] and job.spec["recipe"]["kind"] in CHANGE_KIND:
+        raise ProblemError([problem("data_name_of_source", field="name", name=name)])
     under_way = jobs.listing(session, kinds=[COLLECT], states=[State.QUEUED, State.RUNNING])
     same = next((one for one in under_way if one.spec == spec), None)
     return same or jobs.submit(session, kind=COLLECT, name=name, spec=spec, lane=KINDS[COLLECT].lane)
@@ -97,6 +116,18 @@ def drafting(session: Session, job_id: int) -> Job:
     found = jobs.get(session, job_id)
     if found.kind != DRAFT:
         raise NotFound("job", job_id)
+    return found
+
+
+def draft_of(session: Session, job_id: int, proposal_id: int) -> Proposal:
+    """Find a draft of a job.
+
+    Raises:
+        NotFound: it has none with this id.
+    """
+    found = proposals.get(session, proposal_id) if 0 < proposal_id <= LARGEST_ID else None
+    if found is None or found.job_id != job_id:
+        raise NotFound("proposal", proposal_id)
     return found
 
 

@@ -11,11 +11,14 @@ from app.measure import duration, number
 from app.render import Html, bar, button_link, card, chip, empty, facts, join, link, note, table, tag
 from app.tones import TONES
 from app.ui import Ui
+from engine.specs.drafting import cost
+from engine.specs.generators import GENERATORS
 from engine.specs.problem import Problem
 from storage.jobs import Job
 from storage.proposals import Counts, Proposal
 from storage.states import FINAL, State
 
+PRICED = {kind for kind, spec in GENERATORS.items() if "price_in" in spec.model_fields}
 MOST_FAILURES = 20
 LONGEST_SHOWN = 200
 
@@ -86,15 +89,16 @@ def _progress(ui: Ui, job: Job) -> Html:
 
 
 def _figures(job: Job, counts: Counts, t: Text) -> list[tuple[str, str, str]]:
-    price_in, price_out = (float(job.spec["generator"].get(name) or 0) for name in ("price_in", "price_out"))
-    cost = (counts.tokens_in * price_in + counts.tokens_out * price_out) / 1e6
+    told = job.spec["generator"]
+    price = cost(told, counts.tokens_in, counts.tokens_out)
+    free = t("make.no_price" if told["kind"] in PRICED else "make.free")
     failures = t("make.num_failed", n=number(counts.failed)) if counts.failed else ""
     return [
         (t("make.requests"), number(counts.units), failures),
         (t("make.drafts"), number(counts.drafts), ""),
         (t("make.tokens_in"), number(counts.tokens_in), ""),
         (t("make.tokens_out"), number(counts.tokens_out), ""),
-        (t("make.cost"), number(cost) if price_in or price_out else t("make.free"), ""),
+        (t("make.cost"), number(price) if cost(told, 1, 1) else free, ""),
     ]
 
 
@@ -119,7 +123,8 @@ def _orders(job: Job, counts: Counts, t: Text) -> Html:
     if job.state not in FINAL:
         return tag("p", button("cancel"))
     said = job.result or {}
-    more = [button("again")] if job.state != State.SUCCEEDED or counts.failed else []
+    is_whole = job.state == State.SUCCEEDED and job.reason == "done"
+    more = [] if is_whole and not counts.failed else [button("again")]
     if job.state == State.SUCCEEDED and said.get("available", 0) > said.get("requests", 0):
         more.append(button("all"))
     return tag("div", *more, button("delete", data_sure=t("make.delete_sure")), cls="at-choices")

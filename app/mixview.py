@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from sqlalchemy.orm import Session
 
-from app import derivations
+from app import dataorders, derivations
 from app.form import named
 from app.frame import QUIET
 from app.language import Text
@@ -141,7 +141,7 @@ def choose(ui: Ui, parts: Mixing, drawn: Sequence[Any] | None, others: list[int]
         sources = _sources(ui, drawn, others)
     except StoreError as error:
         return {parts.told: refusal(error, ui.t)}
-    return _weighed(ui, parts, sources, [float(training_rows(one)) for one in sources], None)
+    return _weighed(ui, parts, sources, [float(dataorders.training_rows(one)) for one in sources], None)
 
 
 def propose(ui: Ui, parts: Mixing, drawn: Sequence[Any] | None, *settings: Any) -> Updates:
@@ -150,7 +150,7 @@ def propose(ui: Ui, parts: Mixing, drawn: Sequence[Any] | None, *settings: Any) 
         sources = _chosen(ui, drawn, settings_of(settings))
     except (ProblemError, StoreError) as error:
         return {parts.told: refusal(error, ui.t)}
-    own, *sizes = map(training_rows, sources)
+    own, *sizes = map(dataorders.training_rows, sources)
     general = [100 * GENERAL_SHARE * size / (sum(sizes) or 1) for size in sizes]
     weights = [100 * (1 - GENERAL_SHARE), *(round(one, 2) for one in general)]
     return _weighed(ui, parts, sources, weights, round(own / (1 - GENERAL_SHARE)) or None)
@@ -200,12 +200,6 @@ def _chosen(ui: Ui, drawn: Sequence[Any] | None, settings: Settings) -> list[Ver
     return found
 
 
-def training_rows(version: Version) -> int:
-    """How many rows of a version are not held out."""
-    splits: Mapping[str, int] = version.statistics.get("splits") or {}
-    return splits.get("train", version.usable_rows)
-
-
 def operation_of(sources: Sequence[Version], settings: Settings) -> dict[str, Any]:
     """The operation as its spec takes it. A weight that was left empty is 0."""
     _, temperature, rows, weights = settings
@@ -221,13 +215,13 @@ def _counts(sources: Sequence[Version], settings: Settings) -> list[int]:
     if other is not None:
         raise ProblemError([problem("data_kinds_differ", field="sources", first=first, other=other)])
     mix = validate(Mix, operation_of(sources, settings), at="operation")
-    return planned(mix, [training_rows(one) for one in sources])
+    return planned(mix, [dataorders.training_rows(one) for one in sources])
 
 
 def _told(ui: Ui, sources: Sequence[Version], settings: Settings) -> Html:
     if len(sources) < 2:
         return Html("")
-    t, sizes = ui.t, [training_rows(one) for one in sources]
+    t, sizes = ui.t, [dataorders.training_rows(one) for one in sources]
     try:
         counts = _counts(sources, settings)
     except ProblemError as error:
@@ -260,7 +254,7 @@ def _percent(share: float) -> str:
 
 
 def _called(one: Version, t: Text) -> str:
-    return t("mix.choice", name=one.name, version=one.version, rows=number(training_rows(one)))
+    return t("mix.choice", name=one.name, version=one.version, rows=number(dataorders.training_rows(one)))
 
 
 def make(ui: Ui, version_id: int, name: str | None, *settings: Any) -> Html:

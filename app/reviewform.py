@@ -43,8 +43,8 @@ class Review:
     ending: gr.Row
     name: gr.Textbox
     collect: gr.Button
-    current: gr.State
-    """The id of the draft that is shown."""
+    current: gr.Textbox
+    """The id of the draft that is shown; in the browser, so that it comes with the texts that belong to it."""
     said: Panel
 
     @property
@@ -68,12 +68,13 @@ def build(ui: Ui) -> Review:
                 leave_out = gr.Button(t("make.leave_out"), size="md", elem_id="review-leave-out")
                 skip = gr.Button(t("make.skip"), size="md", elem_id="review-skip")
                 keep_all = gr.Button(t("make.keep_all"), size="md", elem_id="review-keep-all")
+        current = gr.Textbox(visible="hidden", show_label=False, container=False, elem_id="review-current")
         said = Panel(elem_id="review-said")
         with gr.Row(elem_classes=["at-tools"], visible=False) as ending:
             name = gr.Textbox(label=t("make.name"), info=t("make.name.help"), max_lines=1, elem_id="review-name")
             collect = gr.Button(t("make.collect"), size="md", elem_id="review-collect")
     texts = (question, answer, score, keep, leave_out, skip, keep_all)
-    return Review(box, which, left, reading, *texts, ending, name, collect, gr.State(), said)
+    return Review(box, which, left, reading, *texts, ending, name, collect, current, said)
 
 
 def wire(ui: Ui, review: Review, chosen: gr.Textbox) -> None:
@@ -83,7 +84,7 @@ def wire(ui: Ui, review: Review, chosen: gr.Textbox) -> None:
     review.keep.click(partial(keep, ui, review), [*place, *texts], review.all, **QUIET)
     review.leave_out.click(partial(leave_out, ui, review), place, review.all, **QUIET)
     review.skip.click(partial(turn, ui, review), place, review.all, **QUIET)
-    review.which.input(lambda job, which: turn(ui, review, job, which, 0), [chosen, review.which], review.all, **QUIET)
+    review.which.input(lambda job, which: turn(ui, review, job, which, ""), [chosen, review.which], review.all, **QUIET)
     review.keep_all.click(partial(keep_all, ui, review), chosen, review.all, **QUIET)
     review.collect.click(partial(collect, ui, review), [chosen, review.name], [review.said, review.name], **QUIET)
 
@@ -91,16 +92,16 @@ def wire(ui: Ui, review: Review, chosen: gr.Textbox) -> None:
 def show(ui: Ui, review: Review, job: Job | None, *, which: str = OPEN, after: int = 0) -> Updates:
     """Draw the draft that follows one, and the first behind the last; hidden as long as there is none at all."""
     if job is None:
-        return {review.box: gr.update(visible=False), review.current: None, review.said: None}
+        return {review.box: gr.update(visible=False), review.current: "", review.said: None}
     with ui.store.read() as session:
         found = proposals.listing(session, job.id, which, after=after, limit=1)
         found = found or proposals.listing(session, job.id, which, limit=1)
     return {**_counts(ui, review, job, which), **_draft(ui, review, found[0] if found else None, which)}
 
 
-def look(ui: Ui, review: Review, job: Job | None, which: str, current: int | None) -> Updates:
+def look(ui: Ui, review: Review, job: Job | None, which: str, current: str) -> Updates:
     """Draw what has come; what a person is reading stays."""
-    if job is None or current is None:
+    if job is None or not current:
         return show(ui, review, job, which=which)
     return _counts(ui, review, job, which)
 
@@ -121,7 +122,7 @@ def _counts(ui: Ui, review: Review, job: Job, which: str) -> Updates:
 def _draft(ui: Ui, review: Review, one: Proposal | None, which: str) -> Updates:
     if one is None:
         nothing = tag("p", ui.t(f"make.nothing.{which}"), cls="at-soft")
-        return {review.left: nothing, review.reading: gr.update(visible=False), review.current: None}
+        return {review.left: nothing, review.reading: gr.update(visible=False), review.current: ""}
     question, answer, score = makeorders.texts_of(one)
     is_judged = score is not None
     return {
@@ -131,32 +132,32 @@ def _draft(ui: Ui, review: Review, one: Proposal | None, which: str) -> Updates:
         review.answer: gr.update(value=answer, interactive=not is_judged),
         review.score: gr.update(value=score, visible=is_judged),
         review.leave_out: gr.update(visible=which != LEFT_OUT),
-        review.current: one.id,
+        review.current: str(one.id),
     }
 
 
 def keep(
-    ui: Ui, review: Review, job: str, which: str, current: int | None, question: str, answer: str, score: float | None
+    ui: Ui, review: Review, job: str, which: str, current: str, question: str, answer: str, score: float | None
 ) -> Updates:
     """Keep what is shown, as it stands in the fields, and go on."""
     try:
         with ui.store.write() as session:
-            makeorders.keep(session, current or 0, (question, answer, score))
+            makeorders.keep(session, ids.number(current) or 0, (question, answer, score))
     except (ProblemError, StoreError) as error:
         return {review.said: refusal(error, ui.t)}
     return turn(ui, review, job, which, current)
 
 
-def leave_out(ui: Ui, review: Review, job: str, which: str, current: int | None) -> Updates:
+def leave_out(ui: Ui, review: Review, job: str, which: str, current: str) -> Updates:
     """Leave out what is shown, and go on."""
     with ui.store.write() as session:
-        proposals.decide(session, ids.number(job) or 0, [current or 0], LEFT_OUT)
+        proposals.decide(session, ids.number(job) or 0, [ids.number(current) or 0], LEFT_OUT)
     return turn(ui, review, job, which, current)
 
 
-def turn(ui: Ui, review: Review, job: str, which: str, current: int | None) -> Updates:
+def turn(ui: Ui, review: Review, job: str, which: str, current: str) -> Updates:
     """Show the next one."""
-    return {review.said: None, **show(ui, review, job_of(ui, job), which=which, after=current or 0)}
+    return {review.said: None, **show(ui, review, job_of(ui, job), which=which, after=ids.number(current) or 0)}
 
 
 def keep_all(ui: Ui, review: Review, job: str) -> Updates:
@@ -184,7 +185,7 @@ def job_of(ui: Ui, chosen: str) -> Job | None:
         return None
     try:
         with ui.store.read() as session:
-            return makeorders.drafting(session, found)
+            return makeorders.latest(session, makeorders.drafting(session, found))
     except StoreError:
         return None
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from storage.clock import now
@@ -61,9 +61,11 @@ def asked(session: Session, *, without: Collection[str] = (), limit: int = 50) -
     return to_values(Request, session.execute(statement))
 
 
-def recent(session: Session, kind: str, *, limit: int = 50) -> list[Request]:
-    """The last requests of a kind, newest first."""
-    statement = select_values(request, Request).where(request.c.kind == kind).order_by(request.c.id.desc()).limit(limit)
+def recent(session: Session, kind: str, *, failed_within_s: float, limit: int = 50) -> list[Request]:
+    """The last requests of a kind, newest first; failed ones only if they failed that lately."""
+    holds = or_(request.c.state != "failed", request.c.answered_at > now() - failed_within_s)
+    found = select_values(request, Request).where(request.c.kind == kind, holds)
+    statement = found.order_by(request.c.id.desc()).limit(limit)
     return to_values(Request, session.execute(statement))
 
 

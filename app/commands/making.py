@@ -20,6 +20,7 @@ Job = Annotated[int, typer.Argument(metavar="JOB", help=t("cli.arg.drafting"))]
 Ids = Annotated[list[int] | None, typer.Argument(metavar="DRAFT…", help=t("cli.arg.drafts"))]
 All = Annotated[bool, typer.Option("--all", help=t("cli.option.all_drafts"))]
 MOST_LISTED = 100_000
+FEW = 10
 
 
 def make(
@@ -27,18 +28,31 @@ def make(
     recipe: Annotated[str, typer.Option(help=t("cli.option.recipe"))],
     by: Annotated[str, typer.Option(metavar="TARGET|URL", help=t("cli.option.by"))],
     model: Annotated[str | None, typer.Option(help=t("cli.option.server_model"))] = None,
-    requests: Annotated[int | None, typer.Option(min=1, help=t("cli.option.requests"))] = None,
+    requests: Annotated[int, typer.Option(min=1, help=t("cli.option.requests"))] = FEW,
+    all: Annotated[bool, typer.Option("--all", help=t("cli.option.all_rows"))] = False,
     set: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=t("cli.option.set"))] = None,
     json: AsJson = False,
 ) -> None:
     with shell(json) as sh:
         server = {"kind": "endpoint", "url": by, "model": model or ""}
         generator = server if "://" in by else {"kind": "local", "target": by}
-        told = {"recipe": {"kind": recipe}, "generator": generator, "requests": requests}
+        told = {"recipe": {"kind": recipe}, "generator": generator, "requests": None if all else requests}
         with sh.store.write() as session:
             job = makeorders.draft(session, name, train.changed(told, set or []))
         over = datasets.done(sh, job)
         sh.answer({"id": job.id, **(over.result or {})}, _told(sh, job.id))
+
+
+def go_on(
+    job: Job,
+    all: Annotated[bool, typer.Option("--all", help=t("cli.option.all_rows"))] = False,
+    json: AsJson = False,
+) -> None:
+    with shell(json) as sh:
+        with sh.store.write() as session:
+            ordered = makeorders.go_on(session, job, with_all=all)
+        over = datasets.done(sh, ordered)
+        sh.answer({"id": ordered.id, **(over.result or {})}, _told(sh, ordered.id))
 
 
 def drafts(
@@ -81,6 +95,8 @@ def _decide(job: int, ids: Sequence[int] | None, verdict: str, *, all: bool, jso
             raise ProblemError([problem("usage_drafts")])
         with sh.store.write() as session:
             makeorders.drafting(session, job)
+            for one in ids or []:
+                makeorders.draft_of(session, job, one)
             count = proposals.decide(session, job, ids or None, verdict)
         sh.answer({"id": job, "changed": count}, _told(sh, job))
 

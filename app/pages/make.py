@@ -115,7 +115,7 @@ def show(ui: Ui, parts: Parts, chosen: str, *, dataset: str | None = None) -> Up
     }
 
 
-def look(ui: Ui, parts: Parts, chosen: str, seen: Any, which: str, current: int | None) -> Updates:
+def look(ui: Ui, parts: Parts, chosen: str, seen: Any, which: str, current: str) -> Updates:
     """Draw what has changed; what a person is reading stays."""
     job = reviewform.job_of(ui, chosen)
     drawn = _drawn(ui, parts, job)

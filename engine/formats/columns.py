@@ -13,10 +13,14 @@ SHARED: Roles = {
     "split": ("split",),
     "task_type": ("task_type", "task"),
     "group": ("group", "group_id", "conversation_id"),
+    "origin": ("origin",),
 }
-"""Roles that every format has: the part a row belongs to, its task, and what keeps rows together when split."""
+"""Roles that every format has: the part a row belongs to, its task, what keeps rows together when split, and whether a
+model made it."""
 TEST_SPLITS = frozenset({"test", "heldout", "held_out", "held-out"})
 TRAIN_SPLITS = frozenset({"train", "training"})
+GENERATED = "generated"
+"""The origin of a row that a model drafted; other words in such a column mean something else."""
 MAX_SHARED_CHARACTERS = 200
 NOTHING_SHARED: Mapping[str, str | None] = dict.fromkeys(SHARED)
 
@@ -70,6 +74,7 @@ def shared(raw: Raw, columns: Columns) -> Mapping[str, str | None]:
         "split": split_of(columns.cell(raw, "split")),
         "task_type": _word(columns.cell(raw, "task_type")),
         "group": _word(columns.cell(raw, "group")),
+        "origin": GENERATED if columns.cell(raw, "origin") == GENERATED else None,
     }
 
 

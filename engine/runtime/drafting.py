@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.drafting import RECIPES
-from engine.data.drafting.protocol import BadReply, Recipe, Reply, Unit
+from engine.data.drafting.protocol import BadReply, Recipe, Reply, Unit, without_thoughts
 from engine.data.rows import Row, iterate_rows
 from engine.runtime import child
 from engine.runtime.child import Context
@@ -24,7 +24,7 @@ from engine.runtime.generating.protocol import Generator, NoReply, Wanted
 from engine.runtime.run_data import version_of
 from engine.runtime.stopping import tell
 from engine.specs.base import validate
-from engine.specs.drafting import DraftSpec
+from engine.specs.drafting import DraftSpec, cost
 from engine.specs.problem import Problem, ProblemError, problem
 from storage import proposals
 from storage.datasets import Version
@@ -62,12 +62,6 @@ def main(context: Context) -> dict[str, Any]:
     return {**_result(spec, counts), **told, **({"reason": "budget_reached"} if spent else {})}
 
 
-def cost(spec: DraftSpec, tokens_in: int, tokens_out: int) -> float:
-    """What so many tokens cost, in the unit of the prices; nothing on this machine."""
-    prices = [getattr(spec.generator, name, 0.0) for name in ("price_in", "price_out")]
-    return float(prices[0] * tokens_in + prices[1] * tokens_out) / 1e6
-
-
 @dataclass
 class Progress:
     """How far it is, and what it has cost, earlier attempts included."""
@@ -86,7 +80,11 @@ class Progress:
 
     def cost(self, spec: DraftSpec) -> float:
         """What it has cost so far."""
-        return cost(spec, self.before.tokens_in + self.tokens_in, self.before.tokens_out + self.tokens_out)
+        return cost(
+            spec.generator.model_dump(),
+            self.before.tokens_in + self.tokens_in,
+            self.before.tokens_out + self.tokens_out,
+        )
 
 
 @dataclass
@@ -160,7 +158,7 @@ class Drafting:
 
     def _read(self, unit: Unit, asked: Future[Reply]) -> tuple[Reply, list[Row], Problem | None]:
         try:
-            reply = asked.result()
+            reply = without_thoughts(asked.result())
         except NoReply as error:
             return NOTHING, [], error.problem
         try:
@@ -186,7 +184,7 @@ def _counted(recipe: Recipe, version: Version, spec: DraftSpec) -> tuple[int, in
 def _result(spec: DraftSpec, counts: Counts) -> dict[str, Any]:
     told = {"requests": counts.units, "rows": counts.drafts, "failed": counts.failed}
     tokens = {"tokens_in": counts.tokens_in, "tokens_out": counts.tokens_out}
-    return {**told, **tokens, "cost": cost(spec, counts.tokens_in, counts.tokens_out)}
+    return {**told, **tokens, "cost": cost(spec.generator.model_dump(), counts.tokens_in, counts.tokens_out)}
 
 
 if __name__ == "__main__":

@@ -24,6 +24,10 @@ class NotReached(Exception):
     """No answer came; the message says why, in a few words without the address."""
 
 
+class NotAnswered(NotReached):
+    """There was a connection, but no answer in time, or none of bearable length."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What came back. Names of headers are in lower case."""
@@ -39,7 +43,8 @@ def post(
     """Post JSON once; `timeout_s` is for all of it.
 
     Raises:
-        NotReached: no address of the host may be reached, or the answer did not come in time or is too long.
+        NotReached: no address of the host may or can be reached.
+        NotAnswered: the answer did not come in time or is too long.
     """
     until = time.monotonic() + timeout_s
     try:
@@ -53,15 +58,25 @@ def post(
     try:
         return _exchanged(connected, to, body, headers or {})
     except (OSError, http.client.HTTPException) as error:
-        raise NotReached(_said(error)) from error
+        raise NotAnswered(_said(error)) from error
     finally:
         watch.cancel()
         connected.close()
 
 
 def _connected(to: Address, allow: frozenset[str], timeout_s: float) -> socket.socket:
-    plain = socket.create_connection((_looked_up(to, allow), to.port), timeout=timeout_s)
+    plain = _plainly(to, _looked_up(to, allow), timeout_s)
     return ssl.create_default_context().wrap_socket(plain, server_hostname=to.host) if to.secure else plain
+
+
+def _plainly(to: Address, addresses: list[str], timeout_s: float) -> socket.socket:
+    """To the first address that answers: a name may lead to two, of which the server listens at one."""
+    for address in addresses[:-1]:
+        try:
+            return socket.create_connection((address, to.port), timeout=timeout_s)
+        except OSError as error:
+            log.debug("not at the first address: %s", _said(error))
+    return socket.create_connection((addresses[-1], to.port), timeout=timeout_s)
 
 
 def _exchanged(connected: socket.socket, to: Address, body: bytes, headers: Mapping[str, str]) -> Reply:
@@ -72,14 +87,14 @@ def _exchanged(connected: socket.socket, to: Address, body: bytes, headers: Mapp
     answer = connection.getresponse()
     said = answer.read(MOST_BYTES + 1)
     if len(said) > MOST_BYTES:
-        raise NotReached("answer too long")
+        raise NotAnswered("answer too long")
     return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, said)
 
 
-def _looked_up(to: Address, allow: frozenset[str]) -> str:
+def _looked_up(to: Address, allow: frozenset[str]) -> list[str]:
     found = [str(one[4][0]) for one in socket.getaddrinfo(to.host, to.port, type=socket.SOCK_STREAM)]
-    good = next((one for one in found if outside.may_reach(to.host, one, allow)), None)
-    if good is None:
+    good = [one for one in dict.fromkeys(found) if outside.may_reach(to.host, one, allow)]
+    if not good:
         raise NotReached("private address")
     return good
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import SerializeAsAny, field_validator
+from pydantic import SerializeAsAny, field_validator, model_validator
 
-from engine.specs.base import EntrySpec, Spec, entry_of, setting
+from engine.specs.base import EntrySpec, Spec, SpecError, entry_of, setting
 from engine.specs.generators import GENERATORS
+from engine.specs.problem import problem
 from engine.specs.recipes import RECIPES, RecipeSpec
 from engine.specs.versions import VersionPart
 
@@ -32,7 +34,11 @@ class DraftSpec(Spec):
     )
     seed: int = setting(42, "Seed", "Another seed gives other replies.", ge=0, le=2**31 - 1)
     budget: float | None = setting(
-        None, "Budget", "Stop once the replies have cost this much, in the unit of the prices; empty: no limit.", gt=0.0
+        None,
+        "Budget",
+        "Stop once the replies have cost this much, in the unit of the prices; going on allows as much again. "
+        "Empty: no limit.",
+        gt=0.0,
     )
 
     @field_validator("recipe", mode="before")
@@ -44,6 +50,18 @@ class DraftSpec(Spec):
     @classmethod
     def _known_generator(cls, value: Any) -> EntrySpec:
         return entry_of(value, GENERATORS, "generator")
+
+    @model_validator(mode="after")
+    def _a_budget_has_prices(self) -> DraftSpec:
+        if self.budget is not None and not cost(self.generator.model_dump(), 1, 1):
+            raise SpecError(problem("spec_budget_without_price", field="budget"))
+        return self
+
+
+def cost(generator: Mapping[str, Any], tokens_in: int, tokens_out: int) -> float:
+    """What so many tokens cost, in the unit of the generator's prices; nothing on this machine."""
+    price_in, price_out = (float(generator.get(name) or 0) for name in ("price_in", "price_out"))
+    return (price_in * tokens_in + price_out * tokens_out) / 1e6
 
 
 class CollectSpec(Spec):

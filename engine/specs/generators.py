@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from engine.specs.base import EntrySpec, setting
+from pydantic import field_validator
+
+from engine.specs.base import EntrySpec, SpecError, setting
+from engine.specs.problem import problem
 
 
 class Endpoint(EntrySpec):
@@ -43,6 +46,13 @@ class Endpoint(EntrySpec):
         le=20,
     )
     timeout_s: float = setting(120.0, "Patience", "How long an answer may take.", unit="s", ge=1.0, le=3600.0)
+
+    @field_validator("url")
+    @classmethod
+    def _without_a_query(cls, value: str) -> str:
+        if "?" in value or "#" in value:
+            raise SpecError(problem("spec_endpoint_query", field="generator.url"))
+        return value
 
 
 class Local(EntrySpec):

@@ -141,9 +141,10 @@ class Judge(RecipeSpec):
         return self
 
     def weights(self) -> dict[str, float]:
-        """Name → weight; empty where the text is none of `NAME WEIGHT, NAME WEIGHT`."""
+        """Name → weight; empty where the text is none of `NAME WEIGHT, NAME WEIGHT` with different names."""
         found = [_WEIGHT.fullmatch(part) for part in self.dimensions.split(",")]
-        return {one[1].strip(): float(one[2]) for one in found if one} if all(found) else {}
+        weights = {one[1].strip(): float(one[2]) for one in found if one}
+        return weights if len(weights) == len(found) else {}
 
 
 def _check(prompt: str, *, known: tuple[str, ...], needed: tuple[str, ...]) -> None:

@@ -103,7 +103,7 @@ def test_what_was_entered_is_there_again_and_becomes_the_spec(ui, parts, documen
     told = dict(zip(["dataset", "recipe", "generator", *parts.form.fields], values, strict=True))
     told |= {
         "dataset": "handbook", "recipe": "questions", "generator": "endpoint", "recipe.questions.count": 5.0,
-        "generator.endpoint.url": SERVER["url"], "generator.endpoint.model": "m", "requests": None, "budget": 2.5,
+        "generator.endpoint.url": SERVER["url"], "generator.endpoint.model": "m", "requests": None, "budget": 2.5, "generator.endpoint.price_out": 1.0,
     }  # fmt: skip
     makeform.remember(ui, parts.form, *told.values())
     shown = make.show(ui, parts, "")
@@ -177,9 +177,20 @@ def test_a_refused_job_says_why_and_can_go_on(ui, parts, documents):
 
 def test_going_on_with_all_rows_leaves_the_limit_out(ui, parts, documents):
     order(ui, requests=3)
-    chosen, _ = make.obey(ui, f"all:{end(ui)}")
+    first = end(ui)
+    chosen, _ = make.obey(ui, f"all:{first}")
     with ui.store.read() as session:
         assert jobs.get(session, int(chosen)).spec["requests"] is None
+    assert make.obey(ui, f"all:{first}:2")[0] == make.obey(ui, f"again:{first}:3")[0] == chosen  # a double click
+    assert ui.t("make.number", id=chosen) in make.show(ui, parts, str(first))[parts.jobs]
+    assert f"job={chosen}" in make.show(ui, parts, str(first))[parts.detail]  # an old address leads to it
+
+
+def test_going_on_allows_the_budget_again(ui, parts, documents):
+    order(ui, budget=2.0)
+    chosen, _ = make.obey(ui, f"again:{end(ui)}")
+    with ui.store.read() as session:
+        assert jobs.get(session, int(chosen)).spec["budget"] == pytest.approx(2.0 + 4.0)
 
 
 def test_a_job_is_cancelled_and_deleted_and_no_other_job_is(ui, parts, documents, runs):
@@ -211,7 +222,7 @@ def test_drafts_are_read_one_after_another(ui, parts, documents):
     second = shown[review.current]
     assert second != first and shown[review.ending]["visible"]
     shown = reviewform.leave_out(ui, review, number, "open", second)
-    assert shown[review.current] is None and ui.t("make.nothing.open") in shown[review.left]
+    assert shown[review.current] == "" and ui.t("make.nothing.open") in shown[review.left]
     with ui.store.read() as session:
         kept = proposals.get(session, first)
     assert (
@@ -219,11 +230,12 @@ def test_drafts_are_read_one_after_another(ui, parts, documents):
         and makeorders.texts_of(kept) == ("Why?", "Because.", None)
         and kept.content["origin"] == "generated"
     )
-    shown = reviewform.turn(ui, review, number, "left_out", 0)
+    shown = reviewform.turn(ui, review, number, "left_out", "")
     assert shown[review.current] == second
     shown = reviewform.keep(ui, review, number, "left_out", second, "Why?", "So.", None)
     with ui.store.read() as session:
-        assert not proposals.get(session, second).edited and proposals.get(session, second).verdict == "kept"
+        kept = proposals.get(session, int(second))
+    assert not kept.edited and kept.verdict == "kept"
 
 
 def test_the_next_one_after_the_last_is_the_first(ui, parts, documents):
@@ -242,7 +254,7 @@ def test_what_a_person_reads_stays_while_more_comes(ui, parts, documents):
     assert list(unchanged) == [parts.seen]
     drawn = make.look(ui, parts, number, (), "open", shown[review.current])
     assert review.question not in drawn and drawn[review.which]["choices"][0][0] == ui.t("make.which.open", n=2)
-    assert make.look(ui, parts, number, (), "open", None)[review.question]["value"] == "Why?"
+    assert make.look(ui, parts, number, (), "open", "")[review.question]["value"] == "Why?"
 
 
 def test_an_empty_text_or_an_odd_score_is_refused(ui, parts, documents):
@@ -253,7 +265,7 @@ def test_an_empty_text_or_an_odd_score_is_refused(ui, parts, documents):
         ui.t("problem.draft_text_empty.what")
         in reviewform.keep(ui, review, number, "open", first, "Why?", " ", None)[review.said]
     )
-    assert review.current not in reviewform.keep(ui, review, number, "open", 10**6, "Why?", "So.", None)
+    assert review.current not in reviewform.keep(ui, review, number, "open", "1000000", "Why?", "So.", None)
 
 
 def test_a_judged_answer_is_given_another_score(ui, parts):
@@ -270,7 +282,7 @@ def test_a_judged_answer_is_given_another_score(ui, parts):
         )
     reviewform.keep(ui, review, number, "open", first, "Why?", "So.", 4.5)
     with ui.store.read() as session:
-        kept = proposals.get(session, first).content
+        kept = proposals.get(session, int(first)).content
     assert kept["score"] == 4.5 and kept["label"] is True
 
 

@@ -98,7 +98,10 @@ def test_the_key_of_a_server_lies_in_a_private_file_and_nowhere_else(ui):
     assert endpointkey.remove(ui)[3]["visible"] is False and not path.exists()
 
 
-@pytest.mark.parametrize(("host", "key"), [("https://api.example.com", CANARY), ("", CANARY), ("a.example", "short")])
+@pytest.mark.parametrize(
+    ("host", "key"),
+    [("https://api.example.com", CANARY), ("localhost:8000", CANARY), ("", CANARY), ("a.example", "short")],
+)
 def test_what_cannot_be_a_server_with_a_key_is_refused(ui, host, key):
     assert ui.t("settings.endpoint.odd") in endpointkey.save(ui, host, key)[0]
     assert not ui.home.endpoint_key_file.exists()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from engine.data.drafting import RECIPES
 from engine.data.drafting.labelled import pairs
 from engine.data.drafting.passages import passages
-from engine.data.drafting.protocol import BadReply, Reply
+from engine.data.drafting.protocol import BadReply, Reply, without_thoughts
 from engine.data.rows import batch_of
 from engine.specs.base import validate
 from engine.specs.problem import ProblemError
@@ -54,7 +54,8 @@ def test_passages_end_where_paragraphs_do():
         ),
         ("Question 1: Why?\nAnswer 1: First line.\nSecond: line.", [("Why?", "First line.\nSecond: line.")]),
         ("问：为什么？\n答：因为。", [("为什么？", "因为。")]),
-        ("Q: no answer\nQ: Why?\nA: So.\nA: twice", [("Why?", "So.")]),
+        ("Q: no answer\nQ: Why?\nA: One of:\nA: red\nB: blue", [("Why?", "One of:\nA: red\nB: blue")]),
+        ("**Q1: Why?**\n**A1:** **So** it is.", [("Why?", "**So** it is.")]),
         ("Q: \nA: nothing asked", []),
         ("I cannot do that.", []),
         ("", []),
@@ -105,6 +106,21 @@ def test_a_question_is_asked_in_other_words_and_its_answer_stays():
         read("rephrase", found[0], spec, "What may it be?")
 
 
+def test_what_was_said_before_the_question_is_shown_and_judged():
+    source = row("What is he called?", "Rex.", system="Be brief.")
+    source["messages"][1:1] = [say("user", "My dog is called Rex."), say("assistant", "Nice.")]
+    for kind in ("rephrase", "answers", "judge"):
+        found, _ = units(kind, [source])
+        assert "My dog is called Rex." in found[0].shown and "Be brief." in found[0].shown
+    assert "My dog is called Rex." in found[0].messages[0]["content"]
+
+
+def test_what_a_model_thought_first_is_no_part_of_its_reply():
+    assert without_thoughts(Reply("<think>Hm.\nA: x</think>\n\nYes.", tokens_out=9)) == Reply("Yes.", tokens_out=9)
+    assert without_thoughts(Reply("<think>Hm", is_cut=True)).text == ""
+    assert without_thoughts(Reply("Say <think>.")).text == "Say <think>."
+
+
 def test_a_new_answer_takes_the_place_of_the_old_one():
     source = row("What is it?", "A stone.", system="Be brief.")
     found, spec = units("answers", [source], system="Be kind.", prompt="{question} (not: {answer})")
@@ -134,8 +150,10 @@ def test_an_answer_is_judged_by_weight():
     assert made["score"] == 4.0 and made["label"] is True
     assert [turn["content"] for turn in (*made["prompt"], *made["completion"])] == ["What is it?", "A stone."]
     batch_of([made], "unpaired")
+    told = read("judge", found[0], spec, "accuracy (1-5): 4 points\nplain words: 4 - because")[0]
+    assert told["score"] == 4.0
     with pytest.raises(BadReply) as raised:
-        read("judge", found[0], spec, "accuracy: 4.5\nplain words: 6")
+        read("judge", found[0], spec, "accuracy: 4.5\nplain words: 4/10")
     assert raised.value.problem.values["names"] == "accuracy, plain words"
 
 
@@ -148,6 +166,7 @@ def test_an_answer_is_judged_by_weight():
         ("judge", {"prompt": "{question}"}, "spec_prompt_lacks"),
         ("judge", {"dimensions": "accuracy, tone"}, "spec_dimensions"),
         ("judge", {"dimensions": "accuracy 0"}, "spec_dimensions"),
+        ("judge", {"dimensions": "accuracy 2, accuracy 3"}, "spec_dimensions"),
         ("questions", {"count": 0}, "spec_too_small"),
     ],
 )

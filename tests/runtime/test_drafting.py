@@ -12,7 +12,7 @@ from engine.data.rows import iterate_rows
 from engine.runtime.child import Context, Stopped
 from engine.runtime.drafting import main
 from engine.specs import outside
-from engine.specs.problem import ProblemError
+from engine.specs.problem import ProblemError, problem
 from storage import datasets, jobs, proposals
 from storage.jobs import Settlement
 from storage.states import State
@@ -144,6 +144,33 @@ def test_a_budget_needs_a_server_that_counts(studio, order, server):
     assert len(server.asked) == 1
 
 
+def test_a_request_that_always_fails_does_not_keep_the_others_from_being_asked(studio, order, server):
+    server.answer = lambda body: (500, {}) if "Document 2." in body["messages"][0]["content"] else "Q: Why?\nA: So."
+    context = claimed(studio, order())
+    said = main(context)
+    assert (said["rows"], said["failed"]) == (5, 1)
+    assert drafts(studio, context, "failed")[0].problem["code"] == "model_not_reached"
+
+
+def test_a_row_that_the_template_does_not_take_is_one_failure(studio, order, tiny_model, monkeypatch):
+    from engine.data.render import Renderer
+
+    whole = Renderer.prompt
+
+    def choosy(self, messages, *more):
+        if "What is 1?" in messages[-1]["content"]:
+            raise ProblemError([problem("row_template_refused", detail="x")])
+        return whole(self, messages, *more)
+
+    monkeypatch.setattr(Renderer, "prompt", choosy)
+    studio.add_base("tiny", tiny_model, dtype="float32")
+    rows = [row(f"What is {n}?", "It is.") for n in range(3)]
+    told = order(rows, kind="conversation", recipe="answers")
+    context = claimed(studio, {**told, "generator": {"kind": "local", "target": "base:tiny"}, "max_tokens": 8})
+    assert main(context)["requests"] == 3
+    assert "row_template_refused" in {one.problem["code"] for one in drafts(studio, context, "failed")}
+
+
 def test_it_does_not_go_on_paying_for_nothing(studio, order, server):
     server.answer = lambda _: "I am sorry."
     context = claimed(studio, order([{"text": f"Document {n}."} for n in range(40)], generator={"at_once": 1}))
@@ -189,6 +216,12 @@ def test_a_stale_attempt_adds_nothing(studio, order):
         ),
         ({"generator": {"kind": "local", "target": "base:nobody"}}, "model_not_there", 66),
         ({"recipe": {"kind": "poem"}}, "spec_not_a_choice", 64),
+        ({"budget": 1.0}, "spec_budget_without_price", 64),
+        (
+            {"generator": {"kind": "endpoint", "url": "http://127.0.0.1/v1?key=x", "model": "m"}},
+            "spec_endpoint_query",
+            64,
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

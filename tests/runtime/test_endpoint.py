@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from engine.runtime import posting
 from engine.runtime.generating.endpoint import Endpoint, key_for
 from engine.runtime.generating.protocol import NoReply, Wanted
 from engine.specs import generators
@@ -63,7 +66,7 @@ def test_a_stop_ends_the_waiting(server):
     stop = threading.Event()
     threading.Timer(0.2, stop.set).start()
     began = time.monotonic()
-    with pytest.raises(ProblemError, match="model_not_reached"):
+    with pytest.raises(NoReply, match="model_not_reached"):
         endpoint(server).reply(ASKED, WANTED, stop)
     assert time.monotonic() - began < 5 and len(server.asked) == 1
 
@@ -71,14 +74,14 @@ def test_a_stop_ends_the_waiting(server):
 @pytest.mark.parametrize(
     ("answer", "error", "code", "count"),
     [
-        ((500, {}), ProblemError, "model_not_reached", 3),
+        ((500, {}), NoReply, "model_not_reached", 3),
         ((401, {"error": {"message": "bad key"}}), ProblemError, "model_key_refused", 1),
         ((404, {"error": {"message": "no such model"}}), ProblemError, "model_not_on_server", 1),
         ((400, {"error": {"message": "too long"}}), NoReply, "draft_refused", 1),
         ((302, {}), NoReply, "draft_refused", 1),
         (b"<html>", NoReply, "draft_odd_reply", 1),
         (b'{"choices": []}', NoReply, "draft_odd_reply", 1),
-        (b'{"choices": [{"message": {"content": null}}]}', NoReply, "draft_odd_reply", 1),
+        (b'{"choices": [{"message": {"content": 1}}]}', NoReply, "draft_odd_reply", 1),
         (b"[" * 100_000, NoReply, "draft_odd_reply", 1),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -106,8 +109,31 @@ def test_newer_models_are_told_the_length_under_its_newer_name(server):
 
     server.answer = answer
     asking = endpoint(server)
-    assert [asking.reply(ASKED, WANTED, threading.Event()).text for _ in range(2)] == ["Yes.", "Yes."]
-    assert len(server.asked) == 3 and server.asked[-1]["max_completion_tokens"] == 64
+    server.wait_s = 0.2  # all four are under way under the old name before the first is refused
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(lambda _: asking.reply(ASKED, WANTED, threading.Event()).text, range(4)))
+    assert said == ["Yes."] * 4 and len(server.asked) == 8
+    assert asking.reply(ASKED, WANTED, threading.Event()).text == "Yes." and len(server.asked) == 9
+
+
+def test_a_reply_that_was_all_reasoning_is_cut_and_its_tokens_count(server):
+    choice = {"message": {"content": None, "reasoning_content": "x"}, "finish_reason": "length"}
+    told = {"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 512}}
+    server.answer = lambda _: json.dumps(told).encode()
+    found = endpoint(server).reply(ASKED, WANTED, threading.Event())
+    assert (found.text, found.is_cut, found.tokens_out) == ("", True, 512)
+
+
+def test_a_name_that_leads_to_two_addresses_is_tried_at_both(server, monkeypatch):
+    port = server.server.server_address[1]
+    found = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0))]
+    found += [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+    whole = socket.getaddrinfo
+    asked = lambda host, *more, **named: found if host == "localhost" else whole(host, *more, **named)  # noqa: E731
+    monkeypatch.setattr(posting.socket, "getaddrinfo", asked)
+    asking = endpoint(server)
+    asking.to, asking.allow = Address(False, "localhost", port, "/v1/chat/completions"), frozenset({"localhost"})
+    assert asking.reply(ASKED, WANTED, threading.Event()).text == "Because."
 
 
 def test_a_reply_that_was_cut_says_so_and_half_characters_are_replaced(server):

@@ -23,7 +23,7 @@ class Answers:
             if one is None or any(turn["role"] not in PLAIN for turn in one.before):
                 yield None  # an answer in the middle of tool calls is not one that a model can give alone
             else:
-                yield Unit(one.number, one.number, one.row, one.question["content"], _sent(one, settings))
+                yield Unit(one.number, one.number, one.row, one.shown, _sent(one, settings))
 
     def read(self, reply: Reply, unit: Unit, settings: Any) -> list[Row]:
         del settings

@@ -29,6 +29,11 @@ class Asked:
         """What prompts may name."""
         return {"question": self.question["content"], "answer": self.answer["content"]}
 
+    @property
+    def shown(self) -> str:
+        """The question with what was said before it, for a person or a judge to read."""
+        return "\n\n".join([*(f"[{turn['role']}] {turn['content']}" for turn in self.before), self.question["content"]])
+
 
 def asked(rows: Iterable[Row]) -> Iterator[Asked | None]:
     """Each row's last question with its answer; None where an answer does not follow a question at once."""

@@ -22,8 +22,8 @@ class Judge:
             if one is None:
                 yield None
                 continue
-            said = filled(settings.prompt, {**one.texts, "dimensions": names})
-            shown = f"{one.question['content']}\n\n{one.answer['content']}"
+            said = filled(settings.prompt, {**one.texts, "question": one.shown, "dimensions": names})
+            shown = f"{one.shown}\n\n[assistant] {one.answer['content']}"
             yield Unit(one.number, one.number, one.row, shown, [{"role": "user", "content": said}])
 
     def read(self, reply: Reply, unit: Unit, settings: recipes.Judge) -> list[Row]:
@@ -39,6 +39,8 @@ class Judge:
 
 
 def _points(name: str, text: str) -> int | None:
-    line = rf"^\W*{re.escape(name)}\W*[:：]\W*([1-5])(?:\s*/\s*5)?[\s*.]*$"
+    line = rf"^\W*{re.escape(name)}\W*(?:\([^)\n]*\))?\W*[:：]\W*([1-5])(?![\d.,/]*\d)(?!\s*/)(?:\W|$)|" + (
+        rf"^\W*{re.escape(name)}\W*(?:\([^)\n]*\))?\W*[:：]\W*([1-5])\s*/\s*5(?!\d)"
+    )
     found = re.search(line, text, re.IGNORECASE | re.MULTILINE)
-    return int(found[1]) if found else None
+    return int(found[1] or found[2]) if found else None

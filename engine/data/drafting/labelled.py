@@ -12,11 +12,23 @@ _LABEL = re.compile(
 
 
 def labelled(text: str) -> list[tuple[str, str]]:
-    """The parts of a reply in order: `q` or `a`, and what stands behind it up to the next label."""
-    found = list(_LABEL.finditer(text))
+    """The parts of a reply in order: `q` or `a`, and what stands behind it up to the next label.
+
+    A line of an answer that looks like a label of one more answer belongs to the answer.
+    """
+    found: list[re.Match[str]] = []
+    for one in _LABEL.finditer(text):
+        if one["q"] or not found or found[-1]["q"]:
+            found.append(one)
     ends = [*(one.start() for one in found[1:]), len(text)][: len(found)]
-    parts = [("q" if one["q"] else "a", text[one.end() : end].strip()) for one, end in zip(found, ends, strict=True)]
+    parts = [("q" if one["q"] else "a", _bare(text[one.end() : end])) for one, end in zip(found, ends, strict=True)]
     return [(label, said) for label, said in parts if said]
+
+
+def _bare(said: str) -> str:
+    """Without the half of a pair of stars whose other half stood before the label."""
+    said = said.strip()
+    return said.removesuffix("**").rstrip() if said.count("**") % 2 else said
 
 
 def pairs(text: str) -> list[tuple[str, str]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from engine.data.rows import Row, fingerprint
+from engine.formats.columns import GENERATED
 from engine.specs.problem import Problem, problem
 
-GENERATED = "generated"
-"""The origin of a row that a model drafted."""
 SHOWN_CHARACTERS = 300
+_THOUGHTS = re.compile(r"^\s*<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
 Messages = list[dict[str, str]]
 
 
@@ -36,6 +37,11 @@ class Reply:
     is_cut: bool = False
     tokens_in: int | None = None
     tokens_out: int | None = None
+
+
+def without_thoughts(reply: Reply) -> Reply:
+    """The reply without the reasoning that some models write first: it is no part of what was asked for."""
+    return replace(reply, text=_THOUGHTS.sub("", reply.text, count=1))
 
 
 class BadReply(Exception):

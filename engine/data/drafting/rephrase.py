@@ -22,13 +22,12 @@ class Rephrase:
                 yield None
                 continue
             said = filled(settings.prompt, {**one.texts, "count": settings.count})
-            question = one.question["content"]
-            yield Unit(one.number, one.number, one.row, question, [{"role": "user", "content": said}])
+            yield Unit(one.number, one.number, one.row, one.shown, [{"role": "user", "content": said}])
 
     def read(self, reply: Reply, unit: Unit, settings: recipes.Rephrase) -> list[Row]:
         found = [said for label, said in labelled(reply.text) if label == "q"]
         whole = dict.fromkeys(found[:-1] if reply.is_cut else found)
-        whole.pop(unit.shown, None)  # the question itself again
+        whole.pop(question_of(unit).question["content"], None)  # the question itself again
         if not whole:
             raise BadReply("draft_cut" if reply.is_cut else "draft_no_questions", reply)
         return [_with(unit, said) for said in list(whole)[: settings.count]]

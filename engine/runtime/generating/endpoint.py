@@ -19,7 +19,7 @@ from engine.data.drafting.protocol import Messages, Reply
 from engine.runtime import posting
 from engine.runtime.child import Context
 from engine.runtime.generating.protocol import NoReply, Wanted
-from engine.runtime.posting import NotReached
+from engine.runtime.posting import NotAnswered, NotReached
 from engine.specs import generators, outside
 from engine.specs.outside import ENDPOINT_ALLOW, Address
 from engine.specs.problem import ProblemError, problem
@@ -62,28 +62,34 @@ class Endpoint:
         return self.settings.at_once
 
     def reply(self, messages: Messages, wanted: Wanted, stop: threading.Event) -> Reply:
-        """Ask until there is an answer, with growing pauses."""
+        """Ask until there is an answer, with growing pauses. A server that cannot be reached ends the whole; one that
+        fails at this request only this one."""
         for number in range(1, self.settings.tries + 1):
+            limit = self._limit
             try:
-                answer = self._ask(messages, wanted)
+                answer = self._ask(messages, wanted, limit)
+                if limit == LIMITS[0] and _wants_other_limit(answer):
+                    self._limit = LIMITS[1]
+                    answer = self._ask(messages, wanted, LIMITS[1])
             except NotReached as error:
-                why, pause_s = str(error), None
+                failed, pause_s = error, None
             else:
                 if answer.status not in BUSY and answer.status < 500:
-                    return self._read(answer, messages, wanted, stop)
-                why, pause_s = f"HTTP {answer.status}", _asked_pause(answer.headers)
+                    return self._read(answer)
+                failed, pause_s = NotAnswered(f"HTTP {answer.status}"), _asked_pause(answer.headers)
             if number == self.settings.tries or stop.wait(pause_s or self._pause(number)):
                 break
-        told: dict[str, Any] = {"host": self.to.host, "tries": self.settings.tries, "detail": why}
-        raise ProblemError([problem("model_not_reached", field="generator.url", **told)])
+        told: dict[str, Any] = {"host": self.to.host, "tries": number, "detail": str(failed)}
+        found = problem("model_not_reached", field="generator.url", **told)
+        raise NoReply(found) if isinstance(failed, NotAnswered) else ProblemError([found])
 
-    def _ask(self, messages: Messages, wanted: Wanted) -> posting.Reply:
+    def _ask(self, messages: Messages, wanted: Wanted, limit: str) -> posting.Reply:
         body = {
             "model": self.settings.model,
             "messages": messages,
             "temperature": wanted.temperature,
             "seed": wanted.seed,
-            self._limit: wanted.max_tokens,
+            limit: wanted.max_tokens,
         }
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         said = json.dumps(body).encode()
@@ -94,21 +100,22 @@ class Endpoint:
         longest: float = min(LONGEST_PAUSE_S, self.first_pause_s * 2 ** (number - 1))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311  no secret
 
-    def _read(self, answer: posting.Reply, messages: Messages, wanted: Wanted, stop: threading.Event) -> Reply:
+    def _read(self, answer: posting.Reply) -> Reply:
         told: dict[str, Any] = {"host": self.to.host, "model": self.settings.model, "detail": _detail(answer.body)}
         if answer.status in (401, 403):
             raise ProblemError([problem("model_key_refused", field="generator.url", **told)])
         if answer.status == 404:
             raise ProblemError([problem("model_not_on_server", field="generator.model", **told)])
-        if answer.status == 400 and self._limit == LIMITS[0] and LIMITS[1].encode() in answer.body:
-            self._limit = LIMITS[1]
-            return self.reply(messages, wanted, stop)
         if answer.status != 200:
             raise NoReply(problem("draft_refused", status=answer.status, **told))
         found = _reply(answer.body)
         if found is None:
             raise NoReply(problem("draft_odd_reply", **told))
         return found
+
+
+def _wants_other_limit(answer: posting.Reply) -> bool:
+    return answer.status == 400 and LIMITS[1].encode() in answer.body
 
 
 def key_for(to: Address, file: Path) -> str | None:
@@ -149,6 +156,7 @@ def _reply(body: bytes) -> Reply | None:
         text = choice["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return None
+    text = "" if text is None else text  # all of its length went into reasoning
     if not isinstance(text, str):
         return None
     usage = said.get("usage")

@@ -49,7 +49,10 @@ class Local:
     def reply(self, messages: Messages, wanted: Wanted, stop: threading.Event) -> Reply:
         """Answer one request."""
         voice = self.served.voice(self.adapter)
-        prompt = voice.renderer.prompt(messages)
+        try:
+            prompt = voice.renderer.prompt(messages)
+        except ProblemError as error:  # the template does not take this row; it may take the next
+            raise NoReply(error.problems[0]) from error
         room = self.served.context_length
         if len(prompt) >= room:
             raise NoReply(problem("chat_too_long", num_tokens=len(prompt), limit=room))
