@@ -83,7 +83,7 @@ def wire(ui: Ui, review: Review, chosen: gr.Textbox) -> None:
     review.keep.click(partial(keep, ui, review), [*place, *texts], review.all, **QUIET)
     review.leave_out.click(partial(leave_out, ui, review), place, review.all, **QUIET)
     review.skip.click(partial(turn, ui, review), place, review.all, **QUIET)
-    review.which.input(lambda job, which: turn(ui, review, job, which, 0), [chosen, review.which], review.all, **QUIET)
+    review.which.input(partial(turn, ui, review), [chosen, review.which], review.all, **QUIET)
     review.keep_all.click(partial(keep_all, ui, review), chosen, review.all, **QUIET)
     review.collect.click(partial(collect, ui, review), [chosen, review.name], [review.said, review.name], **QUIET)
 
@@ -154,8 +154,8 @@ def leave_out(ui: Ui, review: Review, job: str, which: str, current: int | None)
     return turn(ui, review, job, which, current)
 
 
-def turn(ui: Ui, review: Review, job: str, which: str, current: int | None) -> Updates:
-    """Show the next one."""
+def turn(ui: Ui, review: Review, job: str, which: str, current: int | None = None) -> Updates:
+    """Show the one that follows, or the first."""
     return {review.said: None, **show(ui, review, job_of(ui, job), which=which, after=current or 0)}
 
 
