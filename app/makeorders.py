@@ -12,6 +12,7 @@ from engine.specs.base import validate
 from engine.specs.drafting import CollectSpec, DraftSpec, cost
 from engine.specs.kinds import KINDS
 from engine.specs.problem import ProblemError, problem
+from engine.specs.recipes import Judge
 from storage import jobs, proposals, targets
 from storage.errors import Conflict, NotFound
 from storage.jobs import Job, SubmitOptions
@@ -162,8 +163,9 @@ def _changed(session: Session, one: Proposal, question: str, answer: str, score:
     if "completion" in content:
         if score is None or not 1 <= score <= 5:
             raise ProblemError([problem("draft_score", field="drafts", given=score)])
-        spec = validate(DraftSpec, jobs.get(session, one.job_id).spec)
-        return {**content, "score": float(score), "label": score >= getattr(spec.recipe, "good_from", 4.0)}
+        recipe = validate(DraftSpec, jobs.get(session, one.job_id).spec).recipe
+        assert isinstance(recipe, Judge)  # no other recipe makes rows with a completion
+        return {**content, "score": float(score), "label": score >= recipe.good_from}
     turns = list(content["messages"])
     place = _last_answer(turns)
     turns[place - 1 : place + 1] = [{**turns[place - 1], "content": question}, {**turns[place], "content": answer}]

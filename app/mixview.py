@@ -138,7 +138,7 @@ def body(ui: Ui, version: Version) -> tuple[Html, int | None]:
 def choose(ui: Ui, parts: Mixing, drawn: Sequence[Any] | None, others: list[int] | None) -> Updates:
     """Give each source the weight by which all its rows come once."""
     try:
-        sources = _sources(ui, drawn, others)
+        sources = _sources(ui, _shown(drawn), others)
     except StoreError as error:
         return {parts.told: refusal(error, ui.t)}
     return _weighed(ui, parts, sources, [float(dataorders.training_rows(one)) for one in sources], None)
@@ -147,7 +147,7 @@ def choose(ui: Ui, parts: Mixing, drawn: Sequence[Any] | None, others: list[int]
 def propose(ui: Ui, parts: Mixing, drawn: Sequence[Any] | None, *settings: Any) -> Updates:
     """Give the others together a share of 20 %, and the shown dataset's rows once each."""
     try:
-        sources = _chosen(ui, drawn, settings_of(settings))
+        sources = _chosen(ui, _shown(drawn), settings_of(settings))
     except (ProblemError, StoreError) as error:
         return {parts.told: refusal(error, ui.t)}
     own, *sizes = map(dataorders.training_rows, sources)
@@ -175,7 +175,7 @@ def reckon(ui: Ui, drawn: Sequence[Any] | None, *settings: Any) -> Html:
     """Return what the mixture will hold."""
     told = settings_of(settings)
     try:
-        return _told(ui, _sources(ui, drawn, told[0]), told)
+        return _told(ui, _sources(ui, _shown(drawn), told[0]), told)
     except StoreError as error:
         return refusal(error, ui.t)
 
@@ -186,15 +186,20 @@ def settings_of(values: Sequence[Any]) -> Settings:
     return others, temperature, rows, weights
 
 
-def _sources(ui: Ui, drawn: Sequence[Any] | None, others: Sequence[int] | None) -> list[Version]:
+def _shown(drawn: Sequence[Any] | None) -> int | None:
+    """The id of the version that is shown."""
+    return drawn[1] if drawn else None
+
+
+def _sources(ui: Ui, shown: int | None, others: Sequence[int] | None) -> list[Version]:
     """The version that is shown, and the others; nothing where none is shown."""
-    wanted = (drawn[1], *(others or ())) if drawn else ()
+    wanted = () if shown is None else (shown, *(others or ()))
     with ui.store.read() as session:
         return [datasets.by_id(session, one) for one in wanted]
 
 
-def _chosen(ui: Ui, drawn: Sequence[Any] | None, settings: Settings) -> list[Version]:
-    found = _sources(ui, drawn, settings[0])
+def _chosen(ui: Ui, shown: int | None, settings: Settings) -> list[Version]:
+    found = _sources(ui, shown, settings[0])
     if len(found) < 2:
         raise ProblemError([problem("mix_nothing_chosen")])
     return found
@@ -265,7 +270,7 @@ def make(ui: Ui, version_id: int, name: str | None, *settings: Any) -> Html:
         NotFound: a source is gone.
     """
     told = settings_of(settings)
-    sources = _chosen(ui, ("", version_id), told)
+    sources = _chosen(ui, version_id, told)
     operation = operation_of(sources, told)
     _counts(sources, told)
     called = (name or "").strip() or _name(sources)

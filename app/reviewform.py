@@ -84,7 +84,7 @@ def wire(ui: Ui, review: Review, chosen: gr.Textbox) -> None:
     review.keep.click(partial(keep, ui, review), [*place, *texts], review.all, **QUIET)
     review.leave_out.click(partial(leave_out, ui, review), place, review.all, **QUIET)
     review.skip.click(partial(turn, ui, review), place, review.all, **QUIET)
-    review.which.input(lambda job, which: turn(ui, review, job, which, ""), [chosen, review.which], review.all, **QUIET)
+    review.which.input(partial(turn, ui, review), [chosen, review.which], review.all, **QUIET)
     review.keep_all.click(partial(keep_all, ui, review), chosen, review.all, **QUIET)
     review.collect.click(partial(collect, ui, review), [chosen, review.name], [review.said, review.name], **QUIET)
 
@@ -155,8 +155,8 @@ def leave_out(ui: Ui, review: Review, job: str, which: str, current: str) -> Upd
     return turn(ui, review, job, which, current)
 
 
-def turn(ui: Ui, review: Review, job: str, which: str, current: str) -> Updates:
-    """Show the next one."""
+def turn(ui: Ui, review: Review, job: str, which: str, current: str = "") -> Updates:
+    """Show the one that follows, or the first."""
     return {review.said: None, **show(ui, review, job_of(ui, job), which=which, after=ids.number(current) or 0)}
 
 

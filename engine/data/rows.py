@@ -188,6 +188,11 @@ def iterate_rows(path: Path) -> Iterator[Row]:
                 yield from batch.to_pylist()
 
 
+def last_answer(messages: Sequence[dict[str, Any]]) -> int | None:
+    """The place of the assistant's last message."""
+    return max((place for place, one in enumerate(messages) if one["role"] == "assistant"), default=None)
+
+
 def rows_at(rows: Iterable[Row], indices: Sequence[int]) -> Iterator[Row]:
     """The rows of these numbers, which ascend; what follows the last one is not read."""
     wanted = iter(indices)
@@ -205,15 +210,19 @@ def read_rows(path: Path, start: int, count: int) -> list[Row]:
 
     Row groups hold at most `BATCH_ROWS` rows.
     """
-    found: list[Row] = []
+    return list(rows_in(path, [(start, start + count)]))
+
+
+def rows_in(path: Path, spans: Sequence[tuple[int, int]]) -> Iterator[Row]:
+    """The rows of a stored version in these spans, which ascend; only the row groups that hold them are read."""
     first = 0
     for part in files_of(path):
         with pq.ParquetFile(part) as file:
             for group in range(file.metadata.num_row_groups):
                 last = first + file.metadata.row_group(group).num_rows
-                if first < start + count and last > start:
-                    offset = max(0, start - first)
-                    length = min(last, start + count) - first - offset
-                    found += file.read_row_group(group).slice(offset, length).to_pylist()
+                inside = [(max(start, first), min(end, last)) for start, end in spans if start < last and end > first]
+                if inside:
+                    read = file.read_row_group(group)
+                    for start, end in inside:
+                        yield from read.slice(start - first, end - start).to_pylist()
                 first = last
-    return found

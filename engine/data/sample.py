@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from engine.data.rows import Row, files_of, iterate_rows
+from engine.data.rows import Row, files_of, iterate_rows, rows_in
 
 PLACES = 100
 """Of more rows than are wanted, those at so many places are taken, evenly spread, each with the rows that follow."""
@@ -25,15 +25,5 @@ def sample(path: Path, most: int) -> Iterator[Row]:
         yield from iterate_rows(path)
         return
     each = most // PLACES
-    wanted = [(place * rows // PLACES, place * rows // PLACES + each) for place in range(PLACES)]
-    first = 0
-    for part in files_of(path):
-        with pq.ParquetFile(part) as file:
-            for group in range(file.metadata.num_row_groups):
-                last = first + file.metadata.row_group(group).num_rows
-                inside = [(max(start, first), min(end, last)) for start, end in wanted if start < last and end > first]
-                if inside:
-                    read = file.read_row_group(group)
-                    for start, end in inside:
-                        yield from read.slice(start - first, end - start).to_pylist()
-                first = last
+    starts = (place * rows // PLACES for place in range(PLACES))
+    yield from rows_in(path, [(start, start + each) for start in starts])

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from engine.data.clusters import proposal
+from engine.data.clusters import grouping, proposal
 from engine.data.clusters.grouping import NONE, fit
 from engine.data.clusters.proposal import key_of, labels_path, propose, read_labels
 from engine.data.clusters.terms import asked_of, terms
@@ -154,10 +154,12 @@ def test_of_long_texts_beginning_and_end_are_compared(stored):
     assert text.startswith("Summarise") and text.endswith("in French") and len(text) < 1500
 
 
-def test_memory_is_bounded_by_terms_not_by_words():
-    texts = [f"word{n % 2500} other{n % 2499} common" for n in range(5000)]
-    grouping, labels, _ = fit(texts, 3, 1)
-    assert len(grouping.places) <= 2000 and len(labels) == 5000
+def test_memory_is_bounded_by_terms_not_by_words(monkeypatch):
+    monkeypatch.setattr(grouping, "MOST_TERMS", 50)
+    texts = [f"word{n % 100} common" for n in range(300)]
+    found, labels, _ = fit(texts, 3, 1)
+    assert len(found.places) == 50 and "common" in found.places and len(labels) == 300
+    assert len(fit([f"word{n} common" for n in range(300)], 3, 1)[0].places) == 1, "words of one text are none"
 
 
 # --- the version with their names ----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from engine.data.rows import Row, kind_of
+from engine.data.rows import Row, kind_of, last_answer
 
 LABEL_CHARACTERS = 40
 """A longer answer is no label."""
@@ -38,8 +38,8 @@ def _joined(turns: Turns) -> str:
 
 def _conversation(row: Row) -> tuple[Turns, Turns]:
     turns: Turns = row["messages"]
-    last = max((place for place, turn in enumerate(turns) if turn["role"] == "assistant"), default=len(turns))
-    return turns[:last], turns[last : last + 1]
+    last = last_answer(turns)
+    return (turns, []) if last is None else (turns[:last], [turns[last]])
 
 
 _PARTS: dict[str, Callable[[Row], tuple[Turns, Turns]]] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.data.drafting.protocol import Unit
-from engine.data.rows import Row
+from engine.data.rows import Row, last_answer
 
 Turns = list[dict[str, Any]]
 
@@ -49,7 +49,7 @@ def question_of(unit: Unit) -> Asked:
 
 def _asked(number: int, row: Row) -> Asked | None:
     turns: Turns = row["messages"]
-    last = max((place for place, turn in enumerate(turns) if turn["role"] == "assistant"), default=0)
+    last = last_answer(turns)
     if last and turns[last - 1]["role"] == "user" and turns[last - 1]["content"].strip():
         return Asked(number, row, turns[: last - 1], turns[last - 1], turns[last], turns[last + 1 :])
     return None
