@@ -320,20 +320,31 @@ def test_all_rows_are_counted_once_whoever_looks_and_whichever_row_is_seen(page:
     asked = answer_one(page.ui, "lengths", COUNTED).payload
     assert asked["objective"] == {"kind": "sft", "train_on": "assistant"}
     with page.ui.store.read() as session:
-        assert len(requests.recent(session, "lengths")) == 1
+        assert len(requests.recent(session, "lengths", failed_within_s=9)) == 1
     answer_one(page.ui, "tokens", TOKENS)
     shown = page.again({**first, "settings": {}})
     assert "14 %" in shown["counted"] and shown["timer"]["active"] is False
 
 
-def test_another_length_asks_anew_and_a_lost_answer_is_asked_for_again(page: Page, shelf: Any) -> None:
+def test_another_length_asks_anew_and_a_lost_answer_is_said_and_asked_for_again_later(
+    page: Page, shelf: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked() -> list[int]:
+        with page.ui.store.read() as session:
+            return [one.payload["max_length"] for one in requests.recent(session, "lengths", failed_within_s=9e9)]
+
     shelf.dataset()
-    lost = {"code": "preview_failed", "values": {"kind": "lengths", "error": "X"}}
-    counted(page, None, lost)
+    lost = {"code": "data_unreadable", "values": {"detail": "X"}}
+    shown = counted(page, None, lost)
+    for _ in range(3):
+        assert page.ui.t("problem.data_unreadable.what", detail="X") in str(shown)
+        shown = page.show()["counted"]
+    assert asked() == [512]  # else a page that looks every moment would ask for ever
     page.show({"data.max_length": 64})
-    with page.ui.store.read() as session:
-        asked = [one.payload["max_length"] for one in requests.recent(session, "lengths")]
-    assert asked == [64, 512, 512]
+    assert asked() == [64, 512]
+    monkeypatch.setattr(asking, "ASK_AGAIN_S", -1.0)
+    page.show()
+    assert asked() == [512, 64, 512]
 
 
 def test_the_figures_view_shows_tokens_of_the_chosen_model_without_waiting_for_them(page: Page, shelf: Any) -> None:

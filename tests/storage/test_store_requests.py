@@ -29,8 +29,16 @@ def test_requests_are_taken_oldest_first_and_once(write: Call, read: Call) -> No
 def test_the_last_requests_of_a_kind_are_found_newest_first_in_whatever_state(write: Call, read: Call) -> None:
     ids = [write(requests.ask, kind, {"n": n}) for n, kind in enumerate(("lengths", "tokens", "lengths", "lengths"))]
     write(requests.take)
-    assert [one.id for one in read(requests.recent, "lengths")] == [ids[3], ids[2], ids[0]]
-    assert [one.id for one in read(requests.recent, "lengths", limit=1)] == [ids[3]]
+    assert [one.id for one in read(requests.recent, "lengths", failed_within_s=9)] == [ids[3], ids[2], ids[0]]
+    assert [one.id for one in read(requests.recent, "lengths", failed_within_s=9, limit=1)] == [ids[3]]
+
+
+def test_of_the_last_requests_those_that_failed_long_ago_are_left_out(write: Call, read: Call) -> None:
+    number = write(requests.ask, "lengths", {})
+    write(requests.take)
+    write(requests.fail, number, [])
+    assert [one.id for one in read(requests.recent, "lengths", failed_within_s=60)] == [number]
+    assert read(requests.recent, "lengths", failed_within_s=-1) == []
 
 
 def test_an_answer_reaches_the_one_who_asked(write: Call, read: Call) -> None:
