@@ -1,22 +1,20 @@
-"""JSON lines cut into chunks at line ends, and converted by several processes side by side, in the file's order."""
+"""JSON lines cut into chunks at line ends, and converted side by side, in the file's order."""
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import io
 import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from typing import IO
 
 import numpy as np
-import pyarrow
 
 from engine.data.piece import SHOWN_ROWS, Piece, Place, convert, piece_of
 from engine.data.plain import plain_batch
@@ -28,9 +26,6 @@ from engine.specs.problem import ProblemError, problem
 CHUNK_BYTES = 1 << 20
 MOST_PROCESSES = 8
 NEWLINE = ord("\n")
-KEPT_BYTES = 32 * 2**20
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""As `malloc.h` has them."""
 BYTES_A_PROCESS = 32 * 2**20
 """A process takes half a second to start: fewer for small files."""
 
@@ -46,12 +41,11 @@ def processes_for(size: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Whole lines of a file, the number of the first, and where in the file they end and another line follows."""
+    """Whole lines of a file, the number of the first, and where the file goes on behind them."""
 
     text: bytes
     line: int
-    end: int
-    next_line: int
+    next: Place
 
 
 def chunks(handle: IO[bytes], line: int) -> Iterator[Chunk]:
@@ -63,22 +57,29 @@ def chunks(handle: IO[bytes], line: int) -> Iterator[Chunk]:
             while rest and not rest.endswith(b"\n"):
                 rest = handle.readline(MAX_ROW_BYTES)
             text += b"" if text.endswith(b"\n") else b"\n"
-        chunk = Chunk(text, line, handle.tell(), line + int(np.count_nonzero(np.frombuffer(text, np.uint8) == NEWLINE)))
-        yield chunk
-        line = chunk.next_line
+        next_line = line + int(np.count_nonzero(np.frombuffer(text, np.uint8) == NEWLINE))
+        yield Chunk(text, line, Place(handle.tell(), next_line))
+        line = next_line
 
 
 def pieces(handle: IO[bytes], line: int, shape: Shape, processes: int) -> Iterator[Piece]:
-    """Convert the rest of the file; a few chunks wait at a time, so that memory stays flat."""
+    """Convert the rest of the file; a few chunks wait at a time, so that memory stays flat.
+
+    What is read straight into columns takes threads of ours, and leaves Python to the others most of the time; other
+    chunks go to processes, which begin with the first of them.
+    """
     if not processes:
-        yield from (_piece(shape, chunk) for chunk in chunks(handle, line))
+        yield from (_plain_piece(shape, chunk) or _careful_piece(shape, chunk) for chunk in chunks(handle, line))
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=_begin, initargs=(shape,)) as pool:
+    with (
+        ProcessPoolExecutor(processes, mp_context=spawn, initializer=_begin, initargs=(shape,)) as pool,
+        ThreadPoolExecutor(processes) as threads,
+    ):
         waiting: deque[Future[Piece]] = deque()
         try:
             for chunk in chunks(handle, line):
-                waiting.append(pool.submit(_piece_there, chunk))
+                waiting.append(threads.submit(_piece, shape, chunk, pool))
                 if len(waiting) > 2 * processes:
                     yield waiting.popleft().result()
             while waiting:
@@ -94,29 +95,25 @@ def _begin(shape: Shape) -> None:
     _shape.append(shape)
     gc.freeze()
     gc.disable()  # it would look through all rows of a chunk again and again, of which none is garbage
-    pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # the other kinds keep some 10 MB more, and are no faster
-    _keep_memory()
 
 
-def _keep_memory() -> None:
-    """Let freed memory stay with the process: a chunk needs as much as the one before it, and getting it from the
-    system anew takes a quarter of a process's time."""
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):  # glibc
-        library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-        library.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+def _piece(shape: Shape, chunk: Chunk, pool: Executor) -> Piece:
+    return _plain_piece(shape, chunk) or pool.submit(_careful_piece_there, chunk).result()
 
 
-def _piece_there(chunk: Chunk) -> Piece:
-    made = _piece(_shape[0], chunk)
+def _careful_piece_there(chunk: Chunk) -> Piece:
+    made = _careful_piece(_shape[0], chunk)
     gc.collect(0)
     return made
 
 
-def _piece(shape: Shape, chunk: Chunk) -> Piece:
-    place = Place(chunk.end, chunk.next_line)
+def _plain_piece(shape: Shape, chunk: Chunk) -> Piece | None:
     batch = plain_batch(shape, chunk.text)
     if batch is None:
-        return convert(shape, rows_of(chunk.text, chunk.line), place)
+        return None
     first = islice(io.BytesIO(chunk.text), SHOWN_ROWS)
-    return piece_of(batch, [row for line in first for row in shape.convert(parse(line), chunk.line)], place)
+    return piece_of(batch, [row for line in first for row in shape.convert(parse(line), chunk.line)], chunk.next)
+
+
+def _careful_piece(shape: Shape, chunk: Chunk) -> Piece:
+    return convert(shape, rows_of(chunk.text, chunk.line), chunk.next)

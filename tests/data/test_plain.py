@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 
@@ -10,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.data import chunks
-from engine.data.chunks import Chunk
 from engine.data.piece import Place, convert
 from engine.data.plain import plain_batch
 from engine.data.reading_json import rows_of
@@ -44,9 +44,9 @@ conversations = speakers.flatmap(lambda roles: st.tuples(*(st.tuples(st.just(rol
 
 def both_ways(shape, text):
     """The piece as it is made, and as it is made row by row."""
-    lines = text.count(b"\n")
-    made = chunks._piece(shape, Chunk(text, 1, len(text), 1 + lines))
-    return made, convert(shape, rows_of(text, 1), Place(len(text), 1 + lines))
+    begin, end = io.BytesIO(text), Place(len(text), 1 + text.count(b"\n"))
+    (made,) = chunks.pieces(begin, 1, shape, 0)
+    return made, convert(shape, rows_of(text, 1), end)
 
 
 def assert_same(made, careful):
@@ -177,3 +177,14 @@ def test_a_text_of_any_space_alone_says_nothing():
 def test_a_file_that_shares_something_is_left_to_the_careful_way():
     shape = shape_of([(1, {**PLAIN, "split": "test"})], None, {})
     assert plain_batch(shape, (row(USER, ANSWER) + "\n").encode()) is None
+
+
+def test_chunks_of_both_kinds_come_in_their_order_from_threads_and_processes(monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 2000)
+    odd = {40: "{broken", 41: row(USER), 120: row(USER, ANSWER, id=1), 199: ""}
+    lines = [odd.get(number) or row({**USER, "content": f"q {number}"}, ANSWER) for number in range(200)]
+    text = ("\n".join(lines) + "\n").encode()
+    alone, together = (list(chunks.pieces(io.BytesIO(text), 1, SHAPES["messages"], count)) for count in (0, 2))
+    assert len(alone) == len(together) > 5
+    for one, other in zip(together, alone, strict=True):
+        assert_same(one, other)
