@@ -21,6 +21,13 @@ from storage.jobs import Job
 from storage.states import FINAL, State
 
 LINKED_ROWS = 8
+HOLD_BY: dict[str, dict[str, str]] = {
+    "row": {},
+    "group": {"by": "group"},
+    "task_type": {"stratified_by": "task_type"},
+    "label": {"stratified_by": "label"},
+}
+"""How rows are chosen to be held out → what the operation is told."""
 LEARNING_CURVE = (50, 100, 200, 400, 800, 1600, 3200)
 SEVERITIES = {"error": "bad", "warning": "waiting", "note": "plain"}
 Updates = dict[Any, Any]
@@ -36,6 +43,7 @@ class Doctor:
     clean: gr.Button
     others: gr.Accordion
     held_out: gr.Number
+    hold_by: gr.Dropdown
     divide: gr.Button
     curve: gr.Button
 
@@ -53,9 +61,11 @@ def build(t: Text) -> Doctor:
     others = gr.Accordion(t("doctor.others"), open=False, visible=False, elem_id="make-versions")
     with others, gr.Row(elem_classes=["at-tools"]):
         held_out = gr.Number(10, precision=0, minimum=1, maximum=90, label=t("doctor.held_out"))
+        ways = [(t(f"doctor.hold_by.{one}"), one) for one in HOLD_BY]
+        hold_by = gr.Dropdown(ways, value="row", filterable=False, label=t("doctor.hold_by"), elem_id="hold-by")
         divide = gr.Button(t("doctor.divide"), size="md", elem_id="divide")
         curve = gr.Button(t("doctor.curve"), size="md", elem_id="learning-curve")
-    return Doctor(box, examine, found, clean, others, held_out, divide, curve)
+    return Doctor(box, examine, found, clean, others, held_out, hold_by, divide, curve)
 
 
 def show(ui: Ui, doctor: Doctor, version: Version | None, view: str) -> Updates:
@@ -152,7 +162,7 @@ def clean(ui: Ui, version_id: int, keys: Sequence[str]) -> None:
         derive(session, version.name, [version], operation)
 
 
-def divide(ui: Ui, version_id: int, percent: float | None) -> None:
+def divide(ui: Ui, version_id: int, percent: float | None, by: str = "row") -> None:
     """Queue a version in which a share of the rows is held out.
 
     Raises:
@@ -161,7 +171,12 @@ def divide(ui: Ui, version_id: int, percent: float | None) -> None:
     """
     with ui.store.write() as session:
         version = datasets.by_id(session, version_id)
-        derive(session, version.name, [version], {"kind": "set_split", "share": (percent or 0) / 100})
+        derive(
+            session,
+            version.name,
+            [version],
+            {"kind": "set_split", "share": (percent or 0) / 100, **HOLD_BY.get(by, {})},
+        )
 
 
 def learning_curve(ui: Ui, version_id: int) -> None:

@@ -172,7 +172,7 @@ def _wire(ui: Ui, parts: Parts, chosen: gr.Textbox) -> None:
     orders: tuple[tuple[gr.Button, Do, list[Any]], ...] = (
         (doctor.examine, partial(doctorview.examine, ui), []),
         (doctor.clean, partial(doctorview.clean, ui), [doctor.found]),
-        (doctor.divide, partial(doctorview.divide, ui), [doctor.held_out]),
+        (doctor.divide, partial(doctorview.divide, ui), [doctor.held_out, doctor.hold_by]),
         (doctor.curve, partial(doctorview.learning_curve, ui), []),
     )
     for button, do, more in orders:

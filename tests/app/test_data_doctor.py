@@ -97,11 +97,22 @@ def test_a_learning_curve_is_samples_that_are_smaller_than_the_whole(ui: Ui, she
         doctorview.learning_curve(ui, shelf.dataset("small", rows=20).id)
 
 
+def test_a_learning_curve_counts_the_training_rows_alone(ui: Ui, shelf: Any) -> None:
+    one = shelf.dataset(rows=150, statistics={"splits": {"train": 80, "test": 70}})
+    doctorview.learning_curve(ui, one.id)
+    assert [spec.name for spec in derived(ui)] == ["tickets (50)"]
+
+
 def test_rows_are_held_out_by_a_share_that_is_one(ui: Ui, shelf: Any) -> None:
     one = shelf.dataset()
     for wrong in (0, None, 100):
         with pytest.raises(ProblemError):
             doctorview.divide(ui, one.id, wrong)
+    for by, told in doctorview.HOLD_BY.items():
+        doctorview.divide(ui, one.id, 20, by)
+        with ui.store.read() as session:
+            operation = jobs.listing(session, kinds=["derive"])[0].spec["operation"]
+        assert told.items() <= operation.items() and operation["share"] == 0.2
     doctorview.divide(ui, one.id, 20)
     assert derived(ui)[0].operation.model_dump()["share"] == 0.2
 
