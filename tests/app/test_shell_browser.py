@@ -185,9 +185,12 @@ def test_what_people_wrote_stays_text(page, studio):
 
 
 def test_the_language_and_the_theme_are_switched_and_kept(page, studio):
+    from playwright.sync_api import expect
+
     visit(page, studio, "/runs")
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")  # the frame's script has begun
     page.locator("[data-theme-switch]").click()
-    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     page.locator("[data-language=zh]").click()
     page.wait_for_selector("h1:has-text('任务')")
     assert page.evaluate("[document.documentElement.dataset.theme, document.body.classList.contains('dark')]") == [

@@ -245,12 +245,15 @@ def test_drafts_of_a_server_are_read_changed_and_become_a_dataset(studio, page):
     page.goto(f"{studio.address}/make")
     page.get_by_label("New answers").click()
     page.get_by_label("A server (OpenAI's protocol)").click()
-    page.get_by_label("Address", exact=True).fill(server.url)
-    page.get_by_label("Model", exact=True).fill("some-model")
-    page.get_by_label("Requests", exact=True).fill("2")
+    for field, value in (
+        ("generator-endpoint-url", server.url),
+        ("generator-endpoint-model", "some-model"),
+        ("requests", "2"),
+    ):
+        page.locator(f"#field-make-{field} :is(input, textarea)").fill(value)
     page.locator("#make-start").click()
     page.wait_for_selector("#review-keep")
-    expect(page.locator("#review-answer textarea")).to_have_value("Please restart it once.")
+    expect(page.locator("#review-answer textarea")).to_have_value("Please restart it once.", timeout=30_000)
     page.locator("#review-answer textarea").fill("Please restart it twice.")
     shot(page, "make")
     page.locator("#review-keep").click()
@@ -258,12 +261,12 @@ def test_drafts_of_a_server_are_read_changed_and_become_a_dataset(studio, page):
     page.reload()
     page.wait_for_selector("#review-leave-out")
     page.locator("#review-leave-out").click()
-    expect(page.locator("#review-source")).to_contain_text("All drafts have been read.")
+    expect(page.locator("#review-source")).to_contain_text("All drafts have been read.", timeout=30_000)
     page.locator("#review-name input, #review-name textarea").fill("drafted")
     page.locator("#review-collect").click()
-    expect(page.locator("#make-made")).to_contain_text("drafted, version 1: 1 rows.")
+    expect(page.locator("#make-made")).to_contain_text("drafted, version 1: 1 rows.", timeout=60_000)
     page.locator("#make-made a").click()
-    expect(page.locator("#data-body")).to_contain_text("Please restart it twice.")
+    expect(page.locator("#data-body")).to_contain_text("Please restart it twice.", timeout=30_000)
     server.close()
 
 
