@@ -151,7 +151,7 @@ def keep(
 def leave_out(ui: Ui, review: Review, job: str, which: str, current: str) -> Updates:
     """Leave out what is shown, and go on."""
     with ui.store.write() as session:
-        proposals.decide(session, ids.number(job) or 0, [ids.number(current) or 0], LEFT_OUT)
+        proposals.decide(session, _id_of(ui, job), [ids.number(current) or 0], LEFT_OUT)
     return turn(ui, review, job, which, current)
 
 
@@ -163,7 +163,7 @@ def turn(ui: Ui, review: Review, job: str, which: str, current: str = "") -> Upd
 def keep_all(ui: Ui, review: Review, job: str) -> Updates:
     """Keep all that nobody has decided on."""
     with ui.store.write() as session:
-        count = proposals.decide(session, ids.number(job) or 0, None, KEPT)
+        count = proposals.decide(session, _id_of(ui, job), None, KEPT)
     said = note("", ui.t("make.kept_all", n=number(count)), tone="good")
     return {**show(ui, review, job_of(ui, job)), review.said: said}
 
@@ -172,7 +172,7 @@ def collect(ui: Ui, review: Review, job: str, name: str) -> Updates:
     """Queue making a dataset of what was kept."""
     try:
         with ui.store.write() as session:
-            makeorders.collect(session, ids.number(job) or 0, name.strip())
+            makeorders.collect(session, _id_of(ui, job), name.strip())
     except (ProblemError, StoreError) as error:
         return {review.said: refusal(error, ui.t)}
     return {review.said: None, review.name: ""}
@@ -188,6 +188,12 @@ def job_of(ui: Ui, chosen: str) -> Job | None:
             return makeorders.latest(session, makeorders.drafting(session, found))
     except StoreError:
         return None
+
+
+def _id_of(ui: Ui, chosen: str) -> int:
+    """Its id, which need not be the one in the address: another job may go on with what that one drafted."""
+    job = job_of(ui, chosen)
+    return job.id if job else 0
 
 
 def made(ui: Ui, job: Job | None) -> Html | None:

@@ -186,6 +186,20 @@ def test_going_on_with_all_rows_leaves_the_limit_out(ui, parts, documents):
     assert f"job={chosen}" in make.show(ui, parts, str(first))[parts.detail]  # an old address leads to it
 
 
+def test_what_is_read_at_an_old_address_is_decided_for_the_job_that_goes_on(ui, parts, documents):
+    order(ui)
+    first, review = str(end(ui)), parts.review
+    chosen, _ = make.obey(ui, f"again:{first}")
+    shown = make.show(ui, parts, first)
+    reviewform.leave_out(ui, review, first, "open", shown[review.current])
+    reviewform.keep_all(ui, review, first)
+    assert reviewform.collect(ui, review, first, "q")[review.said] is None
+    with ui.store.read() as session:
+        counts = proposals.counts(session, int(chosen))
+        (collecting,) = jobs.listing(session, kinds=["collect"])
+    assert (counts.left_out, counts.kept) == (1, 1) and collecting.spec["job"] == int(chosen)
+
+
 def test_going_on_allows_the_budget_again(ui, parts, documents):
     order(ui, budget=2.0)
     chosen, _ = make.obey(ui, f"again:{end(ui)}")
