@@ -12,7 +12,7 @@ from engine.specs.base import validate
 from engine.specs.drafting import CollectSpec, DraftSpec, cost
 from engine.specs.kinds import KINDS
 from engine.specs.problem import ProblemError, problem
-from engine.specs.recipes import Judge
+from engine.specs.recipes import RECIPES, Judge
 from storage import jobs, proposals, targets
 from storage.errors import Conflict, NotFound
 from storage.jobs import Job, SubmitOptions
@@ -20,10 +20,6 @@ from storage.proposals import Proposal
 from storage.states import FINAL, State
 
 DRAFT, COLLECT = "draft", "collect"
-LANES = {"endpoint": "cpu", "local": "gpu"}
-"""A model of this machine waits for its turn behind runs; a server does the work elsewhere."""
-CHANGE_KIND = ("questions", "judge")
-"""The recipes whose drafts are of another kind than their source, and so no version of it."""
 MOST_COLLECTED, MOST_LISTED = 200, 1000
 LARGEST_ID = 2**63 - 1
 Texts = tuple[str, str, float | None]
@@ -43,7 +39,7 @@ def draft(session: Session, dataset: str, data: Mapping[str, Any]) -> Job:
     exact = spec.model_dump(mode="json")
     if "target" in exact["generator"]:
         exact["generator"]["target"] = targets.resolve(session, exact["generator"]["target"]).text
-    return jobs.submit(session, kind=DRAFT, name=version.name, spec=exact, lane=LANES[spec.generator.kind])
+    return jobs.submit(session, kind=DRAFT, name=version.name, spec=exact, lane=spec.generator.lane)
 
 
 def go_on(session: Session, job_id: int, *, with_all: bool) -> Job:
@@ -95,7 +91,8 @@ def collect(session: Session, job_id: int, name: str) -> Job:
     spec = validate(CollectSpec, {"job": job_id, "name": name}).model_dump(mode="json")
     if not proposals.counts(session, job_id).kept:
         raise ProblemError([problem("data_nothing_kept", field="job", id=job_id)])
-    if name == job.spec["data"]["dataset"] and job.spec["recipe"]["kind"] in CHANGE_KIND:
+    recipe = RECIPES[job.spec["recipe"]["kind"]]
+    if name == job.spec["data"]["dataset"] and recipe.makes not in recipe.takes:  # another kind is no version of it
         raise ProblemError([problem("data_name_of_source", field="name", name=name)])
     under_way = jobs.listing(session, kinds=[COLLECT], states=[State.QUEUED, State.RUNNING])
     same = next((one for one in under_way if one.spec == spec), None)

@@ -35,7 +35,7 @@ def _collect(context: Context, spec: CollectSpec) -> dict[str, Any]:
         drafting = _drafting(session, spec.job)
         recipe = RECIPES[drafting.recipe.kind]
         rows = (dict(one.content or {}) for one in proposals.kept(session, spec.job))
-        made = store(rows, recipe.makes, context.home.datasets)
+        made = store(rows, drafting.recipe.makes, context.home.datasets)
         edited = proposals.counts(session, spec.job).edited
     new = _new_version(spec, drafting, made, recipe.format, edited)
     with context.store.write() as session:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import SerializeAsAny, field_validator, model_validator
 
 from engine.specs.base import EntrySpec, Spec, SpecError, entry_of, setting
-from engine.specs.generators import GENERATORS
+from engine.specs.generators import GENERATORS, GeneratorSpec
 from engine.specs.problem import problem
 from engine.specs.recipes import RECIPES, RecipeSpec
 from engine.specs.versions import VersionPart
@@ -19,7 +19,7 @@ class DraftSpec(Spec):
 
     data: VersionPart
     recipe: SerializeAsAny[RecipeSpec]
-    generator: SerializeAsAny[EntrySpec]
+    generator: SerializeAsAny[GeneratorSpec]
     requests: int | None = setting(
         10,
         "Requests",

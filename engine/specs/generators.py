@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import field_validator
 
@@ -10,9 +10,17 @@ from engine.specs.base import EntrySpec, SpecError, setting
 from engine.specs.problem import problem
 
 
-class Endpoint(EntrySpec):
+class GeneratorSpec(EntrySpec):
+    """The settings of a generator."""
+
+    lane: ClassVar[str]
+    """A model of this machine waits for its turn behind runs; a server does the work elsewhere."""
+
+
+class Endpoint(GeneratorSpec):
     """A server with OpenAI's chat completions: Ollama, vLLM, llama.cpp and LM Studio have it, and most services."""
 
+    lane = "cpu"
     kind: Literal["endpoint"] = "endpoint"
     url: str = setting(
         ...,
@@ -55,14 +63,15 @@ class Endpoint(EntrySpec):
         return value
 
 
-class Local(EntrySpec):
+class Local(GeneratorSpec):
     """A base or checkpoint of this studio, on this machine."""
 
+    lane = "gpu"
     kind: Literal["local"] = "local"
     target: str = setting(
         ..., "Model or checkpoint", "base:MODEL, JOB or JOB@STEP.", simple=True, min_length=1, max_length=300
     )
 
 
-GENERATORS: dict[str, type[EntrySpec]] = {"endpoint": Endpoint, "local": Local}
+GENERATORS: dict[str, type[GeneratorSpec]] = {"endpoint": Endpoint, "local": Local}
 """Kind of a generator → its settings; how it is asked is in `engine/runtime/generating/`."""

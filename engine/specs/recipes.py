@@ -20,6 +20,8 @@ class RecipeSpec(EntrySpec):
 
     takes: ClassVar[tuple[str, ...]]
     """The kinds of rows that it works on."""
+    makes: ClassVar[str]
+    """The kind of rows that it drafts."""
 
     def must_take(self, row_kind: str) -> None:
         """Refuse rows of a kind that it does not work on.
@@ -36,6 +38,7 @@ class Questions(RecipeSpec):
     """Questions with their answers, from passages of documents."""
 
     takes = ("text",)
+    makes = "conversation"
     kind: Literal["questions"] = "questions"
     prompt: str = setting(
         "Read the passage and write {count} questions that it answers, each with its answer. Use only what the passage "
@@ -65,6 +68,7 @@ class Rephrase(RecipeSpec):
     """Other ways to ask each row's question; its answer stays."""
 
     takes = ("conversation",)
+    makes = "conversation"
     kind: Literal["rephrase"] = "rephrase"
     prompt: str = setting(
         "Write {count} other ways to ask the same, in the same language. Keep every name, number and condition.\n"
@@ -86,6 +90,7 @@ class Answers(RecipeSpec):
     """A new answer to each row's question; earlier turns of the row come before it."""
 
     takes = ("conversation",)
+    makes = "conversation"
     kind: Literal["answers"] = "answers"
     system: str = setting(
         "",
@@ -111,6 +116,7 @@ class Judge(RecipeSpec):
     """Scores from 1 to 5 for each row's answer, put together by weight."""
 
     takes = ("conversation",)
+    makes = "unpaired"
     kind: Literal["judge"] = "judge"
     prompt: str = setting(
         "Judge the answer to the question. Give whole points from 1 (bad) to 5 (very good) for each of: {dimensions}.\n"

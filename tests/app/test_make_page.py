@@ -306,6 +306,7 @@ def test_what_was_kept_is_collected_once(ui, parts, documents):
     assert ui.t("problem.data_nothing_kept.fix") in reviewform.collect(ui, review, number, "q")[review.said]
     assert ui.t("make.kept_all", n=2) in reviewform.keep_all(ui, review, number)[review.said]
     assert reviewform.collect(ui, review, number, "")[review.said]
+    assert ui.t("problem.data_name_of_source.fix") in reviewform.collect(ui, review, number, "handbook")[review.said]
     for _ in range(2):
         assert reviewform.collect(ui, review, number, "q")[review.said] is None
     with ui.store.read() as session:

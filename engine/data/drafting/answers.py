@@ -15,7 +15,6 @@ PLAIN = ("system", "user", "assistant")
 
 
 class Answers:
-    makes: str = "conversation"
     format: str = "messages"
 
     def units(self, rows: Iterable[Row], settings: recipes.Answers) -> Iterator[Unit | None]:

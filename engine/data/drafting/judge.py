@@ -13,7 +13,6 @@ from engine.specs.prompts import filled
 
 
 class Judge:
-    makes: str = "unpaired"
     format: str = "scored"
 
     def units(self, rows: Iterable[Row], settings: recipes.Judge) -> Iterator[Unit | None]:

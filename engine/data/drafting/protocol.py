@@ -54,9 +54,8 @@ class BadReply(Exception):
 
 
 class Recipe(Protocol):
-    """One way to draft rows. `makes` is the kind of its rows, `format` their shape."""
+    """One way to draft rows. `format` is the shape of its rows, of the kind that its settings say."""
 
-    makes: str
     format: str
 
     def units(self, rows: Iterable[Row], settings: Any) -> Iterator[Unit | None]:

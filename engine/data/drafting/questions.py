@@ -13,7 +13,6 @@ from engine.specs.prompts import filled
 
 
 class Questions:
-    makes: str = "conversation"
     format: str = "messages"
 
     def units(self, rows: Iterable[Row], settings: recipes.Questions) -> Iterator[Unit]:

@@ -13,7 +13,6 @@ from engine.specs.prompts import filled
 
 
 class Rephrase:
-    makes: str = "conversation"
     format: str = "messages"
 
     def units(self, rows: Iterable[Row], settings: recipes.Rephrase) -> Iterator[Unit | None]:
