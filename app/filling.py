@@ -159,7 +159,7 @@ def _followed(values: Values, world: World) -> Layer:
     version = world.dataset(name)
     if version is not None:
         found["data.dataset"] = version.name
-        fitting = [kind for kind, entry in OBJECTIVES.items() if entry.row_kind == version.row_kind]
+        fitting = [kind for kind, entry in OBJECTIVES.items() if version.row_kind in entry.row_kinds]
         found["objective.kind"] = fitting[0] if fitting else found["objective.kind"]
     start = world.start(values.get("model.start_from"))
     if start is not None:

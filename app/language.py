@@ -86,8 +86,11 @@ class _Filling(Formatter):
         self._values = values
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        """A code without a word of its own stays as it is."""
-        return self._t.get(f"{format_spec}.{value}", str(value), **self._values) if format_spec else str(value)
+        """A code without a word of its own stays as it is; several stand with commas between them."""
+        if not format_spec:
+            return str(value)
+        codes = str(value).split(", ")
+        return ", ".join(self._t.get(f"{format_spec}.{code}", code, **self._values) for code in codes)
 
 
 class _Values(dict[str, Any]):

@@ -141,10 +141,9 @@ def _check(session: Session, spec: JobSpec, version: Version, start: Target | No
     """Refuse what the run would fail on at once."""
     found = []
     objective = OBJECTIVES[spec.objective.model_dump()["kind"]]
-    if objective.row_kind != version.row_kind:
-        found.append(
-            problem("data_rows_do_not_fit", field="objective.kind", needed=objective.row_kind, given=version.row_kind)
-        )
+    if version.row_kind not in objective.row_kinds:
+        needed = ", ".join(objective.row_kinds)
+        found.append(problem("data_rows_do_not_fit", field="objective.kind", needed=needed, given=version.row_kind))
     if spec.data.sha256 != version.sha256:
         found.append(problem("data_other_rows", field="data.sha256", dataset=version.name, version=version.version))
     try:

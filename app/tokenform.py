@@ -129,7 +129,7 @@ def known(ui: Ui, one: Version, chosen: Chosen) -> Known:
     with ui.store.read() as session:
         names = [model.name for model in models.listing(session)]
     model = chosen.model if chosen.model in names else next(iter(names), None)
-    fitting = [kind for kind, entry in OBJECTIVES.items() if entry.row_kind == one.row_kind]
+    fitting = [kind for kind, entry in OBJECTIVES.items() if one.row_kind in entry.row_kinds]
     objective = chosen.objective if chosen.objective in fitting else next(iter(fitting), None)
     values = {path: _value(settings()[path], objective, chosen) for path in SETTINGS}
     return Known(names, fitting, Chosen(model, objective, values))

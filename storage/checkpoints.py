@@ -15,6 +15,7 @@ from storage.rows import columns, select_values, table_of, to_value, to_values, 
 from storage.tables import CheckpointRow
 
 checkpoint = table_of(CheckpointRow)
+WORST = float(2**1000)
 
 
 def base_key(base_path: str, quantization: str, dtype: str) -> str:
@@ -37,6 +38,10 @@ class NewCheckpoint:
     is_adapter: bool
     eval_loss: float | None = None
     pinned: bool = False
+    head: str = "language"
+    """`language`, `classifier` or `score`: what the model gives."""
+    score: float | None = None
+    """What the best one is chosen by, where that is not the evaluation loss: more is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ class Checkpoint:
     quantization: str
     dtype: str
     is_adapter: bool
+    head: str
+    score: float | None
 
 
 SELECT_CHECKPOINT = select_values(checkpoint, Checkpoint)
@@ -93,8 +100,9 @@ def get(session: Session, job_id: int, step: int) -> Checkpoint:
 
 
 def best(session: Session, job_id: int) -> Checkpoint | None:
-    """The one with the least evaluation loss, the later of two equals; the last where none was evaluated."""
-    order = (func.coalesce(checkpoint.c.eval_loss, float(2**1000)), checkpoint.c.step.desc())
+    """The one with the greatest score, else the least evaluation loss; the later of two equals; else the last."""
+    score, loss = func.coalesce(checkpoint.c.score, -WORST), func.coalesce(checkpoint.c.eval_loss, WORST)
+    order = (score.desc(), loss, checkpoint.c.step.desc())
     row = session.execute(
         SELECT_CHECKPOINT.where(checkpoint.c.job_id == job_id).order_by(*order).limit(1)
     ).one_or_none()

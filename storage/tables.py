@@ -199,6 +199,8 @@ class CheckpointRow(Base):
     quantization: Mapped[str]
     dtype: Mapped[str]
     is_adapter: Mapped[bool]
+    head: Mapped[str] = mapped_column(server_default="language")
+    score: Mapped[float | None]
 
     __table_args__ = (
         UniqueConstraint("job_id", "step"),

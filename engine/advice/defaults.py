@@ -10,20 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.advice.advice import Advice
+from engine.objectives import OBJECTIVES
+from engine.tuners import TUNERS
 
 Facts = Mapping[str, Any]
 
-RATES: dict[tuple[str, str], tuple[float, str]] = {
-    ("sft", "lora"): (2e-4, "rate_sft_lora"),
-    ("sft", "full"): (2e-5, "rate_sft_full"),
-    ("pretrain", "lora"): (2e-4, "rate_sft_lora"),
-    ("pretrain", "full"): (2e-5, "rate_sft_full"),
-    ("dpo", "lora"): (2e-5, "rate_dpo_lora"),
-    ("dpo", "full"): (1e-6, "rate_dpo_full"),
-}
 SMALL_MODEL = 1_000_000_000
 SMALL_FACTOR = 2.5
-"""Small models bear and need larger rates; the rates above are those of models of several billion parameters."""
+"""Small models bear and need larger rates; those of the objectives are of models of several billion parameters."""
 EPOCHS: tuple[tuple[int, float], ...] = ((200, 4.0), (2_000, 3.0), (30_000, 2.0), (300_000, 1.0))
 DPO_EPOCHS = 2.0
 CPU_DPO_EPOCHS = 1.0
@@ -53,12 +47,17 @@ def complete(spec_data: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     return completed
 
 
-def _learning_rate(facts: Facts) -> Advice:
-    rate, code = RATES.get((str(facts.get("objective")), str(facts.get("tuner"))), RATES["sft", "lora"])
+def _learning_rate(facts: Facts) -> Advice | None:
+    objective, tuner = OBJECTIVES.get(str(facts.get("objective"))), TUNERS.get(str(facts.get("tuner")))
+    if objective is None or tuner is None:
+        return None
+    code = "rate_full" if tuner.rate_factor == 1 else "rate_adapter"
+    values: dict[str, Any] = {"factor": tuner.rate_factor}
+    rate = objective.learning_rate * tuner.rate_factor
     parameters = facts.get("parameters")
     if parameters is not None and parameters < SMALL_MODEL:
-        return Advice(float(f"{rate * SMALL_FACTOR:.1e}"), f"{code}_small", {"parameters": parameters}, "notes_rates")
-    return Advice(rate, code, {}, "notes_rates")
+        rate, code, values = rate * SMALL_FACTOR, f"{code}_small", {**values, "parameters": parameters}
+    return Advice(float(f"{rate:.1e}"), code, values, "notes_rates")
 
 
 def _epochs(facts: Facts) -> Advice:

@@ -50,7 +50,7 @@ def _optimizer(spec: JobSpec, batch_size: int) -> Advice | None:
 def _quantise(spec: JobSpec, batch_size: int) -> Advice | None:
     """An adapter that is trained further stands on the base that it was made on."""
     del batch_size
-    allowed = "nf4" in TUNERS[spec.tuner.kind].quantizations
+    allowed = "nf4" not in TUNERS[spec.tuner.kind].refuses
     if not allowed or spec.model.quantization == "nf4" or spec.model.start_from is not None:
         return None
     return Advice({"model.quantization": "nf4"}, "memory_quantise", {}, "measured")

@@ -19,7 +19,7 @@ def pack(rows: Any, max_length: int) -> Any:
     """Pack a dataset of token rows, best fit first; `seq_lengths` tells where one row ends."""
     from trl.data_utils import pack_dataset
 
-    return pack_dataset(rows, seq_length=max_length, strategy="bfd")
+    return pack_dataset(rows.select_columns(["input_ids", "labels"]), seq_length=max_length, strategy="bfd")
 
 
 def view_packed(path: Path, max_length: int, index: int, renderer: Renderer) -> dict[str, Any]:

@@ -19,10 +19,10 @@ class Texts(Protocol):
     def of(self, ids: Sequence[int]) -> list[str]: ...
 
 
-class TokenRow(dict[str, list[int]]):
+class TokenRow(dict[str, Any]):
     """The token columns of one row for the trainer, with where they come from for the view and the counts."""
 
-    def __init__(self, columns: dict[str, list[int]], source: Rendered | RenderedPair) -> None:
+    def __init__(self, columns: dict[str, Any], source: Rendered | RenderedPair) -> None:
         super().__init__(columns)
         self.source = source
 

@@ -28,10 +28,11 @@ from engine.objectives import OBJECTIVES
 from engine.specs.job import JobSpec
 from engine.specs.problem import Problem, ProblemError, problem
 
-TOKENS_VERSION = 3
+TOKENS_VERSION = 4
 """Grows when the same rows, tokenizer and settings would give other tokens than before."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 KEPT_PREPARATIONS = 24
+TASK_TYPE = "task_type"
 BATCH_ROWS = 1000
 
 
@@ -124,7 +125,7 @@ def _became(made: Sequence[TokenRow]) -> dict[str, bool]:
 def lengths(path: Path) -> list[int]:
     """Tokens of each stored row, in order; of a pair, those of both its sequences."""
     table = pq.read_table(path)
-    columns = [name for name in table.column_names if name != "labels"]
+    columns = [f.name for f in table.schema if pyarrow.types.is_list(f.type) and f.name != "labels"]
     if not columns:
         return []
     counts = [pyarrow.compute.list_value_length(table[name]).to_pylist() for name in columns]
@@ -149,8 +150,8 @@ def _key(version_path: Path, renderer: Renderer, spec: JobSpec) -> str:
 def _check_kind(row: Row, objective: Any) -> None:
     kind = objective.kind
     given = kind_of(row)
-    if OBJECTIVES[kind].row_kind != given:
-        needed = OBJECTIVES[kind].row_kind
+    if given not in OBJECTIVES[kind].row_kinds:
+        needed = ", ".join(OBJECTIVES[kind].row_kinds)
         raise ProblemError([problem("data_rows_do_not_fit", field="objective.kind", needed=needed, given=given)])
 
 
@@ -287,7 +288,7 @@ def _write(path: Path, rows: Iterator[Row], renderer: Renderer, spec: JobSpec, c
     written = _Written()
     writer: pq.ParquetWriter | None = None
     try:
-        batch: list[dict[str, list[int]]] = []
+        batch: list[dict[str, Any]] = []
         for made in _token_rows(rows, renderer, spec, counting):
             written.rows += 1
             written.sequences += len(made)
@@ -317,6 +318,8 @@ def _token_rows(
         usable = [token_row for token_row in made if token_row.source.usable]
         if usable:
             counting.add(usable, len(made) - len(usable))
+            for token_row in usable:
+                token_row[TASK_TYPE] = row.get(TASK_TYPE) or ""
             yield usable
         elif _unused(made) == "too_long":
             counting.leave_out(problem("row_tokens_too_long", max_length=room.max_length))
@@ -324,8 +327,17 @@ def _token_rows(
             counting.leave_out(problem("row_nothing_trained"))
 
 
-def _flush(path: Path, writer: pq.ParquetWriter | None, batch: list[dict[str, list[int]]]) -> pq.ParquetWriter:
-    schema = pyarrow.schema([(name, pyarrow.list_(pyarrow.int32())) for name in batch[0]])
+_KINDS: dict[type, pyarrow.DataType] = {
+    list: pyarrow.list_(pyarrow.int32()),
+    bool: pyarrow.bool_(),
+    int: pyarrow.int64(),
+    float: pyarrow.float64(),
+    str: pyarrow.string(),
+}
+
+
+def _flush(path: Path, writer: pq.ParquetWriter | None, batch: list[dict[str, Any]]) -> pq.ParquetWriter:
+    schema = pyarrow.schema([(name, _KINDS[type(value)]) for name, value in batch[0].items()])
     writer = writer or pq.ParquetWriter(path, schema, compression="zstd")
     writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
     return writer

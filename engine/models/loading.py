@@ -6,6 +6,7 @@ Runs in child processes only: torch and its kin are imported inside the function
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +43,28 @@ def load_tokenizer(folder: str | Path, *, chat_template: str = "auto", adapter: 
     return tokenizer
 
 
-def load_model(folder: str | Path, *, quantization: str = "none", dtype: str = "bfloat16", device: str = "cpu") -> Any:
+def load_model(
+    folder: str | Path,
+    *,
+    quantization: str = "none",
+    dtype: str = "bfloat16",
+    device: str = "cpu",
+    labels: Sequence[str] = (),
+) -> Any:
     """Load a model folder's weights, ready for evaluation; `quantization` is `none`, `int8` or `nf4`.
 
-    `dtype` is the format of what is not quantised, and of the arithmetic on what is.
+    `dtype` is the format of what is not quantised, and of the arithmetic on what is. With `labels` the model has a
+    head with one output for each of them in the place of the language model's: new where the folder has none.
     """
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     quantized = _quantizer(quantization, dtype)
-    model: Any = AutoModelForCausalLM.from_pretrained(
+    kind = transformers.AutoModelForSequenceClassification if labels else transformers.AutoModelForCausalLM
+    names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+    model: Any = kind.from_pretrained(
         str(folder),
         **SAFE,
+        **({"num_labels": len(labels), **names} if labels else {}),
         use_safetensors=True,
         dtype=dtype_of(dtype),
         attn_implementation="sdpa",

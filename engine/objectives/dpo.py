@@ -11,7 +11,9 @@ from engine.specs.base import setting
 
 class DpoObjective:
     kind = "dpo"
-    row_kind = "preference"
+    row_kinds = ("preference",)
+    head = "language"
+    learning_rate = 2e-6
     packs = False
     curves = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
 
@@ -32,6 +34,10 @@ class DpoObjective:
         del spec
         pair = renderer.preference(row["prompt"], row["chosen"], row["rejected"], row.get("tools"))
         return [one.dpo_columns() for one in pair.fit(room.or_else("cut_end"))]
+
+    def labels(self, train: Any) -> Sequence[str]:
+        del train
+        return ()
 
     def trainer(self, parts: Any) -> Any:
         from trl import DPOConfig, DPOTrainer

@@ -10,7 +10,9 @@ from engine.specs import base
 
 class PretrainObjective:
     kind = "pretrain"
-    row_kind = "text"
+    row_kinds = ("text",)
+    head = "language"
+    learning_rate = 2e-5
     packs = True
     curves = ()
 
@@ -22,6 +24,10 @@ class PretrainObjective:
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         del spec
         return [part.sft_columns() for part in renderer.document(row["text"]).fit(room.or_else("split"))]
+
+    def labels(self, train: Any) -> Sequence[str]:
+        del train
+        return ()
 
     def trainer(self, parts: Any) -> Any:
         from trl import SFTConfig, SFTTrainer

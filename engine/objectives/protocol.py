@@ -20,8 +20,18 @@ class Objective(Protocol):
         ...
 
     @property
-    def row_kind(self) -> str:
-        """The canonical rows it takes: `conversation`, `preference` or `text`."""
+    def row_kinds(self) -> Sequence[str]:
+        """The kinds of canonical rows it takes (see `engine/data/rows.py`)."""
+        ...
+
+    @property
+    def head(self) -> str:
+        """What its model gives: `language`, the next token; `classifier`, one of the labels; `score`, a number."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """The usual rate where all weights of a model of several billion parameters move."""
         ...
 
     @property
@@ -37,8 +47,13 @@ class Objective(Protocol):
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Any, room: Any) -> Sequence[dict[str, Any]]:
         """Turn one canonical row into zero or more rows of token columns (see `engine/data/render.py`).
 
-        Each has the columns of this objective's dataset, and fits into the `Room` of `engine/data/room.py`.
+        Each has the columns of this objective's dataset, and fits into the `Room` of `engine/data/room.py`. A column
+        holds lists of whole numbers, whole numbers, numbers, truths or texts. The row's `task_type` is added to them.
         """
+        ...
+
+    def labels(self, train: Any) -> Sequence[str]:
+        """The names of the outputs of the head, from the training rows of tokens; none for a language model."""
         ...
 
     def trainer(self, parts: Any) -> Any:

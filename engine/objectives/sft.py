@@ -11,7 +11,9 @@ from engine.specs.base import setting
 
 class SftObjective:
     kind = "sft"
-    row_kind = "conversation"
+    row_kinds = ("conversation",)
+    head = "language"
+    learning_rate = 2e-5
     packs = True
     curves = ()
 
@@ -33,6 +35,10 @@ class SftObjective:
             row["messages"], row.get("tools"), train_on=spec.train_on, prompt_too=spec.train_on_prompt
         )
         return [part.sft_columns() for one in rendered for part in one.fit(room.or_else("cut_end"))]
+
+    def labels(self, train: Any) -> Sequence[str]:
+        del train
+        return ()
 
     def trainer(self, parts: Any) -> Any:
         from trl import SFTConfig, SFTTrainer

@@ -37,6 +37,8 @@ class Rows:
     eval_indices: list[int]
     counts: dict[str, Any]
     steps: Cadence
+    labels: tuple[str, ...] = ()
+    """The names of the outputs of the model's head; none for a language model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[],
         found.eval_indices,
         found.counts,
         steps,
+        tuple(OBJECTIVES[spec.objective.kind].labels(train)),
     )
 
 

@@ -180,7 +180,7 @@ class Desk:
 def _objective(section: Any, row_kind: str) -> Spec | None:
     """The objective's spec as it was asked for, a whole section or its kind; else the first that takes such rows."""
     given = {"kind": section} if isinstance(section, str) else dict(section or {})
-    fitting = [kind for kind, entry in OBJECTIVES.items() if entry.row_kind == row_kind]
+    fitting = [kind for kind, entry in OBJECTIVES.items() if row_kind in entry.row_kinds]
     kind = given.get("kind") or next(iter(fitting), None)
     if kind is None:
         return None

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.models.copying import must_be_unchanged
 from engine.models.loading import dequantised, load_adapter, load_model
+from engine.objectives import OBJECTIVES
 from engine.runtime import checkpoints
 from engine.runtime.device import Device
 from engine.specs.job import JobSpec
 from engine.specs.problem import ProblemError, problem
 from engine.tuners import TUNERS
+from engine.tuners.protocol import Given
 from storage import models
 from storage.database import Store
 from storage.errors import StoreError
 from storage.targets import Target, resolve
+
+if TYPE_CHECKING:
+    from engine.runtime.building import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class Start:
     dtype: str
     is_adapter: bool
     """Whether this run's own checkpoints hold adapters."""
+    head: str
+    """What its model gives: see `engine/objectives/protocol.py`."""
 
     @property
     def goes_on(self) -> bool:
@@ -42,7 +49,7 @@ def find(store: Store, spec: JobSpec, device: Device) -> Start:
     Raises:
         ProblemError: the model or checkpoint is not there, is broken or changed, or does not fit the tuner.
     """
-    tuner = TUNERS[spec.tuner.kind]
+    tuner, head = TUNERS[spec.tuner.kind], OBJECTIVES[spec.objective.kind].head
     wanted = spec.model.dtype
     if wanted == "auto":
         wanted = "bfloat16" if tuner.is_adapter and device.bf16 else "float32"
@@ -57,12 +64,12 @@ def find(store: Store, spec: JobSpec, device: Device) -> Start:
         _check(target, spec, tuner.is_adapter)
     must_be_unchanged(base)
     if target is None:
-        return Start(base, None, spec.model.quantization, wanted, tuner.is_adapter)
+        return Start(base, None, spec.model.quantization, wanted, tuner.is_adapter, head)
     adapter = Path(target.adapter_path) if target.adapter_path else None
     dtype = target.dtype if adapter and tuner.is_adapter else wanted
     # An adapter stands on the base that it was trained on; all weights are merged from just that one.
     quantization = target.quantization if adapter else spec.model.quantization
-    return Start(base, adapter, quantization, dtype, tuner.is_adapter)
+    return Start(base, adapter, quantization, dtype, tuner.is_adapter, head)
 
 
 def _check(target: Target, spec: JobSpec, is_adapter: bool) -> None:
@@ -90,18 +97,21 @@ def _adapter_rank(folder: Path) -> Any:
     return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("r")
 
 
-def load(start: Start, spec: JobSpec, device: Device) -> Any:
+def load(start: Start, spec: JobSpec, device: Device, rows: Rows) -> Any:
     """Load the model with exactly the tuner's weights trainable; new weights are drawn from the run's seed."""
     from transformers import set_seed
 
     set_seed(spec.seed)
-    tuner = TUNERS[spec.tuner.kind]
+    tuner, labels = TUNERS[spec.tuner.kind], rows.labels
+    task = "SEQ_CLS" if labels else "CAUSAL_LM"
+    given = Given(task, rows.steps.total, rows.train, rows.tokenizer, start.quantization)
     if start.adapter is None:
-        model = load_model(start.base, quantization=start.quantization, dtype=start.dtype, device=device.kind)
-        return tuner.prepare(model, spec.tuner)
+        how: dict[str, Any] = {"quantization": start.quantization, "dtype": start.dtype, "labels": labels}
+        model = load_model(start.base, **how, device=device.kind)
+        return tuner.prepare(model, spec.tuner, given)
     if start.goes_on:
         return _going_on(start, device)
-    return tuner.prepare(_merged(start, device), spec.tuner)
+    return tuner.prepare(_merged(start, device), spec.tuner, given)
 
 
 def _going_on(start: Start, device: Device) -> Any:

@@ -91,7 +91,7 @@ class Run:
         prepared = prepare(self.context, self.spec, begin, seen=reporter.beat)
         self.context.phase("loading")
         resume = self._newest_good(begin, reporter)
-        model = start.load(begin, self.spec, device)
+        model = start.load(begin, self.spec, device, prepared)
         total = prepared.steps.total
         keep_every = self.spec.training.keep_every_steps
         watch = Watch(reporter, claim=self.context.claim, device=device.kind, total=total, keep_every=keep_every)
@@ -173,8 +173,9 @@ class Run:
             best = checkpoint_rows.best(session, self.context.job.id)
         if best is not None:
             result |= {"best_step": best.step, "eval_loss": best.eval_loss}
-        self.context.phase("answering")
-        result["answers"] = self._answers(trainer.model, prepared, watch)
+        if not prepared.labels:
+            self.context.phase("answering")
+            result["answers"] = self._answers(trainer.model, prepared, watch)
         reporter.close()
         if wish == "stop":
             result |= {"reason": "stopped_at_step", "values": {"step": reached}}
@@ -207,6 +208,7 @@ def _row(begin: Start, path: Path, manifest: Manifest, eval_loss: float | None) 
         dtype=begin.dtype,
         is_adapter=begin.is_adapter,
         eval_loss=eval_loss,
+        head=begin.head,
     )
 
 

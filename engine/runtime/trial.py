@@ -27,7 +27,7 @@ def main(context: Context) -> dict[str, Any]:
     begin = start.find(context.store, spec, device)
     rows = prepare(context, spec, begin)
     frame = Frame(spec, device, begin, context.folder)
-    model = start.load(begin, spec, device)
+    model = start.load(begin, spec, device, rows)
     clock = _clock()
     trainer = build(frame, model=model, rows=_longest(rows, spec), save=_keep_nothing, watch=clock, measure_start=False)
     context.phase("measuring")

@@ -223,14 +223,13 @@ class JobSpec(Spec):
     @model_validator(mode="after")
     def _parts_fit(self) -> JobSpec:
         kind = self.tuner.kind
-        if self.model.quantization not in TUNERS[kind].quantizations:
-            raise SpecError(
-                problem(
-                    "tuner_needs_unquantised", field="model.quantization", tuner=kind, given=self.model.quantization
-                )
-            )
+        if reason := TUNERS[kind].refuses.get(self.model.quantization):
+            values: dict[str, Any] = {"tuner": kind, "given": self.model.quantization, "reason": reason}
+            raise SpecError(problem("tuner_needs_unquantised", field="model.quantization", **values))
         if self.data.packing and not OBJECTIVES[self.objective.kind].packs:
             raise SpecError(problem("objective_cannot_pack", field="data.packing", objective=self.objective.kind))
+        if self.data.packing and not TUNERS[kind].packs:
+            raise SpecError(problem("tuner_cannot_pack", field="data.packing", tuner=kind))
         if self.data.truncation == "split" and not OBJECTIVES[self.objective.kind].packs:
             kind = self.objective.kind
             raise SpecError(problem("objective_cannot_split", field="data.truncation", objective=kind))

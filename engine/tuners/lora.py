@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from engine.specs import base
 from engine.specs.base import setting
+from engine.tuners.protocol import Given
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 class LoraTuner:
     kind = "lora"
-    quantizations = ("none", "int8", "nf4")
+    refuses: ClassVar[Mapping[str, str]] = {}
     is_adapter = True
+    merges = True
+    packs = True
+    rate_factor = 10.0
 
     class Spec(base.EntrySpec):
         """Size, scale and place of the matrices."""
@@ -35,7 +40,7 @@ class LoraTuner:
             "all-linear", "Layers", "Which linear layers get matrices: all of them, or those of the attention alone."
         )
 
-    def prepare(self, model: Any, spec: Spec) -> Any:
+    def prepare(self, model: Any, spec: Spec, given: Given) -> Any:
         from peft import LoraConfig, get_peft_model
 
         config = LoraConfig(
@@ -43,7 +48,7 @@ class LoraTuner:
             lora_alpha=spec.alpha,
             lora_dropout=spec.dropout,
             target_modules="all-linear" if spec.targets == "all-linear" else list(ATTENTION),
-            task_type="CAUSAL_LM",
+            task_type=given.task,
         )
         return get_peft_model(model, config)
 

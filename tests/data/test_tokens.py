@@ -60,7 +60,7 @@ def spec(objective="sft", seed=1, **data):
 def test_the_view_shows_exactly_the_stored_tokens(stored, renderer, tmp_path):
     path = stored(*(pair(i) for i in range(10)))
     made = prepare(path, renderer, spec(), tmp_path / "tokens")
-    train = pq.read_table(made.train_path).to_pylist()
+    train = pq.read_table(made.train_path).drop_columns(["task_type"]).to_pylist()
     seen = []
     for index in set(range(10)) - set(made.eval_indices):
         shown = view(read_rows(path, index, 1)[0], renderer, spec().objective, Room(512))["tokens"]
@@ -72,7 +72,10 @@ def test_the_view_shows_exactly_the_stored_tokens(stored, renderer, tmp_path):
 def test_pairs_are_stored_as_prompt_chosen_and_rejected(stored, renderer, tmp_path):
     made = prepare(stored(*(choice(i) for i in range(10))), renderer, spec("dpo"), tmp_path / "tokens")
     row = pq.read_table(made.train_path).to_pylist()[0]
-    assert set(row) == {"prompt_ids", "chosen_ids", "rejected_ids"} and row["chosen_ids"] != row["rejected_ids"]
+    assert (
+        set(row) == {"prompt_ids", "chosen_ids", "rejected_ids", "task_type"}
+        and row["chosen_ids"] != row["rejected_ids"]
+    )
     assert lengths(made.train_path)[0] == sum(map(len, row.values()))
 
 

@@ -10,7 +10,9 @@ from engine.specs.base import setting
 
 class EchoObjective:
     kind = "echo"
-    row_kind = "conversation"
+    row_kinds = ("conversation",)
+    head = "language"
+    learning_rate = 2e-5
     packs = False
     curves = ()
 
@@ -25,6 +27,10 @@ class EchoObjective:
         for columns in made:
             columns["labels"] = list(columns["input_ids"])
         return made
+
+    def labels(self, train: Any) -> tuple[str, ...]:
+        del train
+        return ()
 
     def trainer(self, parts: Any) -> Any:
         from trl import SFTConfig, SFTTrainer
