@@ -32,7 +32,7 @@ def rows_apart(
     del module, attention_mask
     shared = query.shape[1] != key.shape[1]
     lengths = list(row_lengths)
-    parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
+    parts = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
     seen = [
         functional.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=shared
@@ -54,5 +54,6 @@ def keeps_rows_apart(model: Any, longest: int) -> bool:
     window = getattr(config, "sliding_window", None)
     capped = getattr(config, "attn_logit_softcapping", None)
     kinds = set(getattr(config, "layer_types", None) or ())
-    plain = model.config._attn_implementation in ("sdpa", ATTENTION) and not kinds - _FULL and not capped
-    return plain and not getattr(model, "_is_stateful", False) and (not window or window >= longest)
+    exchangeable = model._supports_attention_backend and model.config._attn_implementation in ("sdpa", ATTENTION)
+    plain = not kinds - _FULL and not capped and not model._is_stateful
+    return bool(exchangeable and plain and (not window or window >= longest))

@@ -20,7 +20,8 @@ class TokenBatches:
     """Makes a batch of rows with `input_ids` and `labels`.
 
     A batch has `input_ids`, `labels` (−100 where nothing is trained, and at each row's first token, which nothing
-    predicts), `weights` of the labels, `tasks` (places in `task_types`), and what the model needs to keep rows apart.
+    predicts), `weights` of the labels, `tasks` (places in `task_types`), `row_sizes` (the tokens of each token's row),
+    and what the model needs to keep rows apart.
     """
 
     apart: bool
@@ -43,11 +44,11 @@ class TokenBatches:
             "input_ids": ids,
             "labels": labels,
             "weights": [self.prompt_weight if prompt else 1.0 for prompt in row.get("prompt") or [0] * len(ids)],
-            "tasks": row.get("tasks") or [place_of(row["task_type"], self.task_types)] * len(ids),
+            "tasks": row.get("tasks") or [place_of(row.get("task_type", ""), self.task_types)] * len(ids),
         }
         for start, end in pairwise(accumulate(row.get("seq_lengths") or [len(ids)], initial=0)):
             one = {name: column[start:end] for name, column in columns.items()}
-            yield {**one, "labels": [NOT_TRAINED, *one["labels"][1:]]}
+            yield {**one, "labels": [NOT_TRAINED, *one["labels"][1:]], "row_sizes": [end - start] * (end - start)}
 
     def _in_one(self, rows: Sequence[Row]) -> dict[str, Any]:
         lengths = [len(row["input_ids"]) for row in rows]
@@ -57,7 +58,13 @@ class TokenBatches:
 
     def _padded(self, rows: Sequence[Row]) -> dict[str, Any]:
         longest = max(len(row["input_ids"]) for row in rows)
-        fill = {"input_ids": self.pad_id, "labels": NOT_TRAINED, "weights": 0.0, "tasks": len(self.task_types)}
+        fill = {
+            "input_ids": self.pad_id,
+            "labels": NOT_TRAINED,
+            "weights": 0.0,
+            "tasks": len(self.task_types),
+            "row_sizes": 1,
+        }
         made = {
             name: _tensor(name, [[*row[name], *[fill[name]] * (longest - len(row[name]))] for row in rows])
             for name in _KINDS
@@ -66,7 +73,13 @@ class TokenBatches:
         return {**made, "attention_mask": torch.tensor(ones)}
 
 
-_KINDS = {"input_ids": torch.long, "labels": torch.long, "weights": torch.float32, "tasks": torch.long}
+_KINDS = {
+    "input_ids": torch.long,
+    "labels": torch.long,
+    "weights": torch.float32,
+    "tasks": torch.long,
+    "row_sizes": torch.float32,
+}
 
 
 def _tensor(name: str, values: list[list[Any]]) -> torch.Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 CHUNK = 256
 """Positions whose logits are computed together: at 49,152 words 50 MB in float32."""
@@ -22,7 +21,8 @@ def weighted_loss(
     `hidden` is (positions, width), `targets` and `weights` are (positions,). With `dynamic` each term is scaled by the
     probability of its target, which carries no gradient (dynamic fine-tuning, Wu et al. 2025, arXiv 2508.05629).
     """
-    total, nll = _HeadLoss.apply(hidden, head.weight, head.bias, targets, weights, dynamic)
+    apply: Any = _HeadLoss.apply
+    total, nll = apply(hidden, head.weight, head.bias, targets, weights, dynamic)
     return total, nll
 
 
@@ -42,24 +42,24 @@ class _HeadLoss(torch.autograd.Function):
         weights: torch.Tensor,
         dynamic: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        kind = _arithmetic(hidden)
-        matrix = weight.to(kind)
+        matrix = weight.to(_arithmetic(hidden))
         nll = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         total = hidden.new_zeros((), dtype=torch.float32)
         grads = _Gradients(ctx.needs_input_grad, hidden, weight, bias)
+        room = _Room(matrix, min(CHUNK, len(targets)))
         for start in range(0, len(targets), CHUNK):
             span = slice(start, start + CHUNK)
-            states = hidden[span].to(kind)
-            logits = functional.linear(states, matrix, None if bias is None else bias.to(kind)).float()
-            norm = logits.logsumexp(-1)
-            chosen = targets[span, None]
-            nll[span] = norm - logits.gather(1, chosen)[:, 0]
+            states, chosen = hidden[span].to(matrix.dtype), targets[span, None]
+            logits = room.logits(states, matrix, bias)
+            top, said = logits.amax(-1), logits.gather(1, chosen)[:, 0]
+            parts = logits.sub_(top[:, None]).exp_()
+            sums = parts.sum(-1)
+            nll[span] = sums.log() + top - said
             scale = weights[span] * torch.exp(-nll[span]) if dynamic else weights[span]
             total += (scale * nll[span]).sum()
             if grads.wanted:
-                probabilities = logits.sub_(norm[:, None]).exp_()
-                probabilities.scatter_add_(1, chosen, -torch.ones_like(chosen, dtype=torch.float32))
-                grads.add(span, probabilities.mul_(scale[:, None]).to(kind), states, matrix)
+                slope = parts.mul_((scale / sums)[:, None])
+                grads.add(span, room.narrow(slope.scatter_add_(1, chosen, -scale[:, None])), states, matrix)
         ctx.save_for_backward(*grads.tensors)
         ctx.mark_non_differentiable(nll)
         return total, nll
@@ -68,6 +68,25 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_total: torch.Tensor, _grad_nll: torch.Tensor) -> Any:
         scaled = [None if grad is None else grad * grad_total.to(grad.dtype) for grad in ctx.saved_tensors]
         return (*scaled, None, None, None)
+
+
+class _Room:
+    """The memory of one chunk's logits, in both number formats, used for every chunk anew: fresh pages cost time."""
+
+    def __init__(self, matrix: torch.Tensor, rows: int) -> None:
+        self._narrow = matrix.new_empty((rows, len(matrix)))
+        self._wide = torch.empty_like(self._narrow, dtype=torch.float32)
+
+    def logits(self, states: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """The chunk's logits in float32, rounded as a linear layer rounds them."""
+        made = torch.mm(states, matrix.T, out=self._narrow[: len(states)])
+        if bias is not None:
+            made += bias.to(made.dtype)
+        return self._wide[: len(states)].copy_(made)
+
+    def narrow(self, values: torch.Tensor) -> torch.Tensor:
+        """Values in the number format of the arithmetic."""
+        return self._narrow[: len(values)].copy_(values)
 
 
 class _Gradients:

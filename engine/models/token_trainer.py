@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft.helpers import disable_input_dtype_casting
 from torch.nn import functional
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
@@ -36,9 +37,11 @@ class TokenSettings:
     dynamic: bool = False
     """Whether each token's loss is scaled by its probability; see `engine/models/token_loss.py`."""
     prompt_weight: float = 1.0
+    noise: float | None = None
+    """NEFTune's alpha: uniform noise on the embeddings while training (Jain et al. 2023, arXiv 2310.05914)."""
 
 
-class TokenTrainer(Trainer):  # type: ignore[misc]
+class TokenTrainer(Trainer):
     """Trains on rows of `input_ids` and `labels`. The loss is a mean over the trained tokens of a whole step."""
 
     def __init__(self, *, model: Any, processing_class: Any, tokens: TokenSettings, **named: Any) -> None:
@@ -54,17 +57,18 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
         self._metrics: dict[str, dict[str, list[float]]] = {"train": {}, "eval": {}}
 
     def _inner_training_loop(self, *positional: Any, **named: Any) -> Any:
-        with self._rows_apart():
+        with self._computing():
             return super()._inner_training_loop(*positional, **named)
 
     @contextmanager
-    def _rows_apart(self) -> Iterator[None]:
-        """Attention within rows, while batches are sequences of them."""
+    def _computing(self) -> Iterator[None]:
+        """Attention within rows while batches are sequences of them, and no casts that autocast undoes at once."""
         model = _plain(self.model)
         before = model.config._attn_implementation
         model.set_attn_implementation(ATTENTION if self._apart else before)
         try:
-            yield
+            with disable_input_dtype_casting(model, self.args.bf16):
+                yield
         finally:
             model.set_attn_implementation(before)
 
@@ -78,7 +82,8 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         del return_outputs
         self._total_train_tokens += inputs["num_tokens"]
-        total, nll, tasks = self._losses(model, inputs, dynamic=self._tokens.dynamic)
+        with self._noise(inputs):
+            total, nll, tasks = self._losses(model, inputs, dynamic=self._tokens.dynamic)
         self._add_tasks("train", nll, tasks)
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return total / num_items_in_batch.clamp(min=1e-9)
@@ -87,11 +92,11 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
         """The weighted sum over the trained tokens, and of each of them its negative log-likelihood and task."""
         labels, weights, tasks = (inputs[name] for name in ("labels", "weights", "tasks"))
         fed = {name: inputs[name] for name in _FED if name in inputs}
-        if self._has_head is None:
-            self._has_head = _has_plain_head(_plain(model), fed["input_ids"][:1, :PROBE_TOKENS])
         trained = labels[:, 1:] != NOT_TRAINED
         targets, scale = labels[:, 1:][trained], weights[:, 1:][trained]
         with self.accelerator.autocast():
+            if self._has_head is None:
+                self._has_head = _has_plain_head(_plain(model), fed["input_ids"][:1, :PROBE_TOKENS])
             if self._has_head:
                 with _without_head(_plain(model)) as head:
                     hidden = model(**fed, use_cache=False).logits
@@ -104,6 +109,25 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
                 nll = losses.detach()
                 total = (losses * scale * (torch.exp(-nll) if dynamic else 1.0)).sum()
         return total, nll, tasks[:, 1:][trained]
+
+    @contextmanager
+    def _noise(self, inputs: Mapping[str, Any]) -> Iterator[None]:
+        """Noise on the embeddings as large for a row as if it stood alone: at most alpha / √(its tokens · width)."""
+        alpha = self._tokens.noise
+        if alpha is None:
+            yield
+            return
+        size = inputs["row_sizes"]
+
+        def add(_module: Any, _inputs: Any, found: torch.Tensor) -> torch.Tensor:
+            most = alpha / torch.sqrt(size * found.shape[-1])[..., None]
+            return found + ((2 * torch.rand_like(found) - 1) * most).to(found.dtype)
+
+        handle = _plain(self.model).get_input_embeddings().register_forward_hook(add)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def _add_tasks(self, mode: str, nll: torch.Tensor, tasks: torch.Tensor) -> None:
         """Add to the sum of the losses and to the number of the tokens of each task type."""
@@ -140,14 +164,14 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
         if hasattr(self.optimizer, "eval"):  # some optimisers keep other weights for it
             self.optimizer.eval()
         total = weight = 0.0
-        with torch.no_grad(), self._rows_apart():
+        with torch.no_grad(), self._computing():
             for batch in dataloader:
                 inputs = self._prepare_inputs(batch)
                 summed, nll, tasks = self._losses(self.model, inputs, dynamic=False)
                 self._add_tasks("eval", nll, tasks)
                 total += float(summed)
                 weight += float(self._get_num_items_in_batch([inputs], nll.device))
-                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+                self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         found = {"loss": total / weight, **self._told("eval")} if weight else {}
         return EvalLoopOutput(
             predictions=None,
@@ -181,8 +205,8 @@ def _has_plain_head(model: Any, ids: torch.Tensor) -> bool:
     """Whether the logits are the output layer on the hidden states and nothing more: no cap, no scale, no adapter."""
     if type(model.get_output_embeddings()) is not torch.nn.Linear:
         return False
-    fed = {"input_ids": ids, "position_ids": torch.arange(ids.shape[1], device=ids.device)[None]}
-    fed["row_lengths"] = [ids.shape[1]]
+    positions = torch.arange(ids.shape[1], device=ids.device)[None]
+    fed: dict[str, Any] = {"input_ids": ids, "position_ids": positions, "row_lengths": [ids.shape[1]]}
     was_training = model.training
     model.eval()
     with torch.no_grad():

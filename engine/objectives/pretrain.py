@@ -1,4 +1,4 @@
-"""Pre-training: the model goes on learning from plain text. Every token carries loss."""
+"""Pre-training: the model goes on learning from texts, and conversations among them. Every token carries loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.specs import base
 
 class PretrainObjective:
     kind = "pretrain"
-    row_kinds = ("text",)
+    row_kinds = ("text", "conversation")
     head = "language"
     learning_rate = 2e-5
     packs = True
@@ -24,7 +24,8 @@ class PretrainObjective:
 
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         del spec
-        return [part.sft_columns() for part in renderer.document(row["text"]).fit(room.or_else("split"))]
+        whole = [renderer.document(row["text"])] if "text" in row else _conversation(row, renderer)
+        return [part.sft_columns() for one in whole for part in one.fit(room.or_else("split"))]
 
     def labels(self, train: Any) -> Sequence[str]:
         del train
@@ -32,3 +33,9 @@ class PretrainObjective:
 
     def trainer(self, parts: Any) -> Any:
         return token_trainer(parts)
+
+
+def _conversation(row: dict[str, Any], renderer: Any) -> list[Any]:
+    """A conversation as the template writes it, learned whole."""
+    found: list[Any] = renderer.conversation(row["messages"], row.get("tools"), prompt_too=True)
+    return found

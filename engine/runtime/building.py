@@ -18,7 +18,7 @@ from engine.objectives import OBJECTIVES
 from engine.runtime.child import Context
 from engine.runtime.device import Device
 from engine.runtime.parts import TrainerParts, arguments
-from engine.runtime.run_data import version_of
+from engine.runtime.run_data import sources_of
 from engine.runtime.staging import Save, staged
 from engine.runtime.start import Start, load_reference
 from engine.specs.cadence import Cadence, cadence
@@ -67,10 +67,11 @@ def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[],
     from datasets import Dataset
 
     with context.store.read() as session:
-        version = version_of(session, spec.data)
+        sources = sources_of(session, spec.data)
     tokenizer = load_tokenizer(begin.base, chat_template=spec.model.chat_template, adapter=begin.adapter)
     renderer = Renderer(tokenizer)
-    found = prepare_tokens(Path(version.path), renderer, spec, context.home.datasets / "tokens", seen=seen)
+    cache = context.home.datasets / "tokens"
+    found = prepare_tokens(sources.main, renderer, spec, cache, mixed_in=sources.mixed_in, seen=seen)
     if too_long := beyond_context(spec, found.counts, _context_length(begin.base)):
         raise ProblemError(too_long)
     train = Dataset.from_parquet(str(found.train_path))
@@ -82,7 +83,7 @@ def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[],
     return Rows(
         tokenizer,
         renderer,
-        Path(version.path),
+        sources.main,
         train,
         evaluation,
         found.test_indices,
