@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "data": "data:data",
     "model": "models:model",
     "train": "train:train",
+    "chain": "chains:chain",
     "jobs": "jobs:jobs",
     "job": "jobs:job",
     "log": "jobs:log",
