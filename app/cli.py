@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "delete": "jobs:delete",
     "metrics": "metrics:curves",
     "chat": "chat:chat",
+    "merge": "merge:merge",
     "export": "export:export",
     "store": "store:store",
     "check": "check:check",
