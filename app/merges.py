@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from engine.specs.merge import MergeSpec
 from engine.specs.problem import ProblemError, problem
 from engine.tuners import TUNERS
 from storage import checkpoints, datasets, jobs, targets
+from storage.datasets import Version
 from storage.errors import Conflict, NotFound
 from storage.jobs import Job, SubmitOptions
 from storage.states import State
@@ -40,12 +40,13 @@ def prepare(session: Session, data: Mapping[str, Any]) -> MergeSpec:
     method = _method(wanted)
     given = wanted.get("sources")
     found = _found(session, given if isinstance(given, list) else [], method)
-    wanted["sources"] = [{"target": one.text, "weight": weight} for one, weight in found]
+    wanted["sources"] = [
+        {"target": one.text, "weight": weight, "data": _learned(session, one)} for one, weight in found
+    ]
     sources = [one for one, _ in found]
     if sources:
         wanted["model"] = _model(session, sources[0])
-    version = _data(session, wanted.get("data"), sources)
-    wanted["data"] = version
+    wanted["data"] = _named(session, wanted.get("data"))
     wanted["form"] = _form(wanted.get("form") or "auto", sources, method)
     spec = validate(MergeSpec, wanted)
     _check(session, spec, sources, MERGES[spec.method.kind])
@@ -109,24 +110,31 @@ def _model(session: Session, first: Target) -> dict[str, Any]:
     return {"id": model["id"], "revision": model.get("revision")}
 
 
-def _data(session: Session, given: Any, sources: Sequence[Target]) -> dict[str, Any] | None:
-    """The version that was named, else that of the first source which learned from one."""
+def _named(session: Session, given: Any) -> dict[str, Any] | None:
+    """The dataset version that a person named."""
     told = given if isinstance(given, dict) else {"dataset": given} if isinstance(given, str) else None
-    if told is not None:
-        name, number = str(told.get("dataset")), told.get("version")
-        try:
-            version = datasets.get(session, name, number if isinstance(number, int) else None)
-        except NotFound as error:
-            raise ProblemError([problem("data_not_there", field="data.dataset", given=name)]) from error
-        return {"dataset": version.name, "version": version.version, "sha256": version.sha256}
-    for one in sources:
-        learned = {} if one.job_id is None else jobs.get(session, one.job_id).spec.get("data") or {}
-        if learned.get("sha256"):
-            return {key: learned[key] for key in ("dataset", "version", "sha256")}
-        with contextlib.suppress(NotFound):  # an older run knows the name alone
-            version = datasets.get(session, str(learned.get("dataset")), learned.get("version"))
-            return {"dataset": version.name, "version": version.version, "sha256": version.sha256}
-    return None
+    if told is None:
+        return None
+    name, number = str(told.get("dataset")), told.get("version")
+    try:
+        return _part(datasets.get(session, name, number if isinstance(number, int) else None))
+    except NotFound as error:
+        raise ProblemError([problem("data_not_there", field="data.dataset", given=name)]) from error
+
+
+def _learned(session: Session, one: Target) -> dict[str, Any] | None:
+    """The dataset version that a source learned from; None where it is gone, or the source was not trained here."""
+    said = {} if one.job_id is None else jobs.get(session, one.job_id).spec.get("data") or {}
+    if said.get("sha256"):
+        return {key: said[key] for key in ("dataset", "version", "sha256")}
+    try:  # an older run knows the name alone
+        return _part(datasets.get(session, str(said.get("dataset")), said.get("version")))
+    except NotFound:
+        return None
+
+
+def _part(version: Version) -> dict[str, Any]:
+    return {"dataset": version.name, "version": version.version, "sha256": version.sha256}
 
 
 def _form(wanted: str, sources: Sequence[Target], method: Merge | None) -> str:
@@ -147,7 +155,7 @@ def _check(session: Session, spec: MergeSpec, sources: Sequence[Target], method:
     found = []
     if spec.form == "adapter" and not fits_adapters(sources):
         found.append(problem("merge_other_base", field="form"))
-    if method.needs_rows and spec.data is None:
+    if method.needs_rows and spec.data is None and any(one.data is None for one in spec.sources):
         found.append(problem("merge_needs_rows", field="data", method=method.kind))
     origins = {str(_model(session, one)["id"]) for one in sources}
     if method.of_changes(spec.method) and spec.base is None and len(origins) > 1:

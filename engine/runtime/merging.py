@@ -31,6 +31,7 @@ from engine.specs.merge import MergeSpec
 from engine.specs.problem import ProblemError, problem
 from storage import checkpoints as rows
 from storage.checkpoints import NewCheckpoint
+from storage.datasets import Version
 from storage.targets import Target
 
 TELL_EVERY_S = 0.5
@@ -168,24 +169,28 @@ FORMS = {"adapter": _as_adapter, "weights": _as_weights}
 
 
 def _importance(work: Work, sources: Sources, scratch: Path) -> list[Weights]:
-    """What each source's answers depend on, measured on the same rows and kept in files beside the result."""
-    assert work.spec.data is not None
+    """What each source's answers depend on, measured on its own rows unless others are named, kept in files."""
     settings: Any = work.spec.method
-    with work.context.store.read() as session:
-        version = version_of(session, work.spec.data)
     sample = held_out.Sample(settings.rows, settings.max_length, work.spec.seed)
     found: list[Weights] = []
     scratch.mkdir(parents=True, exist_ok=True)
     for place, one in enumerate(work.found):
         work.context.phase("merge_measuring")
         tokenizer = load_tokenizer(one.base_path, adapter=Path(one.adapter_path) if one.adapter_path else None)
-        some = held_out.sampled_rows(version, tokenizer, sample)
+        some = held_out.sampled_rows(_version(work, place), tokenizer, sample)
         model = load_model(sources.folder(one), dtype="float32", device=_device())
         name = f"importance-{place}.safetensors"
         importance.keep(importance.measure(model, some, seen=work.look), scratch / name)
         del model
         found.append(sources.measured(scratch, name))
     return found
+
+
+def _version(work: Work, place: int) -> Version:
+    data = work.spec.data or work.spec.sources[place].data
+    assert data is not None, "a merge that needs rows is refused without any"
+    with work.context.store.read() as session:
+        return version_of(session, data)
 
 
 def _must_cover(matters: Sequence[Weights], shapes: tensors.Shapes) -> None:

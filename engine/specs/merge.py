@@ -19,6 +19,7 @@ class MergeSource(Spec):
 
     target: str = setting(..., "Source", "A checkpoint, JOB@STEP, or a model, base:MODEL.", pattern=TARGET)
     weight: float = setting(1.0, "Weight", "What it counts beside the others.", gt=0.0, le=1e6)
+    data: VersionPart | None = Field(None, description="The rows that it learned from; filled in at the start.")
 
 
 class MergedModel(Spec):
@@ -61,7 +62,7 @@ class MergeSpec(Spec):
         pattern=r"^base:.{1,200}$",
     )
     data: VersionPart | None = Field(
-        None, description="Rows on which sources are measured, and an export is compared; empty: the first run's."
+        None, description="Rows on which all sources are measured and an export is compared; empty: their own."
     )
 
     @field_validator("method", mode="before")
