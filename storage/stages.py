@@ -142,13 +142,18 @@ def start(session: Session, chain_id: int) -> list[Job]:
 
 def stop(session: Session, chain_id: int) -> None:
     """Begins no further stage; a run under way saves what it has and ends, one that waits is held."""
-    chains.lock(session, chain_id)
-    session.execute(update(chain).where(chain.c.id == chain_id).values(going=False))
+    rest(session, chain_id)
     for item in standings(session, chain_id):
         if item.job is not None and item.job.state == State.RUNNING:
             jobs.stop_and_keep(session, item.job.id)
         elif item.job is not None and item.job.state == State.QUEUED:
             jobs.hold(session, item.job.id)
+
+
+def rest(session: Session, chain_id: int) -> None:
+    """Begins no further stage until it is told to; what runs goes on."""
+    chains.lock(session, chain_id)
+    session.execute(update(chain).where(chain.c.id == chain_id).values(going=False))
 
 
 def repeat(session: Session, stage_id: int, *, following: bool = False) -> list[Job]:
