@@ -24,6 +24,7 @@ from storage.targets import BASE, Target
 
 KIND = "merge"
 LANGUAGE = "language"
+LEAST = 2
 
 
 def prepare(session: Session, data: Mapping[str, Any]) -> MergeSpec:
@@ -44,13 +45,29 @@ def prepare(session: Session, data: Mapping[str, Any]) -> MergeSpec:
         {"target": one.text, "weight": weight, "data": _learned(session, one)} for one, weight in found
     ]
     sources = [one for one, _ in found]
-    if sources:
-        wanted["model"] = _model(session, sources[0])
+    if len(sources) < LEAST:
+        raise ProblemError([problem("merge_too_few", field="sources", given=len(sources), least=LEAST)])
+    wanted["model"] = _model(session, sources[0])
     wanted["data"] = _named(session, wanted.get("data"))
     wanted["form"] = _form(wanted.get("form") or "auto", sources, method)
     spec = validate(MergeSpec, wanted)
     _check(session, spec, sources, MERGES[spec.method.kind])
     return spec
+
+
+def weighted(targets: Sequence[str], weights: str | None) -> list[dict[str, Any]]:
+    """Return the sources with their weights, "0.7, 0.3"; they are equal where none are given.
+
+    Raises:
+        ProblemError: they are no numbers, or not as many as targets.
+    """
+    try:
+        counts = [1.0] * len(targets) if weights is None else [float(one) for one in weights.split(",")]
+    except ValueError:
+        counts = []
+    if len(counts) != len(targets):
+        raise ProblemError([problem("usage_weights", given=weights, count=len(targets))])
+    return [{"target": text, "weight": count} for text, count in zip(targets, counts, strict=True)]
 
 
 def submit(session: Session, data: Mapping[str, Any]) -> Job:

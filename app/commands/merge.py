@@ -12,7 +12,6 @@ from app.commands.jobs import document
 from app.commands.shell import AsJson, shell
 from app.commands.speech import speech
 from engine.merging import MERGES
-from engine.specs.problem import ProblemError, problem
 
 t = speech()
 
@@ -34,7 +33,7 @@ def merge(
     with shell(json) as sh:
         own = {key: value for key, value in (("density", density), ("decay", decay)) if value is not None}
         told = {"form": form, "base": base, "data": data, "name": name, "method": {"kind": method, **own}}
-        wanted = overlay.changed({**told, "sources": _sources(targets, weights)}, set or [])
+        wanted = overlay.changed({**told, "sources": merges.weighted(targets, weights)}, set or [])
         with sh.store.write() as session:
             job = merges.submit(session, wanted)
         if wait:
@@ -44,18 +43,3 @@ def merge(
         sh.answer(said, [f"{job.id}  {waiting.why(sh, job)}"] if wait else [str(job.id)])
         if wait:
             waiting.refuse(sh, job, answered=True)
-
-
-def _sources(targets: list[str], weights: str | None) -> list[dict[str, Any]]:
-    """The targets with their weights, which are equal where none are given.
-
-    Raises:
-        ProblemError: they are no numbers, or not as many as targets.
-    """
-    try:
-        counts = [1.0] * len(targets) if weights is None else [float(one) for one in weights.split(",")]
-    except ValueError as error:
-        raise ProblemError([problem("usage_weights", given=weights, count=len(targets))]) from error
-    if len(counts) != len(targets):
-        raise ProblemError([problem("usage_weights", given=weights, count=len(targets))])
-    return [{"target": text, "weight": count} for text, count in zip(targets, counts, strict=True)]

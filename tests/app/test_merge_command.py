@@ -74,7 +74,7 @@ def test_a_waited_merge_ends_as_its_job(
         (("1", "2", "--weights", "a,b"), "usage_weights"),
         (("1", "9"), "merge_source_missing"),
         (("1", "2", "--method", "mean"), "spec_not_a_choice"),
-        (("1",), "spec_invalid"),
+        (("1",), "merge_too_few"),
         (("1", "2", "--density", "0.5"), "spec_unknown_field"),
         (("1", "base:starter", "--as", "adapter"), "merge_other_base"),
     ],
