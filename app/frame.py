@@ -23,6 +23,7 @@ HEAD = """<meta name="color-scheme" content="light dark">
 <link rel="stylesheet" href="/studio/form.css">
 <link rel="stylesheet" href="/studio/chat.css">
 <link rel="stylesheet" href="/studio/queue.css">
+<link rel="stylesheet" href="/studio/chains.css">
 <script src="/studio/app.js"></script>
 <script src="/studio/typing.js" defer></script>
 <script src="/studio/address.js" defer></script>

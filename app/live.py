@@ -26,7 +26,7 @@ MOST_POINTS = 2000
 MOST_RUNS = 8
 TOLD_WITHIN_S = 900.0
 """How long after its end a browser that comes back is still told of it."""
-TOLD = {"train": "/runs?run={id}", "export": "/export?export={id}"}
+TOLD = {"train": "/runs?run={id}", "merge": "/models?merge={id}", "export": "/export?export={id}"}
 
 Read = Callable[[Request], Awaitable[dict[str, Any]]]
 

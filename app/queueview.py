@@ -27,6 +27,7 @@ PLACES = {
     "derive": "/data",
     "write_data": "/data",
     "add_model": "/models",
+    "merge": "/models?merge={id}",
     "export": "/export?export={id}",
 }
 

@@ -10,12 +10,13 @@ import yaml
 
 def as_yaml(spec: Mapping[str, Any]) -> str:
     """Return the whole spec; what is empty is left out, since empty is what it would be."""
-    return str(yaml.safe_dump(_without_empty(spec), sort_keys=False, allow_unicode=True, width=100))
+    return str(yaml.safe_dump(without_empty(spec), sort_keys=False, allow_unicode=True, width=100))
 
 
-def _without_empty(spec: Mapping[str, Any]) -> dict[str, Any]:
+def without_empty(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that have a value."""
     return {
-        key: _without_empty(value) if isinstance(value, Mapping) else value
+        key: without_empty(value) if isinstance(value, Mapping) else value
         for key, value in spec.items()
         if value is not None
     }

@@ -183,7 +183,8 @@ def _misfits(session: Session, spec: JobSpec, start: Target) -> list[Problem]:
     """What keeps an adapter from being trained further: another form of the base, or another rank."""
     if start.adapter_path is None or start.job_id is None or not TUNERS[spec.tuner.kind].is_adapter:
         return []
-    before = jobs.get(session, start.job_id).spec["tuner"].get("rank")
+    origin = jobs.get(session, start.job_id)
+    before = (origin.spec.get("tuner") or origin.result or {}).get("rank")
     pairs: list[tuple[str, str, Any, Any]] = [
         ("start_from_quantization", "model.quantization", spec.model.quantization, start.quantization),
         ("start_from_rank", "tuner.rank", getattr(spec.tuner, "rank", None), before),

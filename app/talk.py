@@ -30,7 +30,7 @@ Choices = list[tuple[str, str]]
 
 def choices(session: Session, t: Text, *, also: Iterable[str | None] = ()) -> Choices:
     """Return whom one can talk to: every checkpoint of the newest runs, the bases, and who is named besides."""
-    runs = jobs.listing(session, kinds=["train"], limit=MOST_RUNS)
+    runs = jobs.listing(session, kinds=targets.MAKERS, limit=MOST_RUNS)
     found: Choices = []
     forms: set[tuple[str, str]] = set()
     for run in runs:

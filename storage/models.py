@@ -13,7 +13,7 @@ from storage.clock import now
 from storage.errors import Conflict, NotFound
 from storage.rows import columns, select_values, table_of, to_value, to_values, upsert
 from storage.tables import ModelRow
-from storage.usage import user_of
+from storage.usage import merger_of, user_of
 
 model = table_of(ModelRow)
 
@@ -90,7 +90,7 @@ def listing(session: Session) -> list[Model]:
 def remove(session: Session, name: str) -> Model:
     """Takes a model off the list and returns it: its folder is the caller's."""
     found = get(session, name)
-    user = user_of(session, section="model", key="id", name=name)
+    user = user_of(session, section="model", key="id", name=name) or merger_of(session, f"base:{name}")
     if user is not None:
         raise Conflict("model_in_use", {"name": name, "by": user})
     session.execute(delete(model).where(model.c.id == found.id))

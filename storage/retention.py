@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from storage import checkpoints
+from storage import checkpoints, usage
 from storage.checkpoints import SELECT_CHECKPOINT, Checkpoint, checkpoint
 from storage.errors import Conflict, NotFound
 from storage.job_values import job
@@ -67,6 +67,8 @@ def _user_of(session: Session, found: Checkpoint) -> int | None:
     user: int | None = session.execute(select(job.c.id).where(job.c.state.not_in(list(FINAL)), named).limit(1)).scalar()
     if user is not None:
         return user
+    if (merge := usage.merger_of(session, name)) is not None:
+        return merge
     inside = f"{found.path}/"
     base = checkpoint.c.base_path
     stands = (base == found.path) | (func.substr(base, 1, len(inside)) == inside)

@@ -209,6 +209,37 @@ class CheckpointRow(Base):
     )
 
 
+class ChainRow(Base):
+    __tablename__ = "chain"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    going: Mapped[bool]
+    """Whether a stage is submitted by itself as soon as the one before it is done."""
+    created_at: Mapped[float]
+
+    __table_args__ = (KEEP_IDS,)
+
+
+class StageRow(Base):
+    __tablename__ = "stage"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    chain_id: Mapped[int] = mapped_column(ForeignKey("chain.id", ondelete="CASCADE"))
+    place: Mapped[int]
+    """0 for the first; without gaps within a chain."""
+    name: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    """A run's; what it starts from is filled in when it begins, but for the first stage."""
+    wanted: Mapped[bool]
+    """Whether it is still to be run."""
+    num_runs: Mapped[int] = mapped_column(default=0)
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id", ondelete="SET NULL"))
+    """Its newest run."""
+
+    __table_args__ = (Index(None, "chain_id", "place"), Index(None, "job_id"), KEEP_IDS)
+
+
 class DatasetRow(Base):
     __tablename__ = "dataset"
 

@@ -15,6 +15,8 @@ from storage.models import model
 
 TRAINED = re.compile(r"(\d{1,18})(?:@(\d{1,18}))?")
 BASE = "base:"
+MAKERS = ("train", "merge")
+"""The kinds of jobs whose checkpoints can be talked to, exported and gone on from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,3 +34,13 @@ def num_ended(session: Session, *, dataset: str, contents: Sequence[str]) -> int
     ended = (job.c.kind == "train", job.c.state.in_(FINAL))
     statement = select(func.count()).select_from(job).where(*ended, or_(known.in_(contents), by_name))
     return session.execute(statement).scalar_one()
+
+
+def merger_of(session: Session, text: str) -> int | None:
+    """The id of a merge that is not finished and names this target; JOB@ is any checkpoint of that job."""
+    statement = select(job.c.id, job.c.spec).where(job.c.state.not_in(FINAL), job.c.kind == "merge")
+    for merge_id, spec in session.execute(statement.order_by(job.c.id)):
+        named = [*(str(one["target"]) for one in spec["sources"]), str(spec.get("base"))]
+        if any(one == text or (text.endswith("@") and one.startswith(text)) for one in named):
+            return int(merge_id)
+    return None

@@ -8,7 +8,7 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from storage import checkpoints
+from storage import checkpoints, usage
 from storage.attempts import NO_REASON
 from storage.clock import now
 from storage.errors import Conflict, NotFound
@@ -155,11 +155,13 @@ def delete(session: Session, job_id: int) -> None:
     before = _locked(session, job_id)
     if before.state not in FINAL:
         raise Conflict("job_not_finished", {"id": job_id, "state": before.state})
-    children = (job.c.parent_id == job_id, job.c.state.not_in(FINAL))
+    children = (job.c.parent_id == job_id, job.c.state.not_in(FINAL), job.c.kind != "merge")
     user = session.execute(select(job.c.id, job.c.kind).where(*children).limit(1)).one_or_none()
     if user is not None:
         values = {"id": job_id, "by": user.id}
         raise Conflict("job_in_use", values) if user.kind == "train" else Conflict("job_exported", values)
+    if (merge := usage.merger_of(session, f"{job_id}@")) is not None:
+        raise Conflict("job_merged", {"id": job_id, "by": merge})
     _must_not_be_stood_on(session, job_id)
     session.execute(delete_from(job).where(job.c.id == job_id))
 

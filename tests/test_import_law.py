@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets"}
-CATALOGUE = ("specs", "formats", "objectives", "tuners", "exporters", "advice")
+CATALOGUE = ("specs", "formats", "objectives", "tuners", "merging", "exporters", "advice")
 STORAGE_MAY = {"sqlalchemy", "alembic", "storage", "_typeshed"}  # the last for type checkers alone
 
 
@@ -76,7 +76,7 @@ def test_only_the_processes_import_the_processes():
         assert not any(name.startswith("engine.runtime") for name in names), path
 
 
-@pytest.mark.parametrize("part", ["objectives", "tuners", "exporters", "formats"])
+@pytest.mark.parametrize("part", ["objectives", "tuners", "merging", "exporters", "formats"])
 def test_an_entry_never_imports_a_sibling_entry(part):
     entries = {path.stem for path in sources("engine", part)} - {"__init__", "protocol"}
     for path in sources("engine", part):

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from app import dataorders, datasheet, measure, removal, staging
-from app.commands import train, waiting
+from app import dataorders, datasheet, measure, overlay, removal, staging
+from app.commands import waiting
 from app.commands.shell import AsJson, Shell, describe, document, shell
 from app.commands.speech import speech
 from engine.specs.problem import Problem, ProblemError, problem
@@ -28,7 +28,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 
 def check(name: Name, set: Set = None, json: AsJson = False) -> None:
     with shell(json) as sh:
-        job = _on_version(sh, "examine", name, train.changed({}, set or []))
+        job = _on_version(sh, "examine", name, overlay.changed({}, set or []))
         said = job.result or {}
         found = [{**one, **_worded(sh, one)} for one in said["findings"]]
         sh.answer({"id": job.id, **said, "findings": found}, _found(sh, said))
@@ -36,7 +36,7 @@ def check(name: Name, set: Set = None, json: AsJson = False) -> None:
 
 def cluster(name: Name, set: Set = None, json: AsJson = False) -> None:
     with shell(json) as sh:
-        job = _on_version(sh, "cluster", name, train.changed({}, set or []))
+        job = _on_version(sh, "cluster", name, overlay.changed({}, set or []))
         said = job.result or {}
         sh.answer({"id": job.id, **said}, _clusters(sh, said))
 
@@ -49,7 +49,7 @@ def derive(
     json: AsJson = False,
 ) -> None:
     with shell(json) as sh:
-        wanted = train.changed({}, set or [])
+        wanted = overlay.changed({}, set or [])
         with sh.store.write() as session:
             parts = [dataorders.part(dataorders.named(session, one)) for one in sources]
             told = {"name": name, "sources": parts, "operation": {**wanted, "kind": operation}}

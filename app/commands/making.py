@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from app import makeorders
-from app.commands import datasets, train
+from app import makeorders, overlay
+from app.commands import datasets
 from app.commands.shell import AsJson, Shell, describe, document, shell
 from app.commands.speech import speech
 from engine.specs.problem import Problem, ProblemError, problem
@@ -38,7 +38,7 @@ def make(
         generator = server if "://" in by else {"kind": "local", "target": by}
         told = {"recipe": {"kind": recipe}, "generator": generator, "requests": None if all else requests}
         with sh.store.write() as session:
-            job = makeorders.draft(session, name, train.changed(told, set or []))
+            job = makeorders.draft(session, name, overlay.changed(told, set or []))
         over = datasets.done(sh, job)
         sh.answer({"id": job.id, **(over.result or {})}, _told(sh, job.id))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ from app.commands import models, waiting
 from app.commands.jobs import document
 from app.commands.shell import AsJson, Shell, shell
 from app.commands.speech import speech
+from app.overlay import changed
 from app.queuemoves import PRIORITIES, Level
 from engine.specs.problem import ProblemError, problem
 from storage import jobs
@@ -93,31 +93,6 @@ def moment(said: str, here: datetime) -> float:
 def _next(at: time, here: datetime) -> datetime:
     today = datetime.combine(here, at)
     return today if today.timestamp() > here.timestamp() else today + timedelta(days=1)
-
-
-def changed(wanted: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """Return the spec with `--set a.b=value` put in.
-
-    Raises:
-        ProblemError: a setting is not KEY=VALUE, or leads into something that is no section.
-    """
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        names = key.split(".")
-        if not equals or not all(names):
-            raise ProblemError([problem("usage_set", given=setting)])
-        section = wanted
-        for name in names[:-1]:
-            if section.get(name) is None:
-                section[name] = {}
-            section = section[name]
-            if not isinstance(section, dict):
-                raise ProblemError([problem("usage_set", given=setting)])
-        try:
-            section[names[-1]] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ProblemError([problem("usage_set", given=setting)]) from error
-    return wanted
 
 
 def _lines(sh: Shell, job: jobs.Job, wait: bool) -> list[str]:

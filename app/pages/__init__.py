@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from app.pages import chat, data, disk, export, home, make, models, queue, runs, settings, train
+from app.pages import chains, chat, data, disk, export, home, make, models, queue, runs, settings, train
 from app.ui import Ui
 
 
@@ -21,6 +21,7 @@ PAGES: dict[str, Page] = {
     "data": data,
     "make": make,
     "train": train,
+    "chains": chains,
     "queue": queue,
     "runs": runs,
     "chat": chat,

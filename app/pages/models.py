@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import modeladding, modelcard, watching
+from app import mergeform, modeladding, modelcard, watching
 from app.dataview import moved
 from app.form import label_of, named
 from app.frame import QUIET, on_load, selection
@@ -73,6 +73,7 @@ def build(ui: Ui) -> None:
                 sure = gr.Checkbox(label=t("models.sure"), elem_id="remove-sure")
                 remove = gr.Button(t("models.remove"), variant="stop", interactive=False, elem_id="remove-model")
             form = _form(ui)
+            mergeform.build(ui)
     parts = Parts(
         listed,
         missing,

@@ -7,14 +7,14 @@ from typing import Any
 
 from engine.exporters.card import Card, render
 from engine.runtime.export_order import Order
+from engine.specs.merge import MergeSpec
 
 
 def card_of(order: Order, checks: Mapping[str, Any], lines: Sequence[str]) -> str:
     """The card as Markdown. It holds no row of the data and no path of this machine."""
     sections = {
         "Data": _data(order),
-        "Method": _method(order),
-        "Settings": _settings(order),
+        **({"Merged": _merged(order.merge)} if order.merge else _trained(order)),
         "Scores": {
             "run and step": order.target.text,
             "evaluation loss": order.checkpoint.eval_loss,
@@ -34,6 +34,20 @@ def _data(order: Order) -> dict[str, Any]:
         "usable rows": order.version.usable_rows,
         "evaluation share": order.run_spec.data.eval_fraction,
         "longest row, tokens": order.run_spec.data.max_length,
+    }
+
+
+def _trained(order: Order) -> dict[str, dict[str, Any]]:
+    return {"Method": _method(order), "Settings": _settings(order)}
+
+
+def _merged(merge: MergeSpec) -> dict[str, Any]:
+    return {
+        **{f"method: {key}": value for key, value in merge.method.model_dump().items()},
+        **{f"source {one.target}": f"weight {one.weight:g}" for one in merge.sources},
+        "common base": merge.base or merge.model.id,
+        "result": merge.form,
+        "seed": merge.seed,
     }
 
 

@@ -14,8 +14,10 @@ from engine.models.sources import Source
 from engine.runtime.answering import check_checkpoint
 from engine.runtime.checkpoints import MANIFEST
 from engine.runtime.device import cpu_has_bf16
+from engine.runtime.origins import merge_of, run_behind
 from engine.runtime.run_data import version_of
-from engine.specs.job import JobSpec, parse
+from engine.specs.job import JobSpec
+from engine.specs.merge import MergeSpec
 from engine.specs.other import ExportSpec
 from engine.specs.problem import ProblemError, problem
 from storage import checkpoints, jobs, models, targets
@@ -39,6 +41,8 @@ class Order:
     version: Version
     batch: Mapping[str, int] | None = None
     """The batch that it was trained with in the end, where memory was not enough for the spec's."""
+    merge: MergeSpec | None = None
+    """How it came about, where it was merged and not trained; `run_spec` is then that of one of its sources."""
 
     @property
     def base_name(self) -> str:
@@ -79,7 +83,7 @@ def find(store: Store, spec: ExportSpec) -> Order:
             target = targets.resolve(session, spec.target)
             job_id, step = target.job_id or 0, target.step or 0
             checkpoint = checkpoints.get(session, job_id, step)
-            run_spec = parse(jobs.get(session, job_id).spec)
+            run_spec, merge = run_behind(session, job_id), merge_of(jobs.get(session, job_id))
             version = version_of(session, run_spec.data)
             base = next((one for one in models.listing(session) if one.path == checkpoint.base_path), None)
             batch = next((one.overrides for one in reversed(jobs.attempts(session, job_id)) if one.overrides), None)
@@ -95,7 +99,7 @@ def find(store: Store, spec: ExportSpec) -> Order:
         raise ProblemError([problem("spec_export_needs_adapter", field="form", form=spec.form)])
     if EXPORTERS[spec.form].needs_adapter and stands_on_run:  # nobody else has that base: only merged is whole
         raise ProblemError([problem("spec_export_base_is_run", field="form")])
-    return Order(spec, target, run_spec, checkpoint, base, version, batch)
+    return Order(spec, target, run_spec, checkpoint, base, version, batch, merge)
 
 
 def source_of(order: Order, device: str) -> Source:

@@ -133,6 +133,11 @@ def _exported(session: Session, here: Here, spec: Spec) -> Iterator[Path]:
         yield from _rows(session, here, jobs.get(session, int(spec["target"].partition("@")[0])).spec)
 
 
+def _merged(session: Session, _here: Here, spec: Spec) -> Iterator[Path]:
+    for one in spec.get("sources") or ():
+        yield from _checkpoint(session, one["target"])
+
+
 def _staged(_session: Session, here: Here, spec: Spec) -> Iterator[Path]:
     if spec.get("staged"):
         yield here.home.staging / str(spec["staged"])
@@ -165,6 +170,7 @@ NEEDS: dict[str, tuple[Callable[[Session, Here, Spec], Iterator[Path]], ...]] = 
     "train": (_base, _rows, _mixed_in),
     "trial": (_tried(_base), _tried(_rows), _tried(_mixed_in)),
     "export": (_exported,),
+    "merge": (_merged,),
     "import": (_staged,),
     "add_model": (_folder,),
     "examine": (_rows,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,15 @@ class Answers:
     sources: dict[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How many rows are drawn, how much of each is read, and what decides which."""
+
+    count: int
+    max_length: int
+    seed: int
+
+
 def answers(version: Version, spec: JobSpec, renderer: Renderer, *, wanted: int) -> Answers:
     """Rows with `wanted` answer tokens. Further origins are used only while there are too few.
 
@@ -53,6 +63,21 @@ def answers(version: Version, spec: JobSpec, renderer: Renderer, *, wanted: int)
         few = problem("data_too_few_answers", field="target", dataset=version.name, tokens=tokens, least=LEAST_TOKENS)
         raise ProblemError([few])
     return Answers([row for _, some in taken for row in some], [said for said, _ in taken], sources)
+
+
+def sampled_rows(version: Version, tokenizer: Any, sample: Sample) -> list[Row]:
+    """Rows drawn at random, as tokens; those without an answer are left out.
+
+    Raises:
+        ProblemError: none has one.
+    """
+    renderer, count = Renderer(tokenizer), min(sample.count, version.rows)
+    places = sorted(random.Random(sample.seed).sample(range(version.rows), count))  # noqa: S311  no secret
+    said = rows_at(iterate_rows(Path(version.path)), places)
+    found = [row for one in said for row in rows_of(one, sample.max_length, renderer)]
+    if not found:
+        raise ProblemError([problem("data_no_answers", field="data", dataset=version.name)])
+    return found
 
 
 def caution(sources: Mapping[str, int]) -> Problem | None:

@@ -32,9 +32,9 @@ from engine.runtime.starting import list_starter, sweep_leftovers
 from engine.specs.home import Home
 from engine.specs.kinds import KINDS, LANES
 from engine.specs.living import start_time
-from storage import jobs, workers
+from storage import jobs, stages, workers
 from storage.database import Store, open_store
-from storage.errors import Fenced, StoreError, StoreGone
+from storage.errors import Fenced, NotFound, StoreError, StoreGone
 from storage.jobs import Claim, Flags, Holder, Job
 
 log = logging.getLogger(__name__)
@@ -119,8 +119,17 @@ class Worker:
                 self._rescued = time.monotonic()
                 holding = {number: item.claim.token for number, item in self.running.items()}
                 rescue_lost(self.store, self.home, self.settings, holding=holding)
+            self._advance_chains()
             self._claim()
         self.helpers.tick()
+
+    def _advance_chains(self) -> None:
+        """Submit the stages whose turn it is."""
+        with self.store.read() as session:
+            ready = stages.ready(session)
+        for chain_id in ready:
+            with contextlib.suppress(NotFound), self.store.write() as session:  # it was deleted meanwhile
+                stages.advance(session, chain_id)
 
     def _claim(self) -> None:
         for lane, room in LANES.items():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from engine.specs.base import Spec
 from engine.specs.drafting import CollectSpec, DraftSpec
 from engine.specs.job import JobSpec
+from engine.specs.merge import MergeSpec
 from engine.specs.other import AddModelSpec, ExportSpec, ImportSpec, TrialSpec
 from engine.specs.versions import ClusterSpec, DeriveSpec, ExamineSpec, WriteDataSpec
 
@@ -31,6 +32,7 @@ LANES = {"gpu": 1, "cpu": 2}
 KINDS: dict[str, JobKind] = {
     "train": JobKind(JobSpec, "engine.runtime.trainer", "gpu", resumes=True),
     "trial": JobKind(TrialSpec, "engine.runtime.trial", "gpu"),
+    "merge": JobKind(MergeSpec, "engine.runtime.merging", "gpu"),
     "export": JobKind(ExportSpec, "engine.runtime.exporting", "gpu"),
     "import": JobKind(ImportSpec, "engine.runtime.importing", "cpu"),
     "add_model": JobKind(AddModelSpec, "engine.runtime.add_model", "cpu"),

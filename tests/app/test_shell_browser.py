@@ -41,7 +41,7 @@ from engine.specs.home import Home
 root = Path(sys.argv[1])
 serve(Home(root, f"sqlite:///{root / 'store.db'}"), "127.0.0.1", int(sys.argv[2]), ready=lambda address: print(address, flush=True))
 """
-PAGES = ("/", "/data", "/train", "/queue", "/runs", "/chat", "/models", "/export", "/disk", "/settings")
+PAGES = ("/", "/data", "/train", "/chains", "/queue", "/runs", "/chat", "/models", "/export", "/disk", "/settings")
 NASTY = "<img src=x onerror=\"document.title='broken in'\">"
 
 
