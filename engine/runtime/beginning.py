@@ -55,7 +55,7 @@ def check_resumed(trainer: Any, folder: Path, batch_size: int) -> None:
         "dtype": any(p.dtype != torch.float32 for p in trainer.model.parameters() if p.requires_grad),
         "optimizer": bool(steps) and max(steps) != step,
         "schedule": trainer.lr_scheduler.last_epoch != step or trainer.optimizer.param_groups[0]["lr"] != rate,
-        "position": abs(trainer.state.epoch - _epoch(trainer, step, batch_size)) > 1e-6,
+        "position": abs(trainer.state.epoch - trainer.epoch_at(step, batch_size)) > 1e-6,
     }
     if any(differs.values()):
         what = ", ".join(name for name, does in differs.items() if does)
@@ -81,16 +81,6 @@ def _weights_are_those_of(model: Any, folder: Path) -> bool:
     return compared > 0
 
 
-def _epoch(trainer: Any, step: int, batch_size: int) -> float:
-    """How many times the data has been gone through after this step, in batches of this size."""
-    arguments = trainer.args
-    rows = arguments.gradient_accumulation_steps * arguments.per_device_train_batch_size
-    accumulation, batches = rows // batch_size, -(-len(trainer.train_dataset) // batch_size)
-    per_epoch = max(1, -(-batches // accumulation))
-    whole, within = divmod(step, per_epoch)
-    return float(whole + min(within * accumulation, batches) / batches)
-
-
 def try_longest(trainer: Any) -> None:
     """One forward and backward pass on the longest rows, with the room that the optimiser will take.
 
@@ -98,13 +88,10 @@ def try_longest(trainer: Any) -> None:
     """
     sums, model = carried.carried(trainer), trainer.model_wrapped
     device = trainer.args.device
-    rows = longest(trainer.train_dataset, trainer.args.per_device_train_batch_size)
-    chosen = trainer._remove_unused_columns(trainer.train_dataset.select(rows))
     with random_state_kept():
         room = _optimizer_room(trainer, device)
-        batch = trainer.data_collator([chosen[place] for place in range(len(chosen))])
         trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
-        trainer.training_step(model, batch, trainer._get_num_items_in_batch([batch], device))
+        trainer.try_rows(lambda number: trainer.train_dataset.select(longest(trainer.train_dataset, number)))
         del room
     model.zero_grad()
     carried.put_back(trainer, sums)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from engine.models.loading import load_tokenizer
 from engine.objectives import OBJECTIVES
 from engine.runtime.child import Context
 from engine.runtime.device import Device
-from engine.runtime.parts import TrainerParts, arguments
+from engine.runtime.parts import Means, TrainerParts, arguments
 from engine.runtime.run_data import version_of
 from engine.runtime.staging import Save, staged
 from engine.runtime.start import Start, load_reference
@@ -49,6 +49,7 @@ class Frame:
     device: Device
     begin: Start
     folder: Path
+    means: Means = field(default_factory=Means)
 
 
 def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[], None] = lambda: None) -> Rows:
@@ -111,7 +112,14 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
     }
     objective = OBJECTIVES[frame.spec.objective.kind]
     parts = TrainerParts(
-        frame.spec, model, named, common, staged(save), reference=lambda: load_reference(frame.begin, frame.device)
+        frame.spec,
+        model,
+        named,
+        common,
+        staged(save),
+        reference=lambda: load_reference(frame.begin, frame.device),
+        renderer=rows.renderer,
+        means=frame.means,
     )
     keep_4_bit_weights(model)
     return objective.trainer(parts)
