@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "move": "jobs:move",
     "delete": "jobs:delete",
     "metrics": "metrics:curves",
+    "samples": "samples:samples",
     "chat": "chat:chat",
     "export": "export:export",
     "store": "store:store",

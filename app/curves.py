@@ -8,7 +8,7 @@ from typing import Any
 
 from app.language import Text
 from app.render import Html, tag
-from engine.objectives import OBJECTIVES
+from engine.objectives import OBJECTIVES, rewards
 
 COMMON = ("loss", "learning_rate", "grad_norm", "tokens_per_second")
 EXACT = ("learning_rate",)
@@ -18,9 +18,10 @@ WORDS = ("smoothing", "log", "reset", "table", "step", "best", "evaluation", "wa
 
 def chart_names(spec: Mapping[str, Any]) -> list[str]:
     """Return the curves of a run: those that every run has, and those of its objective."""
-    objective = OBJECTIVES.get(str((spec.get("objective") or {}).get("kind")))
+    section = spec.get("objective") or {}
+    objective = OBJECTIVES.get(str(section.get("kind")))
     own = list(objective.curves) if objective else []
-    return [COMMON[0], *own, *COMMON[1:]]
+    return [COMMON[0], *own, *rewards.curves(section), *COMMON[1:]]
 
 
 def metric_names(spec: Mapping[str, Any]) -> list[str]:

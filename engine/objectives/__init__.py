@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.objectives.distill import DistillObjective
 from engine.objectives.dpo import DpoObjective
 from engine.objectives.grpo import GrpoObjective
 from engine.objectives.pretrain import PretrainObjective
@@ -15,4 +16,5 @@ OBJECTIVES: dict[str, Objective] = {
     "pretrain": PretrainObjective(),
     "grpo": GrpoObjective(),
     "rloo": RlooObjective(),
+    "distill": DistillObjective(),
 }

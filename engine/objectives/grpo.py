@@ -33,8 +33,8 @@ class GrpoObjective:
         loss_type: Literal["grpo", "dapo", "bnpo", "dr_grpo"] = setting(
             "dapo",
             "Loss",
-            "How tokens are averaged. grpo: each answer alike, whatever its length; dapo: each token of the step alike; "
-            "bnpo: each token of a pass alike; dr_grpo: by the longest answer that there can be.",
+            "How tokens are averaged. grpo: each answer alike, whatever its length; dapo: each token of the step "
+            "alike; bnpo: each token of a pass alike; dr_grpo: by the longest answer that there can be.",
         )
         leave_out_cut: bool = setting(
             False, "Leave out cut answers", "Answers that were not finished teach nothing, whatever their reward."

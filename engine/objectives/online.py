@@ -173,9 +173,7 @@ def _rewarded(library: type) -> type:
                 self._keep(self.state.global_step + 1, told)
             return scored
 
-        def _sample(
-            self, place: int, row: Any, completion: str, ids: list[int], scored: list[float]
-        ) -> dict[str, Any]:
+        def _sample(self, place: int, row: Any, completion: str, ids: list[int], scored: list[float]) -> dict[str, Any]:
             given = [None if value != value else value for value in scored]
             weights = self.reward_weights.tolist()
             said = [weight * value for weight, value in zip(weights, given, strict=True) if value is not None]

@@ -33,8 +33,17 @@ def means_of(context: Context, device: Device, reporter: Reporter | None) -> Mea
     """What a trainer of this job may ask for; without a reporter, in a trial, nothing is told and nobody is asked."""
     others = Others(context, device)
     if reporter is None:
-        return Means(other=others.other, scorer=others.scorer, judge=lambda *_: lambda asked: [None] * len(asked))
+        return Means(other=others.other, scorer=others.scorer, judge=_silence)
     return Means(reporter.beat, reporter.keep, others.other, others.scorer, _judge(context, reporter.beat))
+
+
+def _silence(_url: str, _model: str, _at_once: int) -> Ask:
+    """A judge that is not asked."""
+
+    def none(conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[str | None]:
+        return [None] * len(conversations)
+
+    return none
 
 
 @dataclass(frozen=True, slots=True)

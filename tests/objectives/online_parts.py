@@ -20,7 +20,9 @@ from engine.specs.job import JobSpec, parse
 from engine.tuners import TUNERS
 from engine.tuners.protocol import Given
 
-QUESTIONS = [f"Say something about the {noun}." for noun in ("sea", "sun", "moon", "wood", "town", "rain", "wind", "snow")]
+QUESTIONS = [
+    f"Say something about the {noun}." for noun in ("sea", "sun", "moon", "wood", "town", "rain", "wind", "snow")
+]
 
 
 def conversations(answer: str = "hello", count: int = 8) -> list[dict[str, Any]]:

@@ -29,7 +29,12 @@ def test_the_samples_of_a_step_are_read_prompt_by_prompt_the_best_first(store, c
         samples.add(session, claim, 3, drawn)
     with store.read() as session:
         found = samples.of_step(session, claim.job_id, 3)
-        assert [(one.question, one.reward, one.place) for one in found] == [(0, 1.0, 1), (0, 0.5, 0), (0, None, 2), (1, 0.5, 3)]
+        assert [(one.question, one.reward, one.place) for one in found] == [
+            (0, 1.0, 1),
+            (0, 0.5, 0),
+            (0, None, 2),
+            (1, 0.5, 3),
+        ]
         assert found[1].rewards == {"exact_match": 0.0, "length": 0.5}
         assert samples.of_step(session, claim.job_id, 4) == []
 

@@ -27,7 +27,7 @@ class JsonSchema:
         text: str | None = setting(
             None,
             "JSON schema",
-            'The schema, such as {"type": "object", "required": ["category"]}.',
+            "The schema as JSON; keywords that are not understood are refused.",
             max_length=20_000,
         )
 

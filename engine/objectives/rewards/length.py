@@ -21,16 +21,26 @@ class Length:
 
         weight: float = weight("Length", "1 where the answer has as many tokens as it should, less with the distance.")
         least: int = setting(
-            1, "Length: at least", "Tokens of the shortest answer that is short enough.", unit="tokens", ge=0, le=100_000
+            1,
+            "Length: at least",
+            "Tokens of the shortest answer that is short enough.",
+            unit="tokens",
+            ge=0,
+            le=100_000,
         )
         most: int = setting(
-            200, "Length: at most", "Tokens of the longest answer that is not too long.", unit="tokens", ge=1, le=100_000
+            200,
+            "Length: at most",
+            "Tokens of the longest answer that is not too long.",
+            unit="tokens",
+            ge=1,
+            le=100_000,
         )
 
         @model_validator(mode="after")
         def _is_a_range(self) -> Length.Spec:
             if self.least > self.most:
-                values = {"given": self.least, "allowed": self.most, "detail": ""}
+                values: dict[str, Any] = {"given": self.least, "allowed": self.most, "detail": ""}
                 raise SpecError(problem("spec_too_large", field="objective.rewards.length.least", **values))
             return self
 
