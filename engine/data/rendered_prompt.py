@@ -24,6 +24,8 @@ class RenderedPrompt:
     """The first token of the prompt that is kept."""
     too_long: bool = False
     """Whether it is left out because of its length."""
+    unanswered: bool = False
+    """Whether an answer was to be learned from, and the row has none."""
     part: int = 0
 
     @property
@@ -66,7 +68,9 @@ class RenderedPrompt:
     @property
     def usable(self) -> bool:
         """Whether there is something to answer, and to learn from it."""
-        return not self.too_long and bool(self.asked) and (bool(self.answer) or not self.answer_all)
+        if self.too_long or self.unanswered:
+            return False
+        return bool(self.asked) and (bool(self.answer) or not self.answer_all)
 
     def spans(self) -> list[tuple[int, tuple[Span, ...]]]:
         """The tokens of the whole sequence and of its answer."""

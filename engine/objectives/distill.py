@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from engine.objectives import sampling
@@ -71,7 +72,7 @@ class DistillObjective:
         return ()
 
     def needs(self, spec: Spec) -> Needs:
-        return Needs(1, {"teacher": _named(spec.teacher)} if spec.teacher else {})
+        return Needs(samples=1, targets={"teacher": _named(spec.teacher)} if spec.teacher else {})
 
     def problems(self, spec: Any) -> Sequence[Problem]:
         missing = [] if spec.objective.teacher else [problem("distill_no_teacher", field="objective.teacher")]
@@ -82,7 +83,8 @@ class DistillObjective:
         messages = row["messages"][: None if last is None else last + 1]
         drawn = spec.max_new_tokens if spec.on_policy else 0
         rendered = renderer.question(messages, row.get("tools"), answered=last is not None, drawn=drawn)
-        return [part.columns() for part in rendered.fit(room.or_else("cut_end"))]
+        marked = replace(rendered, unanswered=last is None)
+        return [part.columns() for part in marked.fit(room.or_else("cut_end"))]
 
     def trainer(self, parts: Any) -> Any:
         from trl import DistillationConfig, DistillationTrainer

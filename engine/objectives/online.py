@@ -54,13 +54,27 @@ class OnlineSpec(base.EntrySpec):
         ge=0.0,
         le=10.0,
     )
+    updates: int = setting(
+        1,
+        "Updates per draw",
+        "Optimiser steps made of the answers that were drawn once: more are faster, and less exact.",
+        ge=1,
+        le=16,
+    )
+    epsilon: float = setting(
+        0.2,
+        "Clipping",
+        "How far a step may change how likely an answer is, as a share; takes effect from two updates per draw on.",
+        gt=0.0,
+        lt=1.0,
+    )
     rewards: Rewards = Field(default_factory=Rewards)
 
 
 def needs(spec: Any) -> Needs:
     """A group of answers to each prompt, the runs of the rewards, and the reward as the measure."""
     targets = {f"rewards.{path}": text for path, text in rewards.targets(spec.rewards).items()}
-    return Needs(spec.num_generations, targets, JUDGED_BY)
+    return Needs(spec.num_generations, spec.updates, targets, JUDGED_BY)
 
 
 def problems(spec: Any) -> Sequence[Problem]:
@@ -83,7 +97,7 @@ def tokens(row: dict[str, Any], renderer: Any, spec: OnlineSpec, room: Any) -> S
 
 
 def settings(spec: Any) -> dict[str, Any]:
-    """The arguments that TRL's GRPO and RLOO share: each step draws its own answers, so that a resume is exact."""
+    """The arguments that TRL's GRPO and RLOO share: what is drawn fills whole steps."""
     section = spec.objective
     return {
         "num_generations": section.num_generations,
@@ -91,7 +105,8 @@ def settings(spec: Any) -> dict[str, Any]:
         "max_completion_length": section.max_new_tokens,
         "temperature": section.temperature,
         "steps_per_generation": spec.training.gradient_accumulation,
-        "num_iterations": 1,
+        "num_iterations": section.updates,
+        "epsilon": section.epsilon,
         "reward_weights": [one.weight for one in rewards.chosen(section.rewards).values()],
         "disable_dropout": True,
     }

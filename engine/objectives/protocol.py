@@ -17,6 +17,8 @@ class Needs:
     samples: int = 0
     """How many sequences a row becomes in a step of a trainer that takes whole batches alone; 0: it is one, and the
     last batch of a pass may be smaller."""
+    updates: int = 1
+    """How many steps are made of what was drawn once."""
     targets: Mapping[str, str] = field(default_factory=dict)
     """The other models that it loads: the path of the setting that names each within its section, and the name
     (`base:MODEL`, JOB or JOB@STEP)."""

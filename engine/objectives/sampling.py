@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from engine.specs.problem import Problem, ProblemError, problem
 
+DRAWN = "drawn.tensors"
+"""In a checkpoint, as safetensors: the answers that further steps are made of. What ends in .safetensors is weights."""
 DRAWN_AT_ONCE = 4
 """Answers drawn together, for each row of a forward pass: without a gradient a row takes a small part of its memory."""
 
@@ -50,6 +53,7 @@ def sampling(base: type, per_prompt: Callable[[Any], int]) -> type:
     `per_prompt` tells of a trainer how many answers it draws to a prompt in training.
     """
     import torch
+    from safetensors.torch import load_file, save_file
 
     class Sampling(base):
         """The library's trainer on stored prompts."""
@@ -108,13 +112,42 @@ def sampling(base: type, per_prompt: Callable[[Any], int]) -> type:
         def epoch_at(self, step: int, batch_size: int) -> float:
             """How many times the prompts have been gone through: the last ones that fill no step are left out."""
             del batch_size
-            return float(step / max(1, len(self.train_dataset) // self._rows_per_step()))
+            draws = max(1, len(self.train_dataset) // self._rows_per_step())
+            return float(step / (draws * self._updates()))
+
+        def keep_beside(self, folder: Path) -> None:
+            """Keep what was drawn where more steps are to be made of it."""
+            if self._buffered_inputs is not None and self.state.global_step % self._updates():
+                save_file(_flat(self._buffered_inputs), folder / DRAWN)
+
+        def take_beside(self, folder: Path) -> None:
+            """Go on with the step that comes next, on what was drawn for it."""
+            self._step = self.state.global_step * self.args.gradient_accumulation_steps
+            if (folder / DRAWN).exists():
+                self._buffered_inputs = _nested(load_file(folder / DRAWN, device=str(self.args.device)))
+
+        def _updates(self) -> int:
+            return int(getattr(self, "num_iterations", 1))
 
         def _rows_per_step(self) -> int:
             sequences = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
             return int(sequences // per_prompt(self))
 
     return Sampling
+
+
+def _flat(passes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The tensors of each forward pass under one name each."""
+    return {f"{at}.{name}": value.clone() for at, one in enumerate(passes) for name, value in one.items()}
+
+
+def _nested(tensors: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The inverse of `_flat`."""
+    passes: dict[int, dict[str, Any]] = {}
+    for name, value in tensors.items():
+        at, _, key = name.partition(".")
+        passes.setdefault(int(at), {})[key] = value
+    return [passes[at] for at in sorted(passes)]
 
 
 def conversation_of(row: dict[str, Any]) -> tuple[Sequence[Any], str]:

@@ -33,6 +33,7 @@ class Beginning(TrainerCallback):
             if sums is not None:
                 carried.put_back(trainer, sums)
                 self._watch.tokens = sums["tokens"]
+            trainer.take_beside(self._resume)
             check_resumed(trainer, self._resume, (sums or carried.carried(trainer))["batch_size"])
         self._phase("trying")
         try_longest(trainer)

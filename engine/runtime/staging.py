@@ -80,6 +80,7 @@ def staged(save: Save) -> Callable[[type], type]:
                             if path.name not in _UNWANTED:
                                 path.rename(folder / path.name)
                         carried.write(self, folder)
+                        self.keep_beside(folder)
                     finally:
                         shutil.rmtree(library, ignore_errors=True)
 

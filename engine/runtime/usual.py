@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -19,6 +20,12 @@ class Usual:
         batch = trainer.data_collator([chosen[place] for place in range(len(chosen))])
         num_items = trainer._get_num_items_in_batch([batch], self.args.device)
         trainer.training_step(trainer.model_wrapped, batch, num_items)
+
+    def keep_beside(self, folder: Path) -> None:
+        """Write into a checkpoint what the library does not save of this trainer; usually there is nothing."""
+
+    def take_beside(self, folder: Path) -> None:
+        """Go on from what `keep_beside` wrote."""
 
     def epoch_at(self, step: int, batch_size: int) -> float:
         """How many times the data has been gone through after this step, in batches of this size."""

@@ -42,7 +42,8 @@ def cadence(spec: JobSpec, num_train: int, num_eval: int) -> Cadence:
 def steps_per_epoch(spec: JobSpec, num_train: int) -> int:
     """Optimiser steps of one pass over the rows, at least one."""
     chosen: Any = spec.objective
-    if samples := OBJECTIVES[chosen.kind].needs(chosen).samples:
-        return max(1, num_train * samples // spec.effective_batch)
+    needs = OBJECTIVES[chosen.kind].needs(chosen)
+    if needs.samples:
+        return max(1, num_train * needs.samples // spec.effective_batch) * needs.updates
     batches = -(-num_train // spec.training.batch_size)
     return max(1, -(-batches // spec.training.gradient_accumulation))
