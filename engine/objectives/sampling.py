@@ -60,6 +60,7 @@ def sampling(base: type, per_prompt: Callable[[Any], int]) -> type:
 
         trying = False
         """Whether it only tries its memory: nothing of it is scored or kept."""
+        _buffered_inputs: Any = None
 
         def __init__(self, *positional: Any, beat: Callable[[], None], **named: Any) -> None:
             super().__init__(*positional, **named)

@@ -83,6 +83,8 @@ class TrainerParts:
     renderer: Any = None
     """Writes conversations for the model as they were written in the rows."""
     means: Means = field(default_factory=Means)
+    task_types: tuple[str, ...] = ()
+    """Those whose losses are told apart."""
 
 
 def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> dict[str, Any]:
