@@ -110,6 +110,11 @@ def sampling(base: type, per_prompt: Callable[[Any], int]) -> type:
                 for name, value in kept.items():
                     setattr(self, name, value)
 
+        def most_tokens(self, of_longest: Callable[[int], int]) -> int:
+            """Those of a whole draw, each answer as long as it may be."""
+            each, prompts = per_prompt(self), self._rows_per_step()
+            return int(each * (of_longest(prompts) + prompts * self.max_completion_length))
+
         def epoch_at(self, step: int, batch_size: int) -> float:
             """How many times the prompts have been gone through: the last ones that fill no step are left out."""
             del batch_size

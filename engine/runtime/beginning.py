@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import psutil
 import torch
 from transformers import TrainerCallback
 
@@ -18,6 +19,12 @@ from engine.runtime.watching import Watch
 
 _OPTIMIZER_BYTES = {"adamw_torch_fused": 8, "adamw_bnb_8bit": 2}
 """What an optimiser keeps for each trained weight, once it has made a step."""
+_MOST_ACTIVATION_BYTES = 200
+"""More than what is kept of a token in float32, for each layer and each number of its width."""
+_MOST_LOGIT_BYTES = 16
+"""A token's logits, their probabilities and the gradients of both, in float32."""
+_MOST_TRAINED_BYTES = 16
+"""A trained weight's gradient, the optimiser's two averages, and what a step works in."""
 
 
 class Beginning(TrainerCallback):
@@ -35,8 +42,9 @@ class Beginning(TrainerCallback):
                 self._watch.tokens = sums["tokens"]
             trainer.take_beside(self._resume)
             check_resumed(trainer, self._resume, (sums or carried.carried(trainer))["batch_size"])
-        self._phase("trying")
-        try_longest(trainer)
+        if not is_ample(trainer, psutil.virtual_memory().available):
+            self._phase("trying")
+            try_longest(trainer)
         self._phase("training")
 
 
@@ -82,6 +90,22 @@ def _weights_are_those_of(model: Any, folder: Path) -> bool:
     return compared > 0
 
 
+def is_ample(trainer: Any, available_bytes: int) -> bool:
+    """Whether twice what the longest rows could ever take is free, so that trying them would only cost time.
+
+    Of a GPU, whose memory is scarcer and shared, this is never taken for granted.
+    """
+    if trainer.args.device.type != "cpu":
+        return False
+    rows = trainer.train_dataset
+    tokens = trainer.most_tokens(lambda number: int(_totals(rows.select(longest(rows, number))).sum()))
+    config = trainer.model.config.get_text_config()
+    activations = config.num_hidden_layers * config.hidden_size * _MOST_ACTIVATION_BYTES
+    logits = config.vocab_size * _MOST_LOGIT_BYTES
+    trained = sum(int(weight.numel()) for weight in trainer.model.parameters() if weight.requires_grad)
+    return bool(available_bytes > 2 * (tokens * (activations + logits) + _MOST_TRAINED_BYTES * trained))
+
+
 def try_longest(trainer: Any) -> None:
     """One forward and backward pass on the longest rows, with the room that the optimiser will take.
 
@@ -109,12 +133,16 @@ def _optimizer_room(trainer: Any, device: Any) -> torch.Tensor | None:
 
 def longest(dataset: Any, number: int) -> list[int]:
     """The places of the rows with the most tokens in all their columns, longest first."""
+    return [int(place) for place in numpy.argsort(-_totals(dataset), kind="stable")[:number]]
+
+
+def _totals(dataset: Any) -> Any:
+    """The tokens of each row in all its columns."""
     import pyarrow.compute as compute
 
     table = dataset.with_format("arrow")[:]
     lists = [table[name] for name in table.column_names if "list" in str(table[name].type)]
-    totals = numpy.sum([compute.list_value_length(column).to_numpy() for column in lists], axis=0)
-    return [int(place) for place in numpy.argsort(-totals, kind="stable")[:number]]
+    return numpy.sum([compute.list_value_length(column).to_numpy() for column in lists], axis=0)
 
 
 @contextmanager

@@ -21,6 +21,10 @@ class Usual:
         num_items = trainer._get_num_items_in_batch([batch], self.args.device)
         trainer.training_step(trainer.model_wrapped, batch, num_items)
 
+    def most_tokens(self, of_longest: Callable[[int], int]) -> int:
+        """Tokens that are in memory at once at the most; `of_longest(n)` counts those of the n longest rows."""
+        return of_longest(self.args.per_device_train_batch_size)
+
     def keep_beside(self, folder: Path) -> None:
         """Write into a checkpoint what the library does not save of this trainer; usually there is nothing."""
 

@@ -26,6 +26,7 @@ def main(context: Context) -> dict[str, Any]:
         if state.global_step >= LATER:
             _take(args.per_device_train_batch_size, os.environ["ATELIER_HUNGRY_LATER"])
 
+    beginning.is_ample = lambda _trainer, _free: False
     beginning.try_longest, Watch.on_step_end = tried, stepped  # type: ignore[method-assign]
     return trainer.main(context)
 

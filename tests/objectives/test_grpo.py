@@ -231,6 +231,13 @@ def test_the_memory_is_tried_with_the_longest_answers_and_nothing_of_it_stays(ba
     assert all(one.equal(other) for one, other in zip(*ends, strict=True))
 
 
+def test_whether_memory_is_ample_is_judged_by_every_answer_at_its_longest(base, tmp_path):
+    trainer = trainer_of(spec_of(objective(max_new_tokens=7), batch_size=16), base, tmp_path, conversations())
+    asked = []
+    assert trainer.most_tokens(lambda number: (asked.append(number), 100)[1]) == 8 * 100 + 16 * 7
+    assert asked == [2]
+
+
 def test_samples_are_handed_on_with_every_reward_and_the_weighted_sum(base, tmp_path):
     kept = {}
     both = {**LETTER, "length": {"weight": 0.5, "least": 0, "most": 4}}

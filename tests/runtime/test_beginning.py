@@ -22,6 +22,7 @@ from engine.runtime.watching import Watch
 from engine.specs.cadence import Cadence
 from engine.specs.job import parse
 from engine.tuners import TUNERS
+from engine.tuners.protocol import Given
 from storage import metrics
 from storage.jobs import Claim
 
@@ -58,8 +59,10 @@ def make_trainer(tiny_model, folder, save=lambda step, write: None, steps=4):
     from transformers import TrainerCallback
 
     torch.manual_seed(3)
-    begin = Start(tiny_model, None, "none", "float32", True)
-    model = TUNERS["lora"].prepare(load_model(tiny_model, dtype="float32"), SPEC.tuner)
+    begin = Start(tiny_model, None, "none", "float32", True, "language")
+    model = TUNERS["lora"].prepare(
+        load_model(tiny_model, dtype="float32"), SPEC.tuner, Given("CAUSAL_LM", steps, None, None, "none")
+    )
     tokenizer = load_tokenizer(tiny_model)
     data = Dataset.from_list(
         [{"input_ids": list(range(10, 10 + n)), "labels": list(range(10, 10 + n))} for n in LENGTHS]
@@ -103,6 +106,7 @@ def test_a_run_with_the_trial_is_the_run_without_it(saved, tiny_model, tmp_path,
     tried = []
     real = beginning.try_longest
     monkeypatch.setattr(beginning, "try_longest", lambda one: (tried.append(one), real(one)))
+    monkeypatch.setattr(beginning, "is_ample", lambda *_: False)
     trainer = make_trainer(tiny_model, tmp_path)
     phases = []
     trainer.add_callback(Beginning(trainer, Quiet(), None, phases.append))
@@ -111,6 +115,17 @@ def test_a_run_with_the_trial_is_the_run_without_it(saved, tiny_model, tmp_path,
     assert tried == [trainer] and phases == ["trying", "training"]
     assert our_losses == losses
     assert all(one.equal(other) for one, other in zip(ours, weights, strict=True))
+
+
+def test_the_memory_is_not_tried_where_it_is_ample(tiny_model, tmp_path, monkeypatch):
+    trainer = make_trainer(tiny_model, tmp_path)
+    assert beginning.is_ample(trainer, 2**40) and not beginning.is_ample(trainer, 2**20)
+    monkeypatch.setattr(beginning, "try_longest", lambda _: pytest.fail("tried"))
+    monkeypatch.setattr(beginning, "is_ample", lambda *_: True)
+    phases = []
+    trainer.add_callback(Beginning(trainer, Quiet(), None, phases.append))
+    trainer.train()
+    assert phases == ["training"]
 
 
 def test_the_trial_goes_through_the_longest_rows_and_leaves_no_trace(saved, tiny_model, tmp_path, monkeypatch):
