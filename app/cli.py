@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "move": "jobs:move",
     "delete": "jobs:delete",
     "metrics": "metrics:curves",
+    "samples": "samples:samples",
     "chat": "chat:chat",
     "merge": "merge:merge",
     "export": "export:export",

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.language import Text
 from app.render import Html, tag
-from engine.objectives import OBJECTIVES
+from engine.objectives import OBJECTIVES, rewards
 from storage import metrics
 
 COMMON = ("loss", "learning_rate", "grad_norm", "tokens_per_second")
@@ -22,9 +22,10 @@ WORDS = ("smoothing", "log", "reset", "table", "step", "best", "evaluation", "wa
 
 def chart_names(spec: Mapping[str, Any], tasks: Sequence[str] = ()) -> list[str]:
     """Return the curves of a run: those that every run has, those of its objective, and those of its task types."""
-    objective = OBJECTIVES.get(str((spec.get("objective") or {}).get("kind")))
+    section = spec.get("objective") or {}
+    objective = OBJECTIVES.get(str(section.get("kind")))
     own = list(objective.curves) if objective else []
-    return [COMMON[0], *own, *COMMON[1:], *tasks]
+    return [COMMON[0], *own, *rewards.curves(section), *COMMON[1:], *tasks]
 
 
 def metric_names(spec: Mapping[str, Any], tasks: Sequence[str] = ()) -> list[str]:

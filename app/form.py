@@ -201,10 +201,10 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for path, value in values.items():
         parts = path.split(".")
-        if parts[0] in SECTIONS and len(parts) == 3:
+        if parts[0] in SECTIONS and len(parts) > 2:
             if values.get(f"{parts[0]}.kind") != parts[1]:
                 continue
-            parts = [parts[0], parts[2]]
+            parts = [parts[0], *parts[2:]]
         place = data
         for part in parts[:-1]:
             place = place.setdefault(part, {})
@@ -220,9 +220,18 @@ def flat(data: Mapping[str, Any]) -> Values:
             values[name] = value
             continue
         kind = value.get("kind") if name in SECTIONS else None
-        for key, inner in value.items():
+        for key, inner in _leaves(value):
             values[f"{name}.{kind}.{key}" if kind and key != "kind" else f"{name}.{key}"] = inner
     return values
+
+
+def _leaves(data: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a section by their paths within it, whatever parts it has."""
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{at}{key}.")
+        else:
+            yield f"{at}{key}", value
 
 
 def label_of(field: str, t: Text) -> str:

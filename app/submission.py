@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import devices
+from app import beside, devices
 from engine.advice import defaults
 from engine.objectives import OBJECTIVES
 from engine.specs.job import JobSpec, parse
@@ -49,11 +49,11 @@ def prepare(session: Session, data: Mapping[str, Any]) -> JobSpec:
     if version is None:
         raise ProblemError([problem("spec_missing_field", field="data.dataset", given="", allowed="", detail="")])
     _check(session, spec, [one for one in (version, second) if one is not None], start)
-    return spec
+    return beside.exact(session, spec)
 
 
 def submit(session: Session, spec: JobSpec, options: SubmitOptions = jobs.DEFAULTS) -> Job:
-    """Queue a run; the same key gives the same job. The checkpoint that it starts from is kept.
+    """Queue a run; the same key gives the same job. The checkpoints that it builds on are kept.
 
     Of the options, the spec decides the budget of attempts and the run that it builds on.
 
@@ -66,6 +66,7 @@ def submit(session: Session, spec: JobSpec, options: SubmitOptions = jobs.DEFAUL
         assert start.job_id is not None and start.step is not None
         checkpoints.pin(session, start.job_id, start.step)
         parent_id = start.job_id
+    beside.keep(session, spec)
     options = replace(options, max_attempts=spec.resources.max_attempts, parent_id=parent_id)
     lane = KINDS["train"].lane
     return jobs.submit(

@@ -15,9 +15,9 @@ from storage.errors import Fenced
 from storage.job_values import ONE_JOB, QUEUE_ORDER, SELECT_JOB, Job, attempt, job, move, record
 from storage.rows import columns, table_of, to_value, to_values
 from storage.states import FINAL, State
-from storage.tables import MetricRow
+from storage.tables import MetricRow, SampleRow
 
-metric = table_of(MetricRow)
+metric, sample = table_of(MetricRow), table_of(SampleRow)
 LOST = "lost"
 """How an attempt ends that was taken from its holder."""
 REQUEUE: Literal["requeue"] = "requeue"
@@ -155,10 +155,11 @@ def override(session: Session, claim: Claim, overrides: dict[str, Any]) -> None:
 
 
 def resumed(session: Session, claim: Claim, step: int) -> None:
-    """Records the step that the attempt goes on from, and cuts the curves past it."""
+    """Records the step that the attempt goes on from, and cuts the curves and samples past it."""
     guard(session, claim, metric_generation=job.c.metric_generation + 1, progress_step=step)
     session.execute(update(attempt).where(_of(claim)).values(resumed_from_step=step))
     session.execute(delete(metric).where(metric.c.job_id == claim.job_id, metric.c.step > step))
+    session.execute(delete(sample).where(sample.c.job_id == claim.job_id, sample.c.step > step))
     record(session, claim.job_id, token=claim.token, kind="resumed", data={"step": step})
 
 

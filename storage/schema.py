@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from storage.errors import SchemaMismatch, StoreError
 from storage.tables import Base
 
-KNOWN = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009")
+KNOWN = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """The schemas, oldest first. Checked against the migrations by a test, so that opening a store needs no Alembic."""
 HEAD = KNOWN[-1]
 MIGRATIONS = Path(__file__).parent / "migrations"

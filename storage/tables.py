@@ -181,6 +181,29 @@ class MetricRow(Base):
     __table_args__ = (Index(None, "job_id", "version"), {"sqlite_with_rowid": False})
 
 
+class SampleRow(Base):
+    __tablename__ = "sample"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
+    token: Mapped[int] = mapped_column(BigInteger)
+    step: Mapped[int] = mapped_column(BigInteger)
+    place: Mapped[int]
+    """Among the samples of its step."""
+    question: Mapped[int]
+    """Which prompt of its step it answers: samples of one prompt are compared with each other."""
+    prompt: Mapped[str]
+    reference: Mapped[str]
+    completion: Mapped[str]
+    num_tokens: Mapped[int]
+    cut: Mapped[bool]
+    reward: Mapped[float | None]
+    rewards: Mapped[dict[str, Any]]
+    created_at: Mapped[float]
+
+    __table_args__ = (UniqueConstraint("job_id", "step", "place"), KEEP_IDS)
+
+
 class CheckpointRow(Base):
     __tablename__ = "checkpoint"
 

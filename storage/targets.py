@@ -33,6 +33,8 @@ class Target:
     job_id: int | None
     step: int | None
     model_id: int | None
+    head: str = "language"
+    """What the model gives: `language`, `classifier` or `score`."""
 
 
 def resolve(session: Session, text: str, *, quantization: str = "none", dtype: str | None = None) -> Target:
@@ -93,5 +95,6 @@ def _trained(session: Session, found: Checkpoint) -> Target:
         adapter_path=found.path if found.is_adapter else None,
         job_id=found.job_id,
         step=found.step,
+        head=found.head,
         model_id=session.execute(select(model.c.id).where(model.c.path == found.base_path).limit(1)).scalar(),
     )

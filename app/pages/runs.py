@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import frame, run_actions, run_page
+from app import frame, run_actions, run_page, samplespanel
 from app.panel import Panel
 from app.render import heading, tag
 from app.run_list import Sparks
@@ -35,7 +35,8 @@ def lay_out(ui: Ui) -> Parts:
             nothing = Panel()
             with gr.Column(visible=False, elem_id="at-run") as detail:
                 head, (links, buttons), name, said = Panel(elem_id="at-run-head"), _buttons(ui), _name(ui), Panel()
-                overlay, panels = _tabs(ui)
+                overlay, panels, samples = _tabs(ui)
+    samplespanel.connect(ui, samples, selected)
     fixed = (selected, order, seen, armed, listed, detail, nothing)
     return Parts(*fixed, head, links, said, buttons, name, overlay, panels)
 
@@ -67,7 +68,7 @@ def _name(ui: Ui) -> gr.Textbox:
     )
 
 
-def _tabs(ui: Ui) -> tuple[gr.Dropdown, dict[str, Panel]]:
+def _tabs(ui: Ui) -> tuple[gr.Dropdown, dict[str, Panel], samplespanel.Parts]:
     panels = {}
     with gr.Tabs():
         with gr.Tab(ui.t("runs.tab.curves"), id="curves"):
@@ -83,10 +84,12 @@ def _tabs(ui: Ui) -> tuple[gr.Dropdown, dict[str, Panel]]:
                     container=False,
                 )
             panels["curves"] = Panel(elem_id="at-run-curves")
+        with gr.Tab(ui.t("runs.tab.samples"), id="samples"):
+            samples = samplespanel.lay_out(ui)
         for name in ("log", "checkpoints", "answers", "settings"):
             with gr.Tab(ui.t(f"runs.tab.{name}"), id=name):
                 panels[name] = Panel(elem_id=f"at-run-{name}")
-    return overlay, panels
+    return overlay, panels, samples
 
 
 def _connect(ui: Ui, parts: Parts) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from engine.data.packing import packed_sequences
 from engine.data.tokens import Prepared, lengths
-from engine.specs.cadence import cadence
+from engine.objectives import OBJECTIVES
+from engine.specs.cadence import cadence, steps_per_epoch
 from engine.specs.job import JobSpec
 from engine.specs.problem import Problem, problem
 from engine.tuners import TUNERS
@@ -23,14 +24,13 @@ def plan(spec: JobSpec, prepared: Prepared, facts: Mapping[str, Any]) -> dict[st
     if spec.data.packing:
         num_train = packed_sequences(lengths(prepared.train_path), spec.data.max_length)
     steps = cadence(spec, num_train, counts["eval_sequences"])
-    batches = -(-num_train // spec.training.batch_size)
     chosen: Any = spec.tuner
     tuner = TUNERS[chosen.kind]
     return {
         **counts,
         "train_sequences": num_train,
         "steps": steps.total,
-        "steps_per_epoch": max(1, -(-batches // spec.training.gradient_accumulation)),
+        "steps_per_epoch": steps_per_epoch(spec, num_train),
         "eval_every_steps": steps.eval_every,
         "save_every_steps": steps.save_every,
         "effective_batch": spec.effective_batch,
@@ -52,9 +52,11 @@ def beyond_context(spec: JobSpec, counts: Mapping[str, Any], context: int | None
 
 def _warnings(spec: JobSpec, counts: Mapping[str, Any], num_train: int, facts: Mapping[str, Any]) -> list[Problem]:
     found: list[Problem] = []
-    if num_train < spec.effective_batch:
+    chosen: Any = spec.objective
+    num_sequences = num_train * max(1, OBJECTIVES[chosen.kind].needs(chosen).samples)
+    if num_sequences < spec.effective_batch:
         found.append(
-            problem("rows_below_batch", field="training.batch_size", rows=num_train, batch=spec.effective_batch)
+            problem("rows_below_batch", field="training.batch_size", rows=num_sequences, batch=spec.effective_batch)
         )
     if counts["cut_rows"]:
         cut = {"rows": counts["cut_rows"], "answers": counts["cut_answers"], "max_length": spec.data.max_length}

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from engine.data.rendered import Rendered, RenderedPair
+from engine.data.rendered_prompt import RenderedPrompt
 from engine.data.template import Template, Tools, common
 from engine.data.token_text import TokenText
 from engine.specs.problem import ProblemError, problem
@@ -105,6 +106,23 @@ class Renderer:
         bad, bad_start = self._side([*prompt, *rejected], tools)
         shared = common(good[:good_start], bad[:bad_start])
         return RenderedPair(tuple(good[:shared]), tuple(good[shared:]), tuple(bad[shared:]), self._text)
+
+    def question(
+        self, messages: Messages, tools: str | None = None, *, answered: bool = False, drawn: int = 0
+    ) -> RenderedPrompt:
+        """Render messages as a model is given them that answers itself, with room for `drawn` tokens; `answered`: the
+        last message is the row's own answer, of which the tokens follow the prompt.
+
+        Raises:
+            ProblemError: the template refuses this row, or leaves its tool calls out.
+        """
+        if not answered:
+            return RenderedPrompt(tuple(self.prompt(messages, tools)), (), self._text, drawn)
+        prompt = self.prompt(messages[:-1], tools)
+        whole, first = self._side(messages, tools)
+        # A template may write more before an answer that is there than it hands a model that is to answer.
+        start = len(prompt) if whole[: len(prompt)] == prompt else first
+        return RenderedPrompt(tuple(prompt), tuple(whole[start:]), self._text, drawn)
 
     def document(self, text: str) -> Rendered:
         """Tokenise a text that is trained whole, between the tokens that begin and end a text."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from engine.objectives.protocol import Needs
 from engine.specs import base
 from engine.specs.base import setting
+from engine.specs.problem import Problem
 
 
 class DpoObjective:
@@ -29,6 +31,14 @@ class DpoObjective:
             gt=0.0,
             le=10.0,
         )
+
+    def needs(self, spec: Spec) -> Needs:
+        del spec
+        return Needs()
+
+    def problems(self, spec: Any) -> Sequence[Problem]:
+        del spec
+        return ()
 
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         del spec

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from engine.objectives.predicting import token_trainer
+from engine.objectives.protocol import Needs
 from engine.specs import base
+from engine.specs.problem import Problem
 
 
 class PretrainObjective:
@@ -21,6 +23,14 @@ class PretrainObjective:
         """Nothing to choose: a text is learned as it stands."""
 
         kind: Literal["pretrain"] = "pretrain"
+
+    def needs(self, spec: Spec) -> Needs:
+        del spec
+        return Needs()
+
+    def problems(self, spec: Any) -> Sequence[Problem]:
+        del spec
+        return ()
 
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         del spec

@@ -40,6 +40,7 @@ class Beginning(TrainerCallback):
             if sums is not None:
                 carried.put_back(trainer, sums)
                 self._watch.tokens = sums["tokens"]
+            trainer.take_beside(self._resume)
             check_resumed(trainer, self._resume, (sums or carried.carried(trainer))["batch_size"])
         if not is_ample(trainer, psutil.virtual_memory().available):
             self._phase("trying")
@@ -63,7 +64,7 @@ def check_resumed(trainer: Any, folder: Path, batch_size: int) -> None:
         "dtype": any(p.dtype != torch.float32 for p in trainer.model.parameters() if p.requires_grad),
         "optimizer": bool(steps) and max(steps) != step,
         "schedule": trainer.lr_scheduler.last_epoch != step or trainer.optimizer.param_groups[0]["lr"] != rate,
-        "position": abs(trainer.state.epoch - _epoch(trainer, step, batch_size)) > 1e-6,
+        "position": abs(trainer.state.epoch - trainer.epoch_at(step, batch_size)) > 1e-6,
     }
     if any(differs.values()):
         what = ", ".join(name for name, does in differs.items() if does)
@@ -89,16 +90,6 @@ def _weights_are_those_of(model: Any, folder: Path) -> bool:
     return compared > 0
 
 
-def _epoch(trainer: Any, step: int, batch_size: int) -> float:
-    """How many times the data has been gone through after this step, in batches of this size."""
-    arguments = trainer.args
-    rows = arguments.gradient_accumulation_steps * arguments.per_device_train_batch_size
-    accumulation, batches = rows // batch_size, -(-len(trainer.train_dataset) // batch_size)
-    per_epoch = max(1, -(-batches // accumulation))
-    whole, within = divmod(step, per_epoch)
-    return float(whole + min(within * accumulation, batches) / batches)
-
-
 def is_ample(trainer: Any, available_bytes: int) -> bool:
     """Whether twice what the longest rows could ever take is free, so that trying them would only cost time.
 
@@ -106,8 +97,8 @@ def is_ample(trainer: Any, available_bytes: int) -> bool:
     """
     if trainer.args.device.type != "cpu":
         return False
-    rows = trainer.train_dataset.select(longest(trainer.train_dataset, trainer.args.per_device_train_batch_size))
-    tokens = int(_totals(rows).sum())
+    rows = trainer.train_dataset
+    tokens = trainer.most_tokens(lambda number: int(_totals(rows.select(longest(rows, number))).sum()))
     config = trainer.model.config.get_text_config()
     activations = config.num_hidden_layers * config.hidden_size * _MOST_ACTIVATION_BYTES
     logits = config.vocab_size * _MOST_LOGIT_BYTES
@@ -122,13 +113,10 @@ def try_longest(trainer: Any) -> None:
     """
     sums, model = carried.carried(trainer), trainer.model_wrapped
     device = trainer.args.device
-    rows = longest(trainer.train_dataset, trainer.args.per_device_train_batch_size)
-    chosen = trainer._remove_unused_columns(trainer.train_dataset.select(rows))
     with random_state_kept():
         room = _optimizer_room(trainer, device)
-        batch = trainer.data_collator([chosen[place] for place in range(len(chosen))])
         trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
-        trainer.training_step(model, batch, trainer._get_num_items_in_batch([batch], device))
+        trainer.try_rows(lambda number: trainer.train_dataset.select(longest(trainer.train_dataset, number)))
         del room
     model.zero_grad()
     carried.put_back(trainer, sums)

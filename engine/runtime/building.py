@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from engine.models.loading import load_tokenizer
 from engine.objectives import OBJECTIVES
 from engine.runtime.child import Context
 from engine.runtime.device import Device
-from engine.runtime.parts import TrainerParts, arguments
+from engine.runtime.parts import Means, TrainerParts, arguments
 from engine.runtime.run_data import sources_of
 from engine.runtime.staging import Save, staged
 from engine.runtime.start import Start, load_reference
@@ -55,6 +55,7 @@ class Frame:
     device: Device
     begin: Start
     folder: Path
+    means: Means = field(default_factory=Means)
 
 
 def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[], None] = lambda: None) -> Rows:
@@ -132,6 +133,8 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
         common,
         staged(save),
         reference=lambda: load_reference(frame.begin, frame.device),
+        renderer=rows.renderer,
+        means=frame.means,
         task_types=rows.task_types,
     )
     keep_4_bit_weights(model)

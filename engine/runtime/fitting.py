@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from engine.objectives import OBJECTIVES
 from engine.runtime.machine import devices, host
 from engine.specs.home import Home
 from storage import datasets, jobs, models, requests, targets, workers
@@ -100,6 +101,15 @@ def _base(session: Session, _here: Here, spec: Spec) -> Iterator[Path]:
         yield Path(models.get(session, model["id"]).path)
 
 
+def _beside(session: Session, _here: Here, spec: Spec) -> Iterator[Path]:
+    """The other models that the objective loads: a teacher, a reward model."""
+    section = spec.get("objective") or {}
+    objective = OBJECTIVES.get(str(section.get("kind")))
+    if objective is not None:
+        for text in objective.needs(objective.Spec.model_validate(section)).targets.values():
+            yield from _checkpoint(session, text)
+
+
 def _rows(session: Session, _here: Here, spec: Spec) -> Iterator[Path]:
     data = spec.get("data") or {}
     name, version, content = data.get("dataset"), data.get("version"), data.get("sha256")
@@ -167,8 +177,8 @@ def _model(session: Session, _here: Here, payload: Spec) -> Iterator[Path]:
 
 
 NEEDS: dict[str, tuple[Callable[[Session, Here, Spec], Iterator[Path]], ...]] = {
-    "train": (_base, _rows, _mixed_in),
-    "trial": (_tried(_base), _tried(_rows), _tried(_mixed_in)),
+    "train": (_base, _beside, _rows, _mixed_in),
+    "trial": (_tried(_base), _tried(_beside), _tried(_rows), _tried(_mixed_in)),
     "export": (_exported,),
     "merge": (_merged,),
     "import": (_staged,),

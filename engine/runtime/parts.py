@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.objectives import OBJECTIVES
 from engine.runtime.device import Device
 from engine.specs.cadence import Cadence
 from engine.specs.job import JobSpec
@@ -17,6 +18,55 @@ _OPTIMIZERS = {
     "paged_adamw_8bit": "paged_adamw_8bit",
     "sgd": "sgd",
 }
+
+
+def _nothing() -> None:
+    """Tell nobody."""
+
+
+Sample = Mapping[str, Any]
+"""The fields of a `NewSample` of `storage/samples.py`."""
+
+
+def _dropped(step: int, samples: Sequence[Sample]) -> None:
+    """Keep no samples."""
+    del step, samples
+
+
+def _no_model(text: str) -> Any:
+    raise LookupError(text)
+
+
+def _nobody(url: str, model: str, at_once: int) -> Ask:
+    raise LookupError(f"{model} at {url}, {at_once} at once")
+
+
+Ask = Callable[[Sequence[Sequence[Mapping[str, str]]]], list[str | None]]
+"""Conversations → the replies to them, None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the process around a trainer does for its objective; by default nothing: a trial tells nobody."""
+
+    beat: Callable[[], None] = _nothing
+    """Says that the run moves, where a step takes long."""
+    keep: Callable[[int, Sequence[Sample]], None] = _dropped
+    """Keeps the samples of a step for people to read."""
+    other: Callable[[str], Other] = _no_model
+    """Loads another model of the studio: `base:MODEL`, JOB or JOB@STEP."""
+    scorer: Callable[[str], Any] = _no_model
+    """Loads a reward model by its run: a `Scorer` of `engine/models/scoring.py`."""
+    judge: Callable[[str, str, int], Ask] = _nobody
+    """Who answers at an address: its URL, the model's name there, and how many requests are under way at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A second model, frozen, with its own tokenizer."""
+
+    model: Any
+    tokenizer: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +80,9 @@ class TrainerParts:
     staged: Callable[[type], type]
     reference: Callable[[], Any]
     """Loads a frozen copy of the start; only for objectives that need one."""
+    renderer: Any = None
+    """Writes conversations for the model as they were written in the rows."""
+    means: Means = field(default_factory=Means)
     task_types: tuple[str, ...] = ()
     """Those whose losses are told apart."""
 
@@ -37,6 +90,8 @@ class TrainerParts:
 def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> dict[str, Any]:
     """The trainer's arguments that are the same for every objective."""
     training = spec.training
+    chosen: Any = spec.objective
+    judged_by = OBJECTIVES[chosen.kind].needs(chosen).judged_by
     bf16 = device.bf16 if training.precision == "auto" else training.precision == "bf16"
     return {
         "output_dir": str(folder),
@@ -60,8 +115,8 @@ def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> di
         "eval_steps": steps.eval_every,
         "save_strategy": "steps",
         "save_steps": steps.save_every,
-        "metric_for_best_model": "eval_loss" if steps.eval_every else None,
-        "greater_is_better": False if steps.eval_every else None,
+        "metric_for_best_model": (judged_by or "eval_loss") if steps.eval_every else None,
+        "greater_is_better": judged_by is not None if steps.eval_every else None,
         "seed": spec.seed,
         "data_seed": spec.seed,
         "use_cpu": device.kind == "cpu",

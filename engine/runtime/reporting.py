@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
 from engine.runtime.child import Context
-from storage import jobs, metrics
+from storage import jobs, metrics, samples
 from storage.errors import Fenced, StoreGone
 from storage.jobs import Flags
 from storage.metrics import Point
 from storage.patience import patiently
+from storage.samples import NewSample
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,7 @@ class Reporter:
     def __init__(self, context: Context, *, lease_s: float) -> None:
         self._context, self._lease_s = context, lease_s
         self._points: list[Point] = []
+        self._samples: dict[int, Sequence[NewSample]] = {}
         self._step: tuple[int, int] | None = None
         self._beat = False
         self._lock = threading.Lock()
@@ -44,6 +48,11 @@ class Reporter:
         """Queue points of the curves."""
         with self._lock:
             self._points.extend(points)
+
+    def keep(self, step: int, new: Sequence[Mapping[str, Any]]) -> None:
+        """Queue the samples of a step, each with the fields of a `NewSample`."""
+        with self._lock:
+            self._samples[step] = [NewSample(**one) for one in new]
 
     def step(self, step: int, total: int) -> None:
         """Queue the newest progress."""
@@ -67,13 +76,16 @@ class Reporter:
         with self._writing:
             with self._lock:
                 points, self._points = self._points, []
+                drawn, self._samples = self._samples, {}
                 step, self._step = self._step, None
                 beat, self._beat = self._beat, False
             store = self._context.store
             try:
-                with store.write() if points or step or beat else store.read() as session:
+                with store.write() if points or drawn or step or beat else store.read() as session:
                     if points:
                         metrics.append(session, self._context.claim, points)
+                    for at, new in drawn.items():
+                        samples.add(session, self._context.claim, at, new)
                     if step:
                         jobs.progress(session, self._context.claim, step=step[0], total=step[1])
                     elif beat:
@@ -85,6 +97,7 @@ class Reporter:
             except DBAPIError:
                 with self._lock:
                     self._points = points + self._points
+                    self._samples = drawn | self._samples
                     self._step = self._step or step
                 raise
             self._reached = time.monotonic()

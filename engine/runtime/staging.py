@@ -13,6 +13,7 @@ from transformers.trainer_callback import ExportableState
 
 from engine.runtime import carried
 from engine.runtime.child import NonFinite
+from engine.runtime.usual import Usual
 
 Save = Callable[[int, Callable[[Path], None]], None]
 """Publishes the checkpoint of a step that the given function writes into a folder."""
@@ -22,7 +23,7 @@ def staged(save: Save) -> Callable[[type], type]:
     """Wrap a trainer class: each save goes through `save`, and adapters stay in float32."""
 
     def wrap(base: type) -> type:
-        class Staged(base):
+        class Staged(base, Usual):
             """The library's trainer with our checkpoints."""
 
             def __init__(self, *positional: Any, **named: Any) -> None:
@@ -79,6 +80,7 @@ def staged(save: Save) -> Callable[[type], type]:
                             if path.name not in _UNWANTED:
                                 path.rename(folder / path.name)
                         carried.write(self, folder)
+                        self.keep_beside(folder)
                     finally:
                         shutil.rmtree(library, ignore_errors=True)
 

@@ -7,12 +7,13 @@ import logging
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.objectives import OBJECTIVES
 from engine.runtime import checkpoints, child
 from engine.runtime.checkpoints import Manifest
 from engine.runtime.child import Context, NonFinite, Stopped
@@ -82,6 +83,7 @@ class Run:
         from engine.runtime.beginning import Beginning
         from engine.runtime.building import Frame, build, prepare
         from engine.runtime.device import choose
+        from engine.runtime.others import means_of
         from engine.runtime.watching import Watch
 
         use_threads()
@@ -96,7 +98,7 @@ class Run:
         keep_every = self.spec.training.keep_every_steps
         watch = Watch(reporter, claim=self.context.claim, device=device.kind, total=total, keep_every=keep_every)
         save = self._saver(begin, watch, reporter)
-        frame = Frame(self.spec, device, begin, self.context.folder)
+        frame = Frame(self.spec, device, begin, self.context.folder, means_of(self.context, device, reporter))
         trainer = build(frame, model=model, rows=prepared, save=save, watch=watch, measure_start=resume is None)
         checkpoints.require_space(self.context.folder, trainer.checkpoint_bytes())
         step = self._announce(resume, total)
@@ -108,7 +110,7 @@ class Run:
         return self._end(trainer, watch, reporter, prepared, device)
 
     def _newest_good(self, begin: Any, reporter: Any) -> Path | None:
-        return newest_good(self.context, partial(_row, begin), seen=reporter.beat)
+        return newest_good(self.context, partial(self._row, begin), seen=reporter.beat)
 
     def _announce(self, resume: Path | None, total: int) -> int:
         step = int(resume.name.rsplit("-", 1)[1]) if resume else 0
@@ -131,13 +133,30 @@ class Run:
                 seen=reporter.beat,
             )
             with self.context.store.write() as session:
-                new = _row(begin, path, manifest, watch.eval_loss.get(step))
+                new = self._row(begin, path, manifest, watch.evaluated.get(step, {}))
                 checkpoint_rows.add(session, self.context.claim, new)
                 jobs.progress(session, self.context.claim, phase="training")
             crash_here("checkpoint_listed")
             self._prune()
 
         return save
+
+    def _row(self, begin: Start, path: Path, manifest: Manifest, evaluated: Mapping[str, float]) -> NewCheckpoint:
+        chosen: Any = self.spec.objective
+        judged_by = OBJECTIVES[chosen.kind].needs(chosen).judged_by
+        return NewCheckpoint(
+            step=manifest.step,
+            path=str(path),
+            manifest_sha=manifest.sha256,
+            bytes=manifest.num_bytes,
+            base_path=str(begin.base) if begin.is_adapter else str(path),
+            quantization=begin.quantization if begin.is_adapter else "none",
+            dtype=begin.dtype,
+            is_adapter=begin.is_adapter,
+            eval_loss=evaluated.get("eval_loss"),
+            head=begin.head,
+            score=evaluated.get(judged_by) if judged_by else None,
+        )
 
     def _prune(self) -> None:
         """Remove old checkpoints: the newest, the best, each n-th and pinned ones stay."""
@@ -195,21 +214,6 @@ class Run:
             traceback.print_exc()
             self.context.event("answers_skipped", {"error": type(error).__name__})
             return []
-
-
-def _row(begin: Start, path: Path, manifest: Manifest, eval_loss: float | None) -> NewCheckpoint:
-    return NewCheckpoint(
-        step=manifest.step,
-        path=str(path),
-        manifest_sha=manifest.sha256,
-        bytes=manifest.num_bytes,
-        base_path=str(begin.base) if begin.is_adapter else str(path),
-        quantization=begin.quantization if begin.is_adapter else "none",
-        dtype=begin.dtype,
-        is_adapter=begin.is_adapter,
-        eval_loss=eval_loss,
-        head=begin.head,
-    )
 
 
 if __name__ == "__main__":

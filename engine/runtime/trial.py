@@ -19,6 +19,7 @@ def main(context: Context) -> dict[str, Any]:
     from engine.runtime import start
     from engine.runtime.building import Frame, build, prepare
     from engine.runtime.device import choose, peak_memory_bytes
+    from engine.runtime.others import means_of
 
     began = time.monotonic()
     use_threads()
@@ -26,7 +27,7 @@ def main(context: Context) -> dict[str, Any]:
     device = choose(spec.resources.devices)
     begin = start.find(context.store, spec, device)
     rows = prepare(context, spec, begin)
-    frame = Frame(spec, device, begin, context.folder)
+    frame = Frame(spec, device, begin, context.folder, means_of(context, device, None))
     model = start.load(begin, spec, device, rows)
     clock = _clock()
     trainer = build(frame, model=model, rows=_longest(rows, spec), save=_keep_nothing, watch=clock, measure_start=False)

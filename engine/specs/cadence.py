@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+from engine.objectives import OBJECTIVES
 from engine.specs.job import JobSpec
 
 FEWEST, MOST = 3, 10
@@ -25,14 +27,23 @@ class Cadence:
 
 def cadence(spec: JobSpec, num_train: int, num_eval: int) -> Cadence:
     """Count the steps: rows per device batch, accumulated, over the epochs, at most `max_steps`."""
-    batches = -(-num_train // spec.training.batch_size)
-    per_epoch = max(1, -(-batches // spec.training.gradient_accumulation))
+    per_epoch = steps_per_epoch(spec, num_train)
     total = max(1, -(-int(per_epoch * spec.training.epochs * 1000) // 1000))
     if spec.training.max_steps is not None:
         total = min(total, spec.training.max_steps)
-    rows = total * spec.training.batch_size * spec.training.gradient_accumulation
+    rows = total * spec.effective_batch
     affordable = int(EVALUATED_ROWS * rows / num_eval) if num_eval else MOST
     pause = math.ceil(total / min(MOST, max(FEWEST, affordable)))
     eval_every = (spec.training.eval_every_steps or pause) if num_eval else None
     save_every = spec.training.save_every_steps or eval_every or pause
     return Cadence(total, eval_every, save_every)
+
+
+def steps_per_epoch(spec: JobSpec, num_train: int) -> int:
+    """Optimiser steps of one pass over the rows, at least one."""
+    chosen: Any = spec.objective
+    needs = OBJECTIVES[chosen.kind].needs(chosen)
+    if needs.samples:
+        return max(1, num_train * needs.samples // spec.effective_batch) * needs.updates
+    batches = -(-num_train // spec.training.batch_size)
+    return max(1, -(-batches // spec.training.gradient_accumulation))

@@ -249,6 +249,8 @@ class JobSpec(Spec):
         if self.data.truncation == "split" and not OBJECTIVES[self.objective.kind].packs:
             kind = self.objective.kind
             raise SpecError(problem("objective_cannot_split", field="data.truncation", objective=kind))
+        if found := OBJECTIVES[self.objective.kind].problems(self):
+            raise SpecError(*found)
         return self
 
     @property

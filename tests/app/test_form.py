@@ -18,8 +18,13 @@ from engine.tuners import TUNERS
 EN = text("en")
 
 
+REWARDED = {"rewards": {"length": {"weight": 1.0}}}
+CANNOT_DO_WITHOUT: dict[str, dict[str, Any]] = {"grpo": REWARDED, "rloo": REWARDED, "distill": {"teacher": "starter"}}
+
+
 def a_spec(objective: str = "sft", tuner: str = "lora") -> JobSpec:
-    data = {"data": {"dataset": "tickets"}, "objective": {"kind": objective}, "tuner": {"kind": tuner}}
+    chosen = {"kind": objective, **CANNOT_DO_WITHOUT.get(objective, {})}
+    data = {"data": {"dataset": "tickets"}, "objective": chosen, "tuner": {"kind": tuner}}
     return parse({**data, "training": {"learning_rate": 1e-4}})
 
 
@@ -50,6 +55,18 @@ def test_fields_of_a_choice_that_was_not_made_stay_out_of_the_spec() -> None:
     data = nested({"objective.kind": "sft", "objective.dpo.beta": 0.3, "objective.sft.train_on": "last"})
 
     assert data == {"objective": {"kind": "sft", "train_on": "last"}}
+
+
+def test_settings_that_lie_deeper_go_there_and_back() -> None:
+    values = {
+        "objective.kind": "grpo",
+        "objective.grpo.rewards.regex.pattern": "a",
+        "objective.rloo.rewards.regex.pattern": "b",
+    }
+
+    assert nested(values) == {"objective": {"kind": "grpo", "rewards": {"regex": {"pattern": "a"}}}}
+    assert flat(nested(values)) == {"objective.kind": "grpo", "objective.grpo.rewards.regex.pattern": "a"}
+    assert label_of("objective.rewards.regex.pattern", EN) == "Pattern"
 
 
 def test_label_help_and_bounds_come_from_the_spec() -> None:

@@ -144,6 +144,8 @@ ASKED = [
     ("train", spec_of(devices="cuda"), "gpu"),
     ("train", spec_of(model="nowhere"), None),
     ("train", spec_of(start_from="99"), None),
+    ("train", {**spec_of(), "objective": {"kind": "distill", "teacher": "unseen"}}, "/other/host/base"),
+    ("train", {**spec_of(), "objective": {"kind": "distill", "teacher": "seen"}}, None),
     ("trial", {"run": spec_of(dataset="unseen")}, "/other/host/rows.parquet"),
     ("trial", {"run": spec_of(devices="cuda")}, "gpu"),
     ("import", {"staged": "gone"}, "staging/gone"),

@@ -1,0 +1,51 @@
+"""REINFORCE leave-one-out: each answer is compared with the mean of the others to its prompt (Ahmadian et al. 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from engine.objectives import online
+from engine.objectives.protocol import Needs
+from engine.specs.base import setting
+from engine.specs.problem import Problem
+
+
+class RlooObjective:
+    kind = "rloo"
+    row_kinds = ("conversation", "preference")
+    head = "language"
+    learning_rate = 1e-6
+    packs = False
+    curves = online.CURVES
+
+    class Spec(online.OnlineSpec):
+        """What is done with the rewards before they are compared."""
+
+        kind: Literal["rloo"] = "rloo"
+        normalise: bool = setting(
+            False, "Normalise", "Divide what an answer is better or worse by how far those of the step lie apart."
+        )
+        leave_out_cut: bool = setting(
+            False, "Leave out cut answers", "Answers that were not finished teach nothing, whatever their reward."
+        )
+
+    def labels(self, train: Any) -> Sequence[str]:
+        del train
+        return ()
+
+    def needs(self, spec: Spec) -> Needs:
+        return online.needs(spec)
+
+    def problems(self, spec: Any) -> Sequence[Problem]:
+        return online.problems(spec)
+
+    def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
+        return online.tokens(row, renderer, spec, room)
+
+    def trainer(self, parts: Any) -> Any:
+        from trl import RLOOConfig, RLOOTrainer
+
+        section = parts.spec.objective
+        own = {"normalize_advantages": section.normalise, "mask_truncated_completions": section.leave_out_cut}
+        return online.trainer(parts, RLOOTrainer, RLOOConfig, own)
