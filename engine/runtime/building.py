@@ -19,9 +19,11 @@ from engine.runtime.parts import TrainerParts, arguments
 from engine.runtime.run_data import version_of
 from engine.runtime.staging import Save, staged
 from engine.runtime.start import Start, load_reference
+from engine.runtime.tuning import Tuning
 from engine.specs.cadence import Cadence, cadence
 from engine.specs.job import JobSpec
 from engine.specs.problem import ProblemError
+from engine.tuners import TUNERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Frame:
     device: Device
     begin: Start
     folder: Path
+    began_at: int = 0
+    """The last step of the phase before this one."""
 
 
 def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[], None] = lambda: None) -> Rows:
@@ -110,8 +114,9 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
         "callbacks": callbacks,
     }
     objective = OBJECTIVES[frame.spec.objective.kind]
+    tuning = Tuning(TUNERS[frame.spec.tuner.kind], frame.began_at)
     parts = TrainerParts(
-        frame.spec, model, named, common, staged(save), reference=lambda: load_reference(frame.begin, frame.device)
+        frame.spec, model, named, common, staged(save, tuning), reference=lambda: load_reference(frame.begin, frame.device)
     )
     keep_4_bit_weights(model)
     return objective.trainer(parts)
