@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from engine.objectives.predicting import token_trainer
 from engine.specs import base
 
 
@@ -30,13 +31,4 @@ class PretrainObjective:
         return ()
 
     def trainer(self, parts: Any) -> Any:
-        from trl import SFTConfig, SFTTrainer
-
-        arguments = SFTConfig(
-            **parts.arguments,
-            max_length=None,
-            packing=False,
-            padding_free=parts.spec.data.packing,
-            dataset_kwargs={"skip_prepare_dataset": True},
-        )
-        return parts.staged(SFTTrainer)(model=parts.model, args=arguments, **parts.common)
+        return token_trainer(parts)

@@ -30,6 +30,8 @@ class TrainerParts:
     staged: Callable[[type], type]
     reference: Callable[[], Any]
     """Loads a frozen copy of the start; only for objectives that need one."""
+    task_types: tuple[str, ...] = ()
+    """Those whose losses are told apart."""
 
 
 def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> dict[str, Any]:
