@@ -13,7 +13,7 @@ from engine.data.plan import beyond_context
 from engine.data.render import Renderer
 from engine.data.tokens import TASK_TYPE
 from engine.data.tokens import prepare as prepare_tokens
-from engine.models.loading import load_tokenizer
+from engine.models.loading import keep_4_bit_weights, load_tokenizer
 from engine.objectives import OBJECTIVES
 from engine.runtime.child import Context
 from engine.runtime.device import Device
@@ -140,15 +140,3 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
     )
     keep_4_bit_weights(model)
     return objective.trainer(parts)
-
-
-def keep_4_bit_weights(model: Any) -> None:
-    """Keep NF4 weights in one form through training and evaluation.
-
-    On a processor with bfloat16 products bitsandbytes re-packs them at the first evaluation. The packed form has no
-    backward pass, so that no gradient goes through the base until the next save turns it back, and its scales are
-    rounded on the way: an evaluation would change the training that follows it.
-    """
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False

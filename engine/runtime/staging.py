@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def staged(save: Save, tuning: Tuning) -> Callable[[type], type]:
 
             def takes_over(self) -> bool:
                 """Whether this is the first step of a phase: what lies before it was trained by another tuner."""
-                return 0 < tuning.began_at == self.state.global_step
+                return bool(0 < tuning.began_at == self.state.global_step)
 
             def create_scheduler(self, num_training_steps: int, *positional: Any, **named: Any) -> Any:
                 """A phase has a schedule of its own."""
@@ -56,8 +57,9 @@ def staged(save: Save, tuning: Tuning) -> Callable[[type], type]:
 
             def _load_from_checkpoint(self, folder: str, *positional: Any, **named: Any) -> None:
                 step = TrainerState.load_from_json(str(Path(folder) / TRAINER_STATE_NAME)).global_step
-                if step != tuning.began_at and not tuning.restore(self.model, Path(folder)):
-                    super()._load_from_checkpoint(folder, *positional, **named)
+                if step != tuning.began_at:
+                    load = partial(super()._load_from_checkpoint, folder, *positional, **named)
+                    tuning.restore(self.model, Path(folder), load)
 
             def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
                 super()._load_optimizer_and_scheduler(None if self.takes_over() else folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,12 @@ class Tuning:
         if isinstance(self.tuner, Restoring):
             self.tuner.store(model, folder)
 
-    def restore(self, model: Any, folder: Path) -> bool:
-        """Take up what `store` wrote; return whether that was all."""
-        return isinstance(self.tuner, Restoring) and self.tuner.restore(model, folder)
+    def restore(self, model: Any, folder: Path, load: Callable[[], None]) -> None:
+        """Take up what a checkpoint holds; `load` is the library's way."""
+        if isinstance(self.tuner, Restoring):
+            self.tuner.restore(model, folder, load)
+        else:
+            load()
 
     def stored(self, model: Any) -> Mapping[str, Any]:
         """Every weight of the model that its checkpoint holds, by its name there."""

@@ -30,6 +30,13 @@ class ModelPart(Spec):
     start_from: str | None = setting(
         None, "Start from", "An earlier run's checkpoint to go on from: JOB or JOB@STEP.", pattern=r"^\d+(@\d+)?$"
     )
+    start_as: Literal["auto", "continue", "merge"] = setting(
+        "auto",
+        "Adapter at the start",
+        "continue: the earlier run's adapter itself is trained further; merge: it is folded into its base, in float32 "
+        "and then rounded to the run's number format, and a new one begins; auto: continue where kind and shape are "
+        "the same, else merge.",
+    )
     quantization: Literal["none", "int8", "nf4"] = setting(
         "none",
         "Quantisation",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -21,7 +21,7 @@ AVERAGES = ("exp_avg_ipt", "exp_avg_unc")
 
 class AdaloraTuner:
     kind = "adalora"
-    refuses: ClassVar[Mapping[str, str]] = {}
+    refuses: ClassVar[Mapping[str, str]] = {"int8": "no_int8_layers"}
     is_adapter = True
     merges = True
     packs = True
@@ -44,7 +44,7 @@ class AdaloraTuner:
         @model_validator(mode="after")
         def _is_cut(self) -> AdaloraTuner.Spec:
             if self.rank >= self.initial_rank:
-                values = {"given": self.rank, "allowed": str(self.initial_rank - 1), "detail": ""}
+                values: dict[str, Any] = {"given": self.rank, "allowed": str(self.initial_rank - 1), "detail": ""}
                 raise SpecError(problem("spec_too_large", field="tuner.rank", **values))
             return self
 
@@ -68,7 +68,7 @@ class AdaloraTuner:
         return sum(spec.initial_rank * (into + out + 1) for into, out in shapes(facts, spec.targets))
 
     def penalty(self, model: Any) -> Any:
-        """The mean distance of the layers' directions from orthogonal ones; the library's own never reaches the loss."""
+        """The mean distance of the layers' directions from orthogonal ones: the library's own reaches no loss."""
         import torch
 
         parts = [
@@ -83,6 +83,8 @@ class AdaloraTuner:
         allocator, config = model.base_model.rankallocator, model.peft_config["default"]
         last = config.total_step - config.tfinal
         if step <= last:
+            if not allocator.ipt:
+                allocator.update_ipt(model.base_model.model)  # a run of one step cuts at its first
             _, kept = allocator.update_and_allocate(model.base_model.model, step, force_mask=step == last)
             model.base_model.atelier_kept = kept if step == last else None
         elif model.base_model.atelier_kept:
@@ -93,9 +95,12 @@ class AdaloraTuner:
 
         save_file(dict(self.stored(model)), str(folder / ALLOCATION))
 
-    def restore(self, model: Any, folder: Path) -> bool:
+    def restore(self, model: Any, folder: Path, load: Callable[[], None], *, goes_on: bool = False) -> None:
         from safetensors.torch import load_file
 
+        load()
+        if goes_on:
+            return
         allocator, kept = model.base_model.rankallocator, {}
         for name, value in load_file(str(folder / ALLOCATION)).items():
             part, of = name.split(":", 1)
@@ -105,7 +110,6 @@ class AdaloraTuner:
                 getattr(allocator, part)[of] = value.to(model.device)
                 allocator.ipt[of] = value.to(model.device)  # made anew at the next step; its place says that one was
         model.base_model.atelier_kept = kept or None
-        return False
 
     def stored(self, model: Any) -> Mapping[str, Any]:
         import torch

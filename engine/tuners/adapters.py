@@ -13,14 +13,15 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "c_attn", "quer
 KEYS_AND_VALUES = ("k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value", "Wqkv")
 FEED_FORWARD_OUT = ("down_proj", "fc2", "fc_out", "dense_4h_to_h")
 
+FACTORS = ("IA3", "LN_TUNING")
+"""The library's names of the kinds that multiply the states, or what makes them, by weights of their own."""
+
 Targets = Literal["all-linear", "attention"]
 
 
 def targets_setting(default: Targets = "all-linear") -> Any:
     """The field that chooses the layers."""
-    return setting(
-        default, "Layers", "Which linear layers are tuned: all of them, or those of the attention alone."
-    )
+    return setting(default, "Layers", "Which linear layers are tuned: all of them, or those of the attention alone.")
 
 
 def names(targets: str) -> str | list[str]:
@@ -47,7 +48,26 @@ def wrap(model: Any, config: Any) -> Any:
     from peft import get_peft_model
 
     try:
-        return get_peft_model(model, config)
+        return keep_format(get_peft_model(model, config))
     except ValueError as error:
-        told = {"tuner": str(config.peft_type.value).lower(), "detail": str(error)[:300]}
+        told: dict[str, Any] = {"tuner": str(config.peft_type.value).lower(), "detail": str(error)[:300]}
         raise ProblemError([problem("tuner_does_not_fit", field="tuner.kind", **told)]) from error
+
+
+def keep_format(model: Any) -> Any:
+    """Let a layer with factors in float32 give its states back in the format that they came in.
+
+    Else they widen the states, and the next layer of a 16-bit base stops.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if str(model.peft_type.value) in FACTORS:
+        for module in model.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.register_forward_hook(_as_it_came)
+    return model
+
+
+def _as_it_came(module: Any, inputs: tuple[Any, ...], output: Any) -> Any:
+    del module
+    return output.to(inputs[0].dtype)

@@ -29,7 +29,13 @@ class FreezeTuner:
 
         kind: Literal["freeze"] = "freeze"
         last_layers: int = setting(
-            2, "Last layers", "How many layers move, counted from the output.", unit="layers", simple=True, ge=0, le=1000
+            2,
+            "Last layers",
+            "How many layers move, counted from the output.",
+            unit="layers",
+            simple=True,
+            ge=0,
+            le=1000,
         )
         modules: str | None = setting(
             None,

@@ -41,8 +41,8 @@ class FullThenLoraTuner:
         rate_factor: float = setting(
             10.0,
             "LoRA rate",
-            "Learning rate of the LoRA phase as a multiple of the run's. Its schedule is whole and its own: it warms up "
-            "anew and falls to the end of the run.",
+            "Learning rate of the LoRA phase as a multiple of the run's. Its schedule is whole and its own: it warms "
+            "up anew and falls to the end of the run.",
             gt=0.0,
             le=1000.0,
         )

@@ -31,9 +31,7 @@ class Ia3Tuner:
         from peft import IA3Config
 
         inner = list(FEED_FORWARD_OUT) if spec.feed_forward else []
-        config = IA3Config(
-            target_modules=[*KEYS_AND_VALUES, *inner], feedforward_modules=inner, task_type=given.task
-        )
+        config = IA3Config(target_modules=[*KEYS_AND_VALUES, *inner], feedforward_modules=inner, task_type=given.task)
         return wrap(model, config)
 
     def trainable(self, spec: Spec, facts: dict[str, Any]) -> int:

@@ -13,7 +13,7 @@ from engine.tuners.protocol import Given
 
 class LohaTuner:
     kind = "loha"
-    refuses: ClassVar[Mapping[str, str]] = {"int8": "needs_plain_layers", "nf4": "needs_plain_layers"}
+    refuses: ClassVar[Mapping[str, str]] = {"nf4": "needs_plain_layers"}
     is_adapter = True
     merges = True
     packs = True
@@ -32,9 +32,7 @@ class LohaTuner:
     def prepare(self, model: Any, spec: Spec, given: Given) -> Any:
         from peft import LoHaConfig
 
-        config = LoHaConfig(
-            r=spec.rank, alpha=spec.alpha, target_modules=names(spec.targets), task_type=given.task
-        )
+        config = LoHaConfig(r=spec.rank, alpha=spec.alpha, target_modules=names(spec.targets), task_type=given.task)
         return wrap(model, config)
 
     def trainable(self, spec: Spec, facts: dict[str, Any]) -> int:

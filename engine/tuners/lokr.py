@@ -14,7 +14,7 @@ from engine.tuners.protocol import Given
 
 class LokrTuner:
     kind = "lokr"
-    refuses: ClassVar[Mapping[str, str]] = {"int8": "needs_plain_layers", "nf4": "needs_plain_layers"}
+    refuses: ClassVar[Mapping[str, str]] = {"nf4": "needs_plain_layers"}
     is_adapter = True
     merges = True
     packs = True
@@ -25,7 +25,12 @@ class LokrTuner:
 
         kind: Literal["lokr"] = "lokr"
         rank: int = setting(
-            8, "Rank", "Width of the low-rank matrix; from half a layer's side on it is whole.", simple=True, ge=1, le=1024
+            8,
+            "Rank",
+            "Width of the low-rank matrix; from half a layer's side on it is whole.",
+            simple=True,
+            ge=1,
+            le=1024,
         )
         alpha: float = setting(16.0, "Alpha", "The added part is scaled by alpha / rank.", gt=0.0, le=4096.0)
         targets: Targets = targets_setting()
@@ -33,9 +38,7 @@ class LokrTuner:
     def prepare(self, model: Any, spec: Spec, given: Given) -> Any:
         from peft import LoKrConfig
 
-        config = LoKrConfig(
-            r=spec.rank, alpha=spec.alpha, target_modules=names(spec.targets), task_type=given.task
-        )
+        config = LoKrConfig(r=spec.rank, alpha=spec.alpha, target_modules=names(spec.targets), task_type=given.task)
         return wrap(model, config)
 
     def trainable(self, spec: Spec, facts: dict[str, Any]) -> int:

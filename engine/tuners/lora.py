@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +12,7 @@ from engine.specs import base
 from engine.specs.base import SpecError, setting
 from engine.specs.problem import Problem, ProblemError, problem
 from engine.tuners import starts
-from engine.tuners.adapters import Targets, names, shapes, targets_setting, wrap
+from engine.tuners.adapters import Targets, names, shapes, wrap
 from engine.tuners.protocol import Given
 
 
@@ -54,7 +54,7 @@ class LoraTuner:
         initialisation: Literal["default", "gaussian", "pissa", "pissa_niter", "olora", "loftq", "eva"] = setting(
             "default",
             "Initialisation",
-            "What the matrices start as. pissa, olora: the main part of the base's own weights, which then learns faster; "
+            "What the matrices start as. pissa, olora: the main part of the base's own weights, which learns faster; "
             "loftq: what nf4 rounded away; eva: the directions in which the data varies; default, gaussian: no change.",
         )
         train_tokens: str | None = setting(
@@ -74,6 +74,8 @@ class LoraTuner:
     def misfits(self, spec: Spec, quantization: str) -> Sequence[Problem]:
         if spec.initialisation == "loftq" and quantization != "nf4":
             return [problem("lora_loftq_needs_nf4", field="tuner.initialisation", given=quantization)]
+        if spec.dora and quantization == "int8":
+            return [problem("lora_dora_int8", field="tuner.dora", given=quantization)]
         return []
 
     def prepare(self, model: Any, spec: Spec, given: Given) -> Any:
@@ -91,6 +93,8 @@ class LoraTuner:
             trainable_token_indices=_token_places(model, spec, given),
         )
         made = wrap(model, config)
+        if given.goes_on:
+            return made
         if spec.initialisation in starts.PARTS:
             starts.take_part(made, spec.initialisation)
         elif spec.initialisation == "loftq":
@@ -110,11 +114,12 @@ class LoraTuner:
         if starts.has_part(model):
             starts.write_plain(model, folder)
 
-    def restore(self, model: Any, folder: Path) -> bool:
-        if not starts.has_part(model):
-            return False
-        starts.read_plain(model, folder)
-        return True
+    def restore(self, model: Any, folder: Path, load: Callable[[], None], *, goes_on: bool = False) -> None:
+        del goes_on  # what is gone on with is a plain one
+        if starts.has_part(model):
+            starts.read_plain(model, folder)
+        else:
+            load()
 
     def stored(self, model: Any) -> Mapping[str, Any]:
         return starts.plain(model) if starts.has_part(model) else {}

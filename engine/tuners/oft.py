@@ -26,7 +26,7 @@ class OftTuner:
         block_size: int = setting(
             32,
             "Block size",
-            "Inputs that are rotated among each other; where it does not divide a layer's width, the nearest that does.",
+            "Inputs that are rotated among each other; where it does not divide a width, the nearest that does.",
             simple=True,
             ge=2,
             le=1024,

@@ -5,7 +5,7 @@ The adapter's file holds what the network makes; the network itself is kept besi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -50,14 +50,15 @@ class PTuner:
     def store(self, model: Any, folder: Path) -> None:
         from safetensors.torch import save_file
 
-        save_file(self.stored(model), str(folder / NETWORK))
+        save_file(dict(self.stored(model)), str(folder / NETWORK))
 
-    def restore(self, model: Any, folder: Path) -> bool:
+    def restore(self, model: Any, folder: Path, load: Callable[[], None], *, goes_on: bool = False) -> None:
         from safetensors.torch import load_file
 
+        del goes_on  # the network is needed in either case
+        load()
         network = {name.removeprefix("network."): value for name, value in load_file(str(folder / NETWORK)).items()}
         _encoder(model).load_state_dict(network)
-        return False
 
     def stored(self, model: Any) -> Mapping[str, Any]:
         return {f"network.{name}": value.detach().cpu() for name, value in _encoder(model).state_dict().items()}

@@ -29,7 +29,7 @@ class PromptTuner:
         text: str | None = setting(
             None,
             "Starts as",
-            "A text whose embeddings the prompt starts as, repeated or cut to its length; empty: words drawn at random.",
+            "A text whose embeddings the prompt starts as, repeated or cut to its length; empty: random words.",
             max_length=2000,
         )
 

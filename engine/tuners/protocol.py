@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -22,6 +22,8 @@ class Given:
     """The training rows of tokens, for what is initialised from data."""
     tokenizer: Any
     quantization: str
+    goes_on: bool = False
+    """Whether the new weights only make room for an earlier run's, which are put into them next."""
 
 
 class Tuner(Protocol):
@@ -86,8 +88,11 @@ class Restoring(Protocol):
         """Complete what the library has just written into the folder of a checkpoint."""
         ...
 
-    def restore(self, model: Any, folder: Path) -> bool:
-        """Take up what `store` wrote; return whether the library's own file must not be loaded any more."""
+    def restore(self, model: Any, folder: Path, load: Callable[[], None], *, goes_on: bool = False) -> None:
+        """Take up what `store` wrote; `load` loads the library's own file of the adapter.
+
+        With `goes_on` a new run begins with these weights: what belongs to the earlier run alone is left out.
+        """
         ...
 
     def stored(self, model: Any) -> Mapping[str, Any]:

@@ -181,7 +181,7 @@ def _tokens(row: Mapping[str, Any]) -> list[int]:
     """A row's text: its tokens, or its prompt and the first of its answers."""
     if "input_ids" in row:
         return list(row["input_ids"])
-    answer = next((row[name] for name in ("chosen_ids", "completion_ids") if name in row), [])
+    answer: list[int] = next((row[name] for name in ("chosen_ids", "completion_ids") if name in row), [])
     return [*row["prompt_ids"], *answer]
 
 

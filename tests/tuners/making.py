@@ -47,7 +47,7 @@ def rows_of(model: Path, total: int = 4) -> Rows:
     tokenizer = load_tokenizer(model)
     draw = torch.Generator().manual_seed(1)
     texts = [torch.randint(20, 400, (length,), generator=draw).tolist() for length in LENGTHS]
-    data = Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in texts])
+    data = Dataset.from_list([{"input_ids": ids, "labels": ids, "task_type": ""} for ids in texts])
     return Rows(tokenizer, Renderer(tokenizer), model, data, None, [], [], {}, Cadence(total, None, 2))
 
 
