@@ -34,6 +34,7 @@ def staged(save: Save, tuning: Tuning) -> Callable[[type], type]:
                 for weight in self.model.parameters():
                     if weight.requires_grad:
                         weight.data = weight.data.float()
+                _complete_reference(self.model)
                 for callback in tuning.callbacks(self.model):
                     self.add_callback(callback)
 
@@ -120,6 +121,14 @@ def staged(save: Save, tuning: Tuning) -> Callable[[type], type]:
         return Staged
 
     return wrap
+
+
+def _complete_reference(model: Any) -> None:
+    """Give TRL's frozen reference adapter all weights of the start: it leaves out those named by the adapter alone."""
+    if "ref" in getattr(model, "peft_config", {}):
+        for name, weight in model.named_parameters():
+            if name.endswith(".default"):
+                model.get_parameter(f"{name.removesuffix('default')}ref").data.copy_(weight.data)
 
 
 _UNWANTED = {"training_args.bin", "README.md", "ref"}

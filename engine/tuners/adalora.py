@@ -62,7 +62,10 @@ class AdaloraTuner:
             orth_reg_weight=spec.orthogonality,
             task_type=given.task,
         )
-        return wrap(model, config)
+        made = wrap(model, config)
+        # The library takes one trainable adapter, and the frozen copy that preferences are compared with for another.
+        made.peft_config["default"].inference_mode = True
+        return made
 
     def trainable(self, spec: Spec, facts: dict[str, Any]) -> int:
         return sum(spec.initial_rank * (into + out + 1) for into, out in shapes(facts, spec.targets))

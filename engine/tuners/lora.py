@@ -93,6 +93,7 @@ class LoraTuner:
             trainable_token_indices=_token_places(model, spec, given),
         )
         made = wrap(model, config)
+        _without_bias(made)
         if given.goes_on:
             return made
         if spec.initialisation in starts.PARTS:
@@ -142,3 +143,12 @@ def _token_places(model: Any, spec: LoraTuner.Spec, given: Given) -> dict[str, l
     tied = out is None or out.weight is into.weight
     named = {id(module): name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
     return {named[id(module)]: ids for module in ([into] if tied else [into, out])}
+
+
+def _without_bias(model: Any) -> None:
+    """Say of an output layer with trained rows that it has no bias: losses that read its weights ask for one."""
+    from peft.utils import TrainableTokensWrapper
+
+    for module in model.modules():
+        if isinstance(module, TrainableTokensWrapper) and getattr(module.original_module, "bias", None) is None:
+            module.register_parameter("bias", None)
