@@ -13,6 +13,7 @@ from engine.specs.base import validate
 from engine.specs.kinds import KINDS
 from engine.specs.other import ExportSpec
 from engine.specs.problem import ProblemError, problem
+from engine.tuners import TUNERS
 from storage import checkpoints, jobs, targets
 from storage.jobs import Job, SubmitOptions
 from storage.states import State
@@ -35,6 +36,8 @@ def prepare(session: Session, data: Mapping[str, Any]) -> tuple[ExportSpec, Targ
         )
     if exporter.needs_adapter and target.adapter_path is None:
         raise ProblemError([problem("spec_export_needs_adapter", field="form", form=spec.form)])
+    if exporter.merges and (kind := _unmergeable(session, target)):
+        raise ProblemError([problem("spec_export_cannot_merge", field="form", tuner=kind)])
     return spec.model_copy(update={"target": target.text}), target
 
 
@@ -56,9 +59,20 @@ def submit(session: Session, data: Mapping[str, Any]) -> Job:
     return jobs.submit(session, kind="export", name=name, spec=spec.model_dump(), lane=lane, options=options)
 
 
-def choices_for(target: Target) -> tuple[list[str], list[str]]:
+def choices_for(session: Session, target: Target) -> tuple[list[str], list[str]]:
     """Return the forms that a target can be written in, and the bases that make a difference to it."""
+    has_adapter, stays_apart = target.adapter_path is not None, _unmergeable(session, target) is not None
     forms = [
-        name for name, exporter in EXPORTERS.items() if target.adapter_path is not None or not exporter.needs_adapter
+        name
+        for name, exporter in EXPORTERS.items()
+        if (has_adapter or not exporter.needs_adapter) and not (stays_apart and exporter.merges)
     ]
-    return forms, list(LIMITS) if target.adapter_path is not None and target.quantization != "none" else ["trained"]
+    return forms, list(LIMITS) if has_adapter and target.quantization != "none" else ["trained"]
+
+
+def _unmergeable(session: Session, target: Target) -> str | None:
+    """The tuner whose adapter cannot become a part of the base; None for any other target."""
+    if target.adapter_path is None or target.job_id is None:
+        return None
+    kind = str(jobs.get(session, target.job_id).spec["tuner"]["kind"])
+    return None if TUNERS[kind].merges else kind

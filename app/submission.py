@@ -16,7 +16,7 @@ from engine.specs.job import JobSpec, parse
 from engine.specs.kinds import KINDS
 from engine.specs.problem import Problem, ProblemError, problem
 from engine.specs.starter import STARTER
-from engine.tuners import TUNERS
+from engine.specs.starting import way_of
 from storage import checkpoints, datasets, jobs, models, targets
 from storage.datasets import Version
 from storage.errors import Conflict, NotFound
@@ -181,17 +181,7 @@ def _check(session: Session, spec: JobSpec, versions: Sequence[Version], start: 
 
 
 def _misfits(session: Session, spec: JobSpec, start: Target) -> list[Problem]:
-    """What keeps an adapter from being trained further: another form of the base, or another rank."""
-    if start.adapter_path is None or start.job_id is None or not TUNERS[spec.tuner.kind].is_adapter:
+    """What keeps the run from starting on the earlier run's adapter: trained further, or merged into its base."""
+    if start.adapter_path is None or start.job_id is None:
         return []
-    origin = jobs.get(session, start.job_id)
-    before = (origin.spec.get("tuner") or origin.result or {}).get("rank")
-    pairs: list[tuple[str, str, Any, Any]] = [
-        ("start_from_quantization", "model.quantization", spec.model.quantization, start.quantization),
-        ("start_from_rank", "tuner.rank", getattr(spec.tuner, "rank", None), before),
-    ]
-    return [
-        problem(code, field=field, given=given, allowed=allowed, target=start.text)
-        for code, field, given, allowed in pairs
-        if given != allowed
-    ]
+    return way_of(spec, jobs.get(session, start.job_id).spec, start.quantization, start.text)[1]

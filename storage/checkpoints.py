@@ -99,6 +99,12 @@ def get(session: Session, job_id: int, step: int) -> Checkpoint:
     return to_value(Checkpoint, row)
 
 
+def at_path(session: Session, path: str) -> Checkpoint | None:
+    """The checkpoint whose folder this is; None where it is none."""
+    row = session.execute(SELECT_CHECKPOINT.where(checkpoint.c.path == path)).one_or_none()
+    return None if row is None else to_value(Checkpoint, row)
+
+
 def best(session: Session, job_id: int) -> Checkpoint | None:
     """The one with the greatest score, else the least evaluation loss; the later of two equals; else the last."""
     score, loss = func.coalesce(checkpoint.c.score, -WORST), func.coalesce(checkpoint.c.eval_loss, WORST)

@@ -72,5 +72,5 @@ def _user_of(session: Session, found: Checkpoint) -> int | None:
     inside = f"{found.path}/"
     base = checkpoint.c.base_path
     stands = (base == found.path) | (func.substr(base, 1, len(inside)) == inside)
-    others = select(checkpoint.c.job_id).where(checkpoint.c.job_id != found.job_id, stands)
+    others = select(checkpoint.c.job_id).where(checkpoint.c.id != found.id, stands)
     return session.execute(others.limit(1)).scalar()

@@ -190,7 +190,7 @@ def _offer(ui: Ui, session: Session, parts: Parts, given: tuple[str | None, str,
     if target is None:
         return {parts.meaning: None}
     try:
-        forms, bases = exports.choices_for(talk.resolve(session, target))
+        forms, bases = exports.choices_for(session, talk.resolve(session, target))
     except StoreError as error:
         return {parts.meaning: refusal(error, ui.t)}
     t = ui.t

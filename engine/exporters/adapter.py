@@ -12,6 +12,7 @@ from engine.exporters.protocol import Parts
 
 class AdapterExporter:
     kind: ClassVar[str] = "adapter"
+    merges: ClassVar[bool] = False
     needs_adapter: ClassVar[bool] = True
 
     def formats(self, parts: Parts) -> Sequence[str]:

@@ -17,6 +17,7 @@ SHARD = "4GB"
 
 class MergedExporter:
     kind: ClassVar[str] = "merged"
+    merges: ClassVar[bool] = True
     needs_adapter: ClassVar[bool] = False
 
     def formats(self, parts: Parts) -> Sequence[str]:

@@ -80,6 +80,8 @@ class Exporter(Protocol):
     kind: ClassVar[str]
     needs_adapter: ClassVar[bool]
     """Whether only runs that trained an adapter can be written in this form."""
+    merges: ClassVar[bool]
+    """Whether an adapter becomes a part of its base in this form."""
 
     def formats(self, parts: Parts) -> Sequence[str]:
         """Number formats to write in: the next is tried where the one before rounds too much away."""

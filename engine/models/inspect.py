@@ -166,6 +166,13 @@ def _facts(folder: Path, config: dict[str, Any], listed: list[Tensor], names: li
             for tensor in listed
             if len(tensor.shape) == 2 and LAYER.search(tensor.name) and tensor.name.endswith(".weight")
         ],
+        "outer_shapes": [
+            {"name": tensor.name.removesuffix(".weight"), "in": tensor.shape[1], "out": tensor.shape[0]}
+            for tensor in listed
+            if len(tensor.shape) == 2 and not LAYER.search(tensor.name)
+        ],
+        "vector_shapes": [{"name": tensor.name, "size": tensor.size} for tensor in listed if len(tensor.shape) == 1],
+        "tied": not any(tensor.name.endswith("lm_head.weight") for tensor in listed),
         "num_layers": _layer_count(listed) or text.get("num_hidden_layers"),
         "hidden_size": text.get("hidden_size", text.get("n_embd")),
         "vocab_size": text.get("vocab_size"),

@@ -5,12 +5,14 @@ Runs in child processes only: torch and its kin are imported inside the function
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.models.chat_templates import choose
+from engine.tuners.adapters import keep_format
 
 TRUST_REMOTE_CODE = False
 """Never a setting: no code that comes with a model is ever run."""
@@ -86,9 +88,24 @@ def load_adapter(model: Any, folder: str | Path, *, name: str = "default") -> An
     if isinstance(model, PeftModel):
         model.load_adapter(str(folder), adapter_name=name, **named)
     else:
-        model = PeftModel.from_pretrained(model, str(folder), adapter_name=name, **named)
+        model = keep_format(PeftModel.from_pretrained(model, str(folder), adapter_name=name, **named))
     _match_stored_dtype(model, folder, name)
+    if getattr(model.peft_config[name], "use_dora", False):
+        keep_4_bit_weights(model)
     return model.eval()
+
+
+def adapter_kind(folder: str | Path) -> str:
+    """The library's name of the kind of an adapter: `LORA`, `PREFIX_TUNING` and so on."""
+    config = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
+    return str(config["peft_type"])
+
+
+def without_adapters(model: Any) -> Any:
+    """The base below a PeftModel as it was before."""
+    if model.active_peft_config.is_prompt_learning:
+        return model.get_base_model()
+    return model.unload()
 
 
 def dequantised(folder: str | Path, *, quantization: str, dtype: str = "bfloat16", device: str = "cpu") -> Any:
@@ -99,6 +116,7 @@ def dequantised(folder: str | Path, *, quantization: str, dtype: str = "bfloat16
     model = load_model(folder, quantization=quantization, dtype=dtype, device=device)
     if quantization != "none":
         model = model.dequantize(dtype_of(dtype))
+        model.is_loaded_in_4bit = model.is_loaded_in_8bit = False  # by which the library refuses to merge
     return model.to(dtype_of(dtype)).eval()
 
 
@@ -137,6 +155,19 @@ def _quantizer(quantization: str, dtype: str) -> Any:
     return made(**settings)
 
 
+def keep_4_bit_weights(model: Any) -> None:
+    """Keep NF4 weights in one form through training and evaluation.
+
+    On a processor with bfloat16 products bitsandbytes re-packs them at the first evaluation. The packed form has no
+    backward pass, so that no gradient goes through the base until the next save turns it back, its scales are rounded
+    on the way, and what reads the weights, as DoRA does for their lengths, takes the packed bytes for plain ones.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+            module.state_dict()  # which turns packed weights back
+
+
 def _match_stored_dtype(model: Any, folder: str | Path, name: str) -> None:
     """Give the adapter's weights the format of their file: peft may create them in another one."""
     from safetensors import safe_open
@@ -145,5 +176,5 @@ def _match_stored_dtype(model: Any, folder: str | Path, name: str) -> None:
     with safe_open(str(path), framework="pt") as weights:
         kinds = {weights.get_tensor(key).dtype for key in list(weights.keys())[:1]}
     for key, value in model.named_parameters():
-        if f".{name}." in key and kinds:
+        if (f".{name}." in key or key.endswith(f".{name}")) and kinds:
             value.data = value.data.to(next(iter(kinds)))

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.models import template as templates
-from engine.models.loading import load_adapter, load_model, load_tokenizer
+from engine.models.loading import adapter_kind, load_adapter, load_model, load_tokenizer, without_adapters
 
 MAX_ADAPTERS = 8
+SHARING = "LORA"
+"""The kind of adapters of which several can stand beside one base."""
 TURN = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})
 
 
@@ -51,6 +53,7 @@ class Served:
         self.renderer, self.stop_ids = own.renderer, own.stop_ids
         self._voices = {templates.find(Path(folder)): own}
         self._adapters: OrderedDict[str, str] = OrderedDict()
+        self._kind = ""
 
     def voice(self, adapter: str | Path | None) -> Voice:
         """An adapter speaks with the template that was saved with it, which the base may lack."""
@@ -115,14 +118,25 @@ class Served:
 
     def _activate(self, folder: str) -> None:
         if folder not in self._adapters:
-            while len(self._adapters) >= MAX_ADAPTERS:
-                _, name = self._adapters.popitem(last=False)
-                self._model.delete_adapter(name)
+            self._make_room(adapter_kind(folder))
             name = "a" + sha256(folder.encode()).hexdigest()[:16]
             self._model = load_adapter(self._model, folder, name=name)
             self._adapters[folder] = name
         self._adapters.move_to_end(folder)
         self._model.set_adapter(self._adapters[folder])
+
+    def _make_room(self, kind: str) -> None:
+        """Leave beside the base only what an adapter of this kind can stand beside.
+
+        LoRA adapters share a model; of the other kinds the library takes one at a time, alone.
+        """
+        if self._adapters and not kind == self._kind == SHARING:
+            self._model = without_adapters(self._model)
+            self._adapters.clear()
+        self._kind = kind
+        while len(self._adapters) >= MAX_ADAPTERS:
+            _, name = self._adapters.popitem(last=False)
+            self._model.delete_adapter(name)
 
 
 def stop_ids(tokenizer: Any, generation_config: Any, renderer: Any) -> list[int]:

@@ -14,6 +14,8 @@ from engine.runtime.building import Rows
 from engine.runtime.child import Context
 from engine.runtime.device import arithmetic
 from engine.specs.job import JobSpec
+from engine.tuners import TUNERS
+from engine.tuners.protocol import Phased
 
 Question = tuple[list[dict[str, Any]], str | None, str]
 NUM_ROWS = 5
@@ -110,7 +112,7 @@ def _text(rows: Rows, answer: list[int], stops: list[int]) -> str:
 
 
 def _base_answers(context: Context, spec: JobSpec, model: Any, answers: Callable[[Any], list[str]]) -> list[str]:
-    if hasattr(model, "disable_adapter"):
+    if hasattr(model, "disable_adapter") and not isinstance(TUNERS[spec.tuner.kind], Phased):
         with model.disable_adapter():
             return answers(model)
     from engine.models.loading import load_model

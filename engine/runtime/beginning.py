@@ -57,13 +57,14 @@ def check_resumed(trainer: Any, folder: Path, batch_size: int) -> None:
         Refused: something is not where the checkpoint left it; to train on would be to guess.
     """
     step = trainer.state.global_step
+    own = step - trainer.tuning.began_at  # the steps of this phase, which optimiser and schedule count
     steps = [int(one["step"]) for one in trainer.optimizer.state.values() if "step" in one]
     rate = trainer.lr_scheduler.get_last_lr()[0]
     differs = {
-        "weights": not _weights_are_those_of(trainer.model, folder),
+        "weights": not trainer.takes_over() and not _weights_are_those_of(trainer, folder),
         "dtype": any(p.dtype != torch.float32 for p in trainer.model.parameters() if p.requires_grad),
-        "optimizer": bool(steps) and max(steps) != step,
-        "schedule": trainer.lr_scheduler.last_epoch != step or trainer.optimizer.param_groups[0]["lr"] != rate,
+        "optimizer": bool(steps) and max(steps) != own,
+        "schedule": trainer.lr_scheduler.last_epoch != own or trainer.optimizer.param_groups[0]["lr"] != rate,
         "position": abs(trainer.state.epoch - trainer.epoch_at(step, batch_size)) > 1e-6,
     }
     if any(differs.values()):
@@ -71,12 +72,11 @@ def check_resumed(trainer: Any, folder: Path, batch_size: int) -> None:
         raise Refused("resume_differs", {"step": step, "what": what}, {})
 
 
-def _weights_are_those_of(model: Any, folder: Path) -> bool:
+def _weights_are_those_of(trainer: Any, folder: Path) -> bool:
     """Whether every stored weight that the model trains is loaded to the last bit."""
-    from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
-    loaded = get_peft_model_state_dict(model) if isinstance(model, PeftModel) else model.state_dict()
+    loaded = trainer.tuning.stored(trainer.model)
     compared = 0
     for path in folder.glob("*.safetensors"):
         with safe_open(str(path), framework="pt") as stored:

@@ -13,7 +13,7 @@ from engine.data.plan import beyond_context
 from engine.data.render import Renderer
 from engine.data.tokens import TASK_TYPE
 from engine.data.tokens import prepare as prepare_tokens
-from engine.models.loading import load_tokenizer
+from engine.models.loading import keep_4_bit_weights, load_tokenizer
 from engine.objectives import OBJECTIVES
 from engine.runtime.child import Context
 from engine.runtime.device import Device
@@ -21,9 +21,11 @@ from engine.runtime.parts import Means, TrainerParts, arguments
 from engine.runtime.run_data import sources_of
 from engine.runtime.staging import Save, staged
 from engine.runtime.start import Start, load_reference
+from engine.runtime.tuning import Tuning
 from engine.specs.cadence import Cadence, cadence
 from engine.specs.job import JobSpec
 from engine.specs.problem import ProblemError
+from engine.tuners import TUNERS
 
 MOST_TASK_TYPES = 12
 
@@ -56,6 +58,8 @@ class Frame:
     begin: Start
     folder: Path
     means: Means = field(default_factory=Means)
+    began_at: int = 0
+    """The last step of the phase before this one."""
 
 
 def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[], None] = lambda: None) -> Rows:
@@ -126,12 +130,13 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
         "callbacks": callbacks,
     }
     objective = OBJECTIVES[frame.spec.objective.kind]
+    tuning = Tuning(TUNERS[frame.spec.tuner.kind], frame.began_at)
     parts = TrainerParts(
         frame.spec,
         model,
         named,
         common,
-        staged(save),
+        staged(save, tuning),
         reference=lambda: load_reference(frame.begin, frame.device),
         renderer=rows.renderer,
         means=frame.means,
@@ -139,15 +144,3 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
     )
     keep_4_bit_weights(model)
     return objective.trainer(parts)
-
-
-def keep_4_bit_weights(model: Any) -> None:
-    """Keep NF4 weights in one form through training and evaluation.
-
-    On a processor with bfloat16 products bitsandbytes re-packs them at the first evaluation. The packed form has no
-    backward pass, so that no gradient goes through the base until the next save turns it back, and its scales are
-    rounded on the way: an evaluation would change the training that follows it.
-    """
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False

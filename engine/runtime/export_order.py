@@ -20,6 +20,7 @@ from engine.specs.job import JobSpec
 from engine.specs.merge import MergeSpec
 from engine.specs.other import ExportSpec
 from engine.specs.problem import ProblemError, problem
+from engine.tuners import TUNERS
 from storage import checkpoints, jobs, models, targets
 from storage.checkpoints import Checkpoint
 from storage.database import Store
@@ -43,10 +44,17 @@ class Order:
     """The batch that it was trained with in the end, where memory was not enough for the spec's."""
     merge: MergeSpec | None = None
     """How it came about, where it was merged and not trained; `run_spec` is then that of one of its sources."""
+    base_checkpoint: str | None = None
+    """The checkpoint of a run that the adapter stands on, as JOB@STEP; None where the base is a model."""
 
     @property
     def base_name(self) -> str:
-        """What the base is: its hub id, the package that it was taken out of, else its name here."""
+        """What the base is: its hub id, the package that it was taken out of, else its name here.
+
+        Under an adapter on another checkpoint it is that one, which can be exported for itself.
+        """
+        if self.base_checkpoint is not None:
+            return f"the weights of {self.base_checkpoint} (exported as merged)"
         if self.base is None:
             return "base"
         facts = self.base.facts
@@ -57,7 +65,7 @@ class Order:
     @property
     def base_id(self) -> str | None:
         """The hub id of the very weights that were trained on."""
-        return self.base.facts.get("hub_id") if self.base else None
+        return self.base.facts.get("hub_id") if self.base and self.base_checkpoint is None else None
 
     @property
     def limits(self) -> Limits:
@@ -87,19 +95,21 @@ def find(store: Store, spec: ExportSpec) -> Order:
             version = version_of(session, run_spec.data)
             base = next((one for one in models.listing(session) if one.path == checkpoint.base_path), None)
             batch = next((one.overrides for one in reversed(jobs.attempts(session, job_id)) if one.overrides), None)
-            stands_on_run = base is None and target.adapter_path is not None
+            below = checkpoints.at_path(session, checkpoint.base_path) if target.adapter_path else None
             if base is None:  # a fully trained checkpoint is its own base: the model that the run started from
                 base = next((one for one in models.listing(session) if one.name == run_spec.model.id), None)
     except StoreError as error:
-        named = problem("spec_target_missing", field="target", given=spec.target, detail=error.code)
-        raise ProblemError([named]) from error
+        missing = problem("spec_target_missing", field="target", given=spec.target, detail=error.code)
+        raise ProblemError([missing]) from error
     if spec.form not in EXPORTERS:
         raise ProblemError([problem("spec_not_a_choice", field="form", given=spec.form, allowed=", ".join(EXPORTERS))])
     if EXPORTERS[spec.form].needs_adapter and target.adapter_path is None:
         raise ProblemError([problem("spec_export_needs_adapter", field="form", form=spec.form)])
-    if EXPORTERS[spec.form].needs_adapter and stands_on_run:  # nobody else has that base: only merged is whole
-        raise ProblemError([problem("spec_export_base_is_run", field="form")])
-    return Order(spec, target, run_spec, checkpoint, base, version, batch, merge)
+    trained = merge is None and target.adapter_path
+    if EXPORTERS[spec.form].merges and trained and not TUNERS[run_spec.tuner.kind].merges:
+        raise ProblemError([problem("spec_export_cannot_merge", field="form", tuner=run_spec.tuner.kind)])
+    named = f"{below.job_id}@{below.step}" if below else None
+    return Order(spec, target, run_spec, checkpoint, base, version, batch, merge, named)
 
 
 def source_of(order: Order, device: str) -> Source:
@@ -119,7 +129,7 @@ def source_of(order: Order, device: str) -> Source:
         base_path=Path(target.base_path),
         base_name=order.base_name,
         base_id=order.base_id,
-        revision=order.base.facts.get("revision") if order.base else None,
+        revision=order.base.facts.get("revision") if order.base and order.base_checkpoint is None else None,
         quantization=target.quantization,
         dtype=target.dtype,
         adapter_path=Path(target.adapter_path) if target.adapter_path else None,

@@ -32,7 +32,8 @@ def newest_good(context: Context, describe: Describe, *, seen: Callable[[], None
         since = jobs.restarted_after(session, context.job.id)
     _adopt(context, rows, since, describe, seen)
     with context.store.read() as session:
-        rows = [row for row in checkpoint_rows.listing(session, context.job.id) if row.token > since]
+        listed = checkpoint_rows.listing(session, context.job.id)
+    rows = [row for row in listed if row.token > since and row.step > 0]  # at 0 lies the base of the run, no state
     for row in reversed(rows):
         if _is_good(context, row, seen):
             return Path(row.path)

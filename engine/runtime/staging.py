@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ from transformers.trainer_callback import ExportableState
 
 from engine.runtime import carried
 from engine.runtime.child import NonFinite
+from engine.runtime.tuning import Tuning
 from engine.runtime.usual import Usual
 
 Save = Callable[[int, Callable[[Path], None]], None]
 """Publishes the checkpoint of a step that the given function writes into a folder."""
 
 
-def staged(save: Save) -> Callable[[type], type]:
-    """Wrap a trainer class: each save goes through `save`, and adapters stay in float32."""
+def staged(save: Save, tuning: Tuning) -> Callable[[type], type]:
+    """Wrap a trainer class: each save goes through `save`, adapters stay in float32, and the tuner has its say."""
 
     def wrap(base: type) -> type:
         class Staged(base, Usual):
@@ -33,6 +35,36 @@ def staged(save: Save) -> Callable[[type], type]:
                 for weight in self.model.parameters():
                     if weight.requires_grad:
                         weight.data = weight.data.float()
+                _complete_reference(self.model)
+                for callback in tuning.callbacks(self.model):
+                    self.add_callback(callback)
+
+            @property
+            def tuning(self) -> Tuning:
+                return tuning
+
+            def takes_over(self) -> bool:
+                """Whether this is the first step of a phase: what lies before it was trained by another tuner."""
+                return bool(0 < tuning.began_at == self.state.global_step)
+
+            def create_scheduler(self, num_training_steps: int, *positional: Any, **named: Any) -> Any:
+                """A phase has a schedule of its own."""
+                return super().create_scheduler(num_training_steps - tuning.began_at, *positional, **named)
+
+            def training_step(self, *positional: Any, **named: Any) -> Any:
+                loss = super().training_step(*positional, **named)
+                if self.accelerator.sync_gradients:
+                    tuning.add_penalty(self.model)
+                return loss
+
+            def _load_from_checkpoint(self, folder: str, *positional: Any, **named: Any) -> None:
+                step = TrainerState.load_from_json(str(Path(folder) / TRAINER_STATE_NAME)).global_step
+                if step != tuning.began_at:
+                    load = partial(super()._load_from_checkpoint, folder, *positional, **named)
+                    tuning.restore(self.model, Path(folder), load)
+
+            def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
+                super()._load_optimizer_and_scheduler(None if self.takes_over() else folder)
 
             def checkpoint_bytes(self) -> int:
                 """About the size of a checkpoint: each trained weight in float32 and its optimizer's two averages."""
@@ -79,6 +111,7 @@ def staged(save: Save) -> Callable[[type], type]:
                         for path in list((library / f"checkpoint-{step}").iterdir()):
                             if path.name not in _UNWANTED:
                                 path.rename(folder / path.name)
+                        tuning.store(self.model, folder)
                         carried.write(self, folder)
                         self.keep_beside(folder)
                     finally:
@@ -90,6 +123,14 @@ def staged(save: Save) -> Callable[[type], type]:
         return Staged
 
     return wrap
+
+
+def _complete_reference(model: Any) -> None:
+    """Give TRL's frozen reference adapter all weights of the start: it leaves out those named by the adapter alone."""
+    if "ref" in getattr(model, "peft_config", {}):
+        for name, weight in model.named_parameters():
+            if name.endswith(".default"):
+                model.get_parameter(f"{name.removesuffix('default')}ref").data.copy_(weight.data)
 
 
 _UNWANTED = {"training_args.bin", "README.md", "ref"}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from storage.checkpoints import NewCheckpoint
 from storage.errors import Fenced, NotFound
 
 if TYPE_CHECKING:
+    from engine.runtime.phases import Stretch
     from engine.runtime.start import Start
 
 log = logging.getLogger(__name__)
@@ -76,12 +77,13 @@ class Run:
     context: Context
     spec: JobSpec
     """With the batch of this attempt; the checkpoints name the spec as it was submitted."""
+    stretches: Sequence[Stretch] = ()
+    """What the steps are divided into, once that is known."""
 
     def train(self, reporter: Any) -> dict[str, Any]:
         from engine.models.loading import use_threads
-        from engine.runtime import start
-        from engine.runtime.beginning import Beginning
-        from engine.runtime.building import Frame, build, prepare
+        from engine.runtime import folding, phases, start
+        from engine.runtime.building import prepare
         from engine.runtime.device import choose
         from engine.runtime.others import means_of
         from engine.runtime.watching import Watch
@@ -89,31 +91,86 @@ class Run:
         use_threads()
         device = choose(self.spec.resources.devices)
         begin = start.find(self.context.store, self.spec, device)
+        way = begin.way
+        if begin.folds:
+            begin = folding.on_own_base(self.context, begin, device, seen=reporter.beat)
         self.context.phase("tokenising")
         prepared = prepare(self.context, self.spec, begin, seen=reporter.beat)
         self.context.phase("loading")
-        resume = self._newest_good(begin, reporter)
-        model = start.load(begin, self.spec, device, prepared)
         total = prepared.steps.total
+        self.stretches = phases.stretches(self.spec, total)
+        resume = self._newest_good(begin, reporter)
+        if way is not None and resume is None:
+            self.context.event(f"start_{way}", {"target": self.spec.model.start_from})
         keep_every = self.spec.training.keep_every_steps
         watch = Watch(reporter, claim=self.context.claim, device=device.kind, total=total, keep_every=keep_every)
-        save = self._saver(begin, watch, reporter)
-        frame = Frame(self.spec, device, begin, self.context.folder, means_of(self.context, device, reporter))
-        trainer = build(frame, model=model, rows=prepared, save=save, watch=watch, measure_start=resume is None)
+        course = Course(begin, device, prepared, watch, reporter, means_of(self.context, device, reporter))
+        trainer = self._go(course, resume)
+        result = self._end(trainer, watch, reporter, prepared, device)
+        return {**result, "start": {"from": self.spec.model.start_from, "as": way}} if way else result
+
+    def _go(self, course: Course, resume: Path | None) -> Any:
+        """Train the stretches that are left, one after the other; return the trainer of the last one."""
+        reached = _step_of(resume)
+        left = [one for one in self.stretches if reached < one.until] or self.stretches[-1:]
+        trainer: Any = None
+        for stretch in left:
+            trainer = None  # its weights make room for the next one's
+            gc.collect()
+            trainer = self._stretch(course, stretch, resume, is_first=stretch is left[0])
+            reached = trainer.state.global_step
+            if course.watch.wish is not None or reached < stretch.until:
+                break
+            resume = self._saved().get(reached)
+        return trainer
+
+    def _stretch(self, course: Course, stretch: Stretch, resume: Path | None, *, is_first: bool) -> Any:
+        from engine.runtime import phases, start
+        from engine.runtime.beginning import Beginning
+        from engine.runtime.building import Frame, build
+
+        begin = stretch.start(course.begin, phases.base_of(stretch, self._saved()))
+        model = start.load(begin, stretch.spec, course.device, course.prepared)
+        save = self._saver(course.begin, course.watch, course.reporter)
+        frame = Frame(stretch.spec, course.device, begin, self.context.folder, course.means, stretch.began_at)
+        course.watch.until = stretch.until
+        trainer = build(
+            frame, model=model, rows=course.prepared, save=save, watch=course.watch, measure_start=resume is None
+        )
         checkpoints.require_space(self.context.folder, trainer.checkpoint_bytes())
-        step = self._announce(resume, total)
-        if resume is not None and (step >= total or trainer.has_stopped_early(resume)):
+        total = course.prepared.steps.total
+        if is_first:
+            self._announce(resume, total)
+        if resume is not None and (_step_of(resume) >= total or trainer.has_stopped_early(resume)):
             trainer.take_up(resume)  # it died after its last step: nothing is left to train
         else:
-            trainer.add_callback(Beginning(trainer, watch, resume, self.context.phase))
+            trainer.add_callback(Beginning(trainer, course.watch, resume, self.context.phase))
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        return self._end(trainer, watch, reporter, prepared, device)
+        return trainer
 
     def _newest_good(self, begin: Any, reporter: Any) -> Path | None:
-        return newest_good(self.context, partial(self._row, begin), seen=reporter.beat)
+        return newest_good(self.context, self._describe(begin), seen=reporter.beat)
+
+    def _saved(self) -> dict[int, Path]:
+        """The run's checkpoints by step."""
+        with self.context.store.read() as session:
+            return {row.step: Path(row.path) for row in checkpoint_rows.listing(session, self.context.job.id)}
+
+    def _describe(self, begin: Any) -> Callable[[Path, Manifest, Mapping[str, float]], NewCheckpoint]:
+        """How a checkpoint of this run is listed: by the stretch that its step lies in."""
+
+        def describe(path: Path, manifest: Manifest, evaluated: Mapping[str, float]) -> NewCheckpoint:
+            stretch = next((one for one in self.stretches if manifest.step <= one.until), None)
+            if stretch is None:
+                return self._row(begin, path, manifest, evaluated)
+            base = self._saved()[stretch.began_at] if stretch.began_at else None
+            is_base = manifest.step == stretch.until and stretch is not self.stretches[-1]
+            return self._row(stretch.start(begin, base), path, manifest, evaluated, pinned=is_base)
+
+        return describe
 
     def _announce(self, resume: Path | None, total: int) -> int:
-        step = int(resume.name.rsplit("-", 1)[1]) if resume else 0
+        step = _step_of(resume)
         with self.context.store.write() as session:
             jobs.resumed(session, self.context.claim, step)
             jobs.progress(session, self.context.claim, phase="training", step=step, total=total)
@@ -121,6 +178,8 @@ class Run:
         return step
 
     def _saver(self, begin: Any, watch: Any, reporter: Any) -> Callable[[int, Callable[[Path], None]], None]:
+        describe = self._describe(begin)
+
         def save(step: int, write: Callable[[Path], None]) -> None:
             reporter.flush()
             self.context.phase("saving")
@@ -133,7 +192,7 @@ class Run:
                 seen=reporter.beat,
             )
             with self.context.store.write() as session:
-                new = self._row(begin, path, manifest, watch.evaluated.get(step, {}))
+                new = describe(path, manifest, watch.evaluated.get(step, {}))
                 checkpoint_rows.add(session, self.context.claim, new)
                 jobs.progress(session, self.context.claim, phase="training")
             crash_here("checkpoint_listed")
@@ -141,7 +200,9 @@ class Run:
 
         return save
 
-    def _row(self, begin: Start, path: Path, manifest: Manifest, evaluated: Mapping[str, float]) -> NewCheckpoint:
+    def _row(
+        self, begin: Start, path: Path, manifest: Manifest, evaluated: Mapping[str, float], *, pinned: bool = False
+    ) -> NewCheckpoint:
         chosen: Any = self.spec.objective
         judged_by = OBJECTIVES[chosen.kind].needs(chosen).judged_by
         return NewCheckpoint(
@@ -156,6 +217,7 @@ class Run:
             eval_loss=evaluated.get("eval_loss"),
             head=begin.head,
             score=evaluated.get(judged_by) if judged_by else None,
+            pinned=pinned,
         )
 
     def _prune(self) -> None:
@@ -214,6 +276,22 @@ class Run:
             traceback.print_exc()
             self.context.event("answers_skipped", {"error": type(error).__name__})
             return []
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What stays the same from the first step of an attempt to its last."""
+
+    begin: Start
+    device: Any
+    prepared: Any
+    watch: Any
+    reporter: Any
+    means: Any
+
+
+def _step_of(resume: Path | None) -> int:
+    return int(resume.name.rsplit("-", 1)[1]) if resume else 0
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ class Watch(TrainerCallback):
         self._busy_s = 0.0
         self.tokens = 0.0
         """Trained tokens up to the last point."""
+        self.until = total
+        """The last step of the stretch that is trained."""
         self.wish: Wish | None = None
         self.evaluated: dict[int, dict[str, float]] = {}
         """The figures of each evaluation, by its step."""
@@ -60,10 +62,13 @@ class Watch(TrainerCallback):
             raise Fenced("job", self._claim.job_id, self._claim.token)
         self.wish = self._asked()
         last = state.global_step >= self._total
+        ends = state.global_step >= self.until
+        if ends and not last:
+            control.should_training_stop = control.should_save = True
         if self.wish is not None and not last:
             control.should_training_stop = True
             control.should_save = self.wish.kind != "cancel"
-        elif last or self._is_kept(state.global_step) or time.monotonic() - self._saved > SAVE_AT_LEAST_EVERY_S:
+        elif ends or self._is_kept(state.global_step) or time.monotonic() - self._saved > SAVE_AT_LEAST_EVERY_S:
             control.should_save = True
 
     def _is_kept(self, step: int) -> bool:

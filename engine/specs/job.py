@@ -10,6 +10,7 @@ from engine.objectives import OBJECTIVES
 from engine.specs.base import EntrySpec, Spec, SpecError, entry_of, setting, validate
 from engine.specs.problem import problem
 from engine.tuners import TUNERS
+from engine.tuners.protocol import Particular
 
 
 class ModelPart(Spec):
@@ -28,6 +29,13 @@ class ModelPart(Spec):
     )
     start_from: str | None = setting(
         None, "Start from", "An earlier run's checkpoint to go on from: JOB or JOB@STEP.", pattern=r"^\d+(@\d+)?$"
+    )
+    start_as: Literal["auto", "continue", "merge"] = setting(
+        "auto",
+        "Adapter at the start",
+        "continue: the earlier run's adapter itself is trained further; merge: it is folded into its base, in float32 "
+        "and then rounded to the run's number format, and a new one begins; auto: continue where kind and shape are "
+        "the same, else merge.",
     )
     quantization: Literal["none", "int8", "nf4"] = setting(
         "none",
@@ -242,6 +250,9 @@ class JobSpec(Spec):
         if reason := TUNERS[kind].refuses.get(self.model.quantization):
             values: dict[str, Any] = {"tuner": kind, "given": self.model.quantization, "reason": reason}
             raise SpecError(problem("tuner_needs_unquantised", field="model.quantization", **values))
+        chosen = TUNERS[kind]
+        if isinstance(chosen, Particular) and (found := chosen.misfits(self.tuner, self.model.quantization)):
+            raise SpecError(*found)
         if self.data.packing and not OBJECTIVES[self.objective.kind].packs:
             raise SpecError(problem("objective_cannot_pack", field="data.packing", objective=self.objective.kind))
         if self.data.packing and not TUNERS[kind].packs:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from engine.specs.base import EntrySpec
+from engine.specs.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class Given:
     """The training rows of tokens, for what is initialised from data."""
     tokenizer: Any
     quantization: str
+    goes_on: bool = False
+    """Whether the new weights only make room for an earlier run's, which are put into them next."""
 
 
 class Tuner(Protocol):
@@ -64,4 +68,69 @@ class Tuner(Protocol):
 
     def trainable(self, spec: Any, facts: dict[str, Any]) -> int:
         """Number of weights that move, from the model's facts alone."""
+        ...
+
+
+@runtime_checkable
+class Particular(Protocol):
+    """A tuner of which some settings do not fit every base."""
+
+    def misfits(self, spec: Any, quantization: str) -> Sequence[Problem]:
+        """What of its settings cannot work on a base in this form."""
+        ...
+
+
+@runtime_checkable
+class Restoring(Protocol):
+    """A tuner whose checkpoints hold more, or something else, than the library's own file of the adapter."""
+
+    def store(self, model: Any, folder: Path) -> None:
+        """Complete what the library has just written into the folder of a checkpoint."""
+        ...
+
+    def restore(self, model: Any, folder: Path, load: Callable[[], None], *, goes_on: bool = False) -> None:
+        """Take up what `store` wrote; `load` loads the library's own file of the adapter.
+
+        With `goes_on` a new run begins with these weights: what belongs to the earlier run alone is left out.
+        """
+        ...
+
+    def stored(self, model: Any) -> Mapping[str, Any]:
+        """The weights that the checkpoint of this very moment holds, by their names there; what it names here wins."""
+        ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A tuner that does something of its own at every step."""
+
+    def penalty(self, model: Any) -> Any:
+        """What is added to the loss of a step; the curve of the loss shows none of it."""
+        ...
+
+    def after_step(self, model: Any, step: int) -> None:
+        """Run after the optimiser's step, before its gradients are cleared; `step` counts from 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of a run with a tuner of its own."""
+
+    tuner: Mapping[str, Any]
+    """The tuner's section of a spec."""
+    until: int
+    """Its last step."""
+    rate_factor: float = 1.0
+    """Its learning rate as a multiple of the run's."""
+    warmup_ratio: float | None = None
+    """Its own warm-up; the run's where it is None."""
+
+
+@runtime_checkable
+class Phased(Protocol):
+    """A tuner that is several, one after the other."""
+
+    def phases(self, spec: Any, total_steps: int) -> Sequence[Phase]:
+        """The phases in their order; the last one ends with the run."""
         ...
