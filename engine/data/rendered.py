@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.data.room import UNBOUNDED, Room
 from engine.specs.problem import ProblemError, problem
+
+if TYPE_CHECKING:
+    from engine.data.rendered_answer import RenderedAnswer
 
 NOT_TRAINED = -100
 Span = tuple[int, int]
@@ -22,7 +25,7 @@ class Texts(Protocol):
 class TokenRow(dict[str, Any]):
     """The token columns of one row for the trainer, with where they come from for the view and the counts."""
 
-    def __init__(self, columns: dict[str, Any], source: Rendered | RenderedPair) -> None:
+    def __init__(self, columns: dict[str, Any], source: Rendered | RenderedPair | RenderedAnswer) -> None:
         super().__init__(columns)
         self.source = source
 
@@ -233,6 +236,11 @@ class RenderedPair:
             "rejected_ids": list(self.rejected),
         }
         return TokenRow(columns, self)
+
+    def whole_columns(self) -> TokenRow:
+        """`chosen_ids` and `rejected_ids`, each with the prompt before it."""
+        prompt = self._prompt_kept
+        return TokenRow({"chosen_ids": [*prompt, *self.chosen], "rejected_ids": [*prompt, *self.rejected]}, self)
 
     def view(self) -> list[dict[str, Any]]:
         """The sequences for the token view: the prompt with each answer."""

@@ -70,9 +70,26 @@ def load_model(
         attn_implementation="sdpa",
         **({"quantization_config": quantized, "device_map": {"": device}} if quantized is not None else {}),
     )
+    if labels:
+        _keep_exact(model)
     if quantized is None:
         model = model.to(device)
     return model.eval()
+
+
+def _keep_exact(model: Any) -> None:
+    """Keep a head's weights and arithmetic in float32: in bfloat16 scores that differ by less than 1 % are equal."""
+    import torch
+
+    class ExactLinear(torch.nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(input.device.type, enabled=False):
+                return torch.nn.functional.linear(input.float(), self.weight.float(), self.bias)
+
+    for name in ("score", "classifier"):
+        head = getattr(model, name, None)
+        if type(head) is torch.nn.Linear:
+            head.float().__class__ = ExactLinear
 
 
 def load_adapter(model: Any, folder: str | Path, *, name: str = "default") -> Any:
