@@ -25,7 +25,7 @@ def smaller_batch(batch_size: int) -> int | None:
 
 def _smaller_batch(spec: JobSpec, batch_size: int) -> Advice | None:
     size = smaller_batch(batch_size)
-    if size is None:
+    if size is None or size < spec.objective.least_batch:
         return None
     change = {"training.batch_size": size, "training.gradient_accumulation": spec.effective_batch // size}
     values = {"batch": size, "accumulation": change["training.gradient_accumulation"]}

@@ -83,8 +83,9 @@ def padding_id(tokenizer: Any, renderer: Renderer) -> int:
     end = renderer.answer(*_PROBE).answer_all[-1]
     usual: list[int | None] = [tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id]
     special = [*tokenizer.all_special_ids, *sorted(tokenizer.added_tokens_encoder.values())]
-    rest = range(len(tokenizer) - 1, -1, -1)
-    return next(one for each in (usual, special, rest) for one in each if one is not None and one != end)
+    rest = range(tokenizer.vocab_size)
+    found: int = next(one for one in (*usual, *special, *rest) if one is not None and one != end)
+    return found
 
 
 def _must_score(base: Path, adapter: Path | None) -> None:

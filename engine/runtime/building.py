@@ -49,6 +49,8 @@ class Frame:
     device: Device
     begin: Start
     folder: Path
+    cache: Path | None = None
+    """Where figures of the start are kept for other attempts and runs; in the run's own folder where there is none."""
 
 
 def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[], None] = lambda: None) -> Rows:
@@ -111,7 +113,14 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
     }
     objective = OBJECTIVES[frame.spec.objective.kind]
     parts = TrainerParts(
-        frame.spec, model, named, common, staged(save), reference=lambda: load_reference(frame.begin, frame.device)
+        frame.spec,
+        model,
+        named,
+        common,
+        staged(save),
+        reference=lambda: load_reference(frame.begin, frame.device),
+        goes_on=frame.begin.goes_on,
+        cache=frame.cache or frame.folder,
     )
     keep_4_bit_weights(model)
     return objective.trainer(parts)

@@ -88,6 +88,8 @@ def _out_of_memory(
     spec = parse(told)
     batch = batch_after(told["training"], history)
     smaller = batch.smaller()
+    if smaller is not None and smaller.size < spec.objective.least_batch:
+        smaller = None
     if smaller is not None and spec.resources.on_oom == "halve" and KINDS[job.kind].resumes:
         return Settlement("requeue", reason=outcome.reason, values=smaller.as_overrides(), counts=False, **how)
     cheapest = remedies(spec, batch.size)[0]

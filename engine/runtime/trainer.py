@@ -96,7 +96,7 @@ class Run:
         keep_every = self.spec.training.keep_every_steps
         watch = Watch(reporter, claim=self.context.claim, device=device.kind, total=total, keep_every=keep_every)
         save = self._saver(begin, watch, reporter)
-        frame = Frame(self.spec, device, begin, self.context.folder)
+        frame = Frame(self.spec, device, begin, self.context.folder, self.context.home.references)
         trainer = build(frame, model=model, rows=prepared, save=save, watch=watch, measure_start=resume is None)
         checkpoints.require_space(self.context.folder, trainer.checkpoint_bytes())
         step = self._announce(resume, total)

@@ -21,6 +21,11 @@ class EntrySpec(Spec):
 
     kind: str
 
+    @property
+    def least_batch(self) -> int:
+        """The fewest rows of a forward pass that it can work on."""
+        return 1
+
 
 AnySpec = TypeVar("AnySpec", bound=Spec)
 

@@ -233,6 +233,10 @@ class JobSpec(Spec):
         if self.data.truncation == "split" and not OBJECTIVES[self.objective.kind].packs:
             kind = self.objective.kind
             raise SpecError(problem("objective_cannot_split", field="data.truncation", objective=kind))
+        if self.training.batch_size < self.objective.least_batch:
+            values = {"objective": self.objective.kind, "given": self.training.batch_size}
+            values["allowed"] = self.objective.least_batch
+            raise SpecError(problem("objective_needs_batch", field="training.batch_size", **values))
         return self
 
     @property
