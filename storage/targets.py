@@ -31,6 +31,15 @@ class Target:
     job_id: int | None
     step: int | None
     model_id: int | None
+    head: str = "language"
+    """What it gives: text, or as `CheckpointRow.head` says."""
+
+
+def must_talk(target: Target) -> Target:
+    """The target, if it gives text; Conflict where it gives labels or scores."""
+    if target.head != "language":
+        raise Conflict("target_does_not_talk", {"target": target.text, "head": target.head})
+    return target
 
 
 def resolve(session: Session, text: str, *, quantization: str = "none", dtype: str | None = None) -> Target:
@@ -92,4 +101,5 @@ def _trained(session: Session, found: Checkpoint) -> Target:
         job_id=found.job_id,
         step=found.step,
         model_id=session.execute(select(model.c.id).where(model.c.path == found.base_path).limit(1)).scalar(),
+        head=found.head,
     )

@@ -108,12 +108,19 @@ def load_adapter(model: Any, folder: str | Path, *, name: str = "default") -> An
     return model.eval()
 
 
-def dequantised(folder: str | Path, *, quantization: str, dtype: str = "bfloat16", device: str = "cpu") -> Any:
+def dequantised(
+    folder: str | Path,
+    *,
+    quantization: str,
+    dtype: str = "bfloat16",
+    device: str = "cpu",
+    labels: Sequence[str] = (),
+) -> Any:
     """Load the base as a run saw it, written out in a plain number format.
 
     Always a fresh quantised load: a model that has answered holds weights re-packed for its processor.
     """
-    model = load_model(folder, quantization=quantization, dtype=dtype, device=device)
+    model = load_model(folder, quantization=quantization, dtype=dtype, device=device, labels=labels)
     if quantization != "none":
         model = model.dequantize(dtype_of(dtype))
     return model.to(dtype_of(dtype)).eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from engine.models.loading import dequantised, load_adapter, load_model
 from engine.objectives import OBJECTIVES
 from engine.runtime import checkpoints
 from engine.runtime.device import Device
+from engine.specs.heads import other_head
 from engine.specs.job import JobSpec
 from engine.specs.problem import ProblemError, problem
 from engine.tuners import TUNERS
@@ -79,6 +81,9 @@ def _check(target: Target, spec: JobSpec, is_adapter: bool) -> None:
     except checkpoints.BrokenCheckpoint as error:
         told: dict[str, Any] = {"checkpoint": target.text, "detail": error.why, "file": error.file}
         raise ProblemError([problem("model_checkpoint_broken", field="model.start_from", **told)]) from error
+    has_adapter = target.adapter_path is not None
+    if found := other_head(spec, target=target.text, head=target.head, has_adapter=has_adapter):
+        raise ProblemError([found])
     if not (is_adapter and target.adapter_path):
         return
     if target.quantization != spec.model.quantization:
@@ -110,21 +115,23 @@ def load(start: Start, spec: JobSpec, device: Device, rows: Rows) -> Any:
         model = load_model(start.base, **how, device=device.kind)
         return tuner.prepare(model, spec.tuner, given)
     if start.goes_on:
-        return _going_on(start, device)
-    return tuner.prepare(_merged(start, device), spec.tuner, given)
+        return _going_on(start, device, labels)
+    return tuner.prepare(_merged(start, device, labels), spec.tuner, given)
 
 
-def _going_on(start: Start, device: Device) -> Any:
+def _going_on(start: Start, device: Device, labels: Sequence[str]) -> Any:
     from peft import PeftModel
 
-    model = load_model(start.base, quantization=start.quantization, dtype=start.dtype, device=device.kind)
+    how: dict[str, Any] = {"quantization": start.quantization, "dtype": start.dtype, "labels": labels}
+    model = load_model(start.base, **how, device=device.kind)
     return PeftModel.from_pretrained(model, str(start.adapter), is_trainable=True, use_safetensors=True)
 
 
-def _merged(start: Start, device: Device) -> Any:
+def _merged(start: Start, device: Device, labels: Sequence[str] = ()) -> Any:
     """All weights, the adapter folded in: merged in float32, never in 4 bits."""
     assert start.adapter is not None
-    base = dequantised(start.base, quantization=start.quantization, dtype="float32", device=device.kind)
+    how: dict[str, Any] = {"quantization": start.quantization, "dtype": "float32", "labels": labels}
+    base = dequantised(start.base, **how, device=device.kind)
     return load_adapter(base, start.adapter).merge_and_unload()
 
 
