@@ -59,7 +59,7 @@ def _with_batch(context: Context, spec: JobSpec) -> JobSpec:
     """The spec with the batch of this attempt: smaller than a person set after the memory was not enough."""
     with context.store.read() as session:
         earlier = [one for one in jobs.attempts(session, context.job.id) if one.token < context.claim.token]
-    overrides = batch_after(context.spec["training"], earlier).as_overrides()
+    overrides = batch_after(context.spec["training"], earlier, least=spec.objective.least_batch).as_overrides()
     if overrides["batch_size"] == spec.training.batch_size:
         return spec
     with context.store.write() as session:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import peft
 import pytest
 import torch
 
 from engine.objectives import dpo, reference
 from engine.objectives.kept import KEPT_FILES
 from engine.runtime.beginning import Beginning
+from engine.tuners import TUNERS
 from tests.objectives.workbench import judged, make, pairs
 from tests.runtime.test_beginning import Quiet
 
 DPO = {"kind": "dpo", "beta": 0.5}
+LORA = {"kind": "lora", "rank": 4}
 LEFT_OUT = ("runtime", "per_second", "total_flos", "train_loss")
 
 
@@ -98,8 +101,6 @@ def moved_adapter(model, seed=4):
 def test_an_adapter_that_is_trained_further_is_compared_with_itself_as_it_started(
     small_model, tmp_path, monkeypatch, chosen
 ):
-    from engine.tuners import TUNERS
-
     plain = type(TUNERS["lora"]).prepare
 
     def prepare(tuner, model, spec, given):
@@ -108,8 +109,7 @@ def test_an_adapter_that_is_trained_further_is_compared_with_itself_as_it_starte
         return made
 
     monkeypatch.setattr(type(TUNERS["lora"]), "prepare", prepare)
-    tuner = {"kind": "lora", "rank": 4}
-    trainer = make(small_model, tmp_path, {**DPO, "reference": chosen}, pairs(32, 1), pairs(16, 2), tuner=tuner)
+    trainer = make(small_model, tmp_path, {**DPO, "reference": chosen}, pairs(32, 1), pairs(16, 2), tuner=LORA)
     assert ("ref" in trainer.model.peft_config) == (chosen == "live")
     before = trainer.evaluate()
     assert abs(before["eval_rewards/chosen"]) < 1e-4 and abs(before["eval_rewards/rejected"]) < 1e-4
@@ -177,3 +177,30 @@ def test_a_resumed_trainer_ends_as_one_that_was_never_stopped(small_model, tmp_p
     ours, our_logged = run(made(tmp_path / "again"), tmp_path / "whole" / "checkpoint-3")
     assert our_logged == logged
     assert all(one.equal(other) for one, other in zip(ours, weights, strict=True))
+
+
+UNUSUAL = {
+    "pissa": lambda task: peft.LoraConfig(r=4, init_lora_weights="pissa", target_modules=["q_proj"], task_type=task),
+    "prompt": lambda task: peft.PromptTuningConfig(num_virtual_tokens=4, task_type=task),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_adapters_that_change_the_base_or_the_answers_are_compared_with_the_same_start(
+    small_model, tmp_path, monkeypatch, name
+):
+    """One moves a part of the base's weights into the adapter, the other puts random tokens before each row."""
+
+    def prepare(tuner, model, spec, given):
+        del tuner, spec
+        return peft.get_peft_model(model, UNUSUAL[name](given.task))
+
+    monkeypatch.setattr(type(TUNERS["lora"]), "prepare", prepare)
+
+    def rewards(chosen):
+        trainer = make(small_model, tmp_path, {**DPO, "reference": chosen}, pairs(16, 1), pairs(8, 2), tuner=LORA)
+        return [trainer.evaluate()[f"eval_rewards/{side}"] for side in ("chosen", "rejected")]
+
+    cached, live = rewards("cached"), rewards("live")
+    assert cached == pytest.approx(live, abs=1e-5)
+    assert (max(map(abs, cached)) < 1e-4) == (name == "pissa"), "new virtual tokens are no part of the start"
