@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from engine.objectives import OBJECTIVES
 from engine.specs.job import JobSpec, parse
 from engine.specs.problem import ProblemError, problem
 from storage import checkpoints, targets
@@ -38,7 +37,7 @@ def keep(session: Session, spec: JobSpec) -> None:
 
 def _targets(spec: JobSpec) -> dict[str, str]:
     chosen: Any = spec.objective
-    return dict(OBJECTIVES[chosen.kind].needs(chosen).targets)
+    return dict(chosen.needs().targets)
 
 
 def _found(session: Session, path: str, text: str) -> Target:

@@ -43,13 +43,15 @@ def saved(t: Text, session: Session, job: Job, now: float) -> Html:
     for one in reversed(found):
         target = f"{job.id}@{one.step}"
         mark = chip(t("runs.best"), "good") if best is not None and best.id == one.id else ""
-        chat = button_link(t("page.chat"), f"/chat?target={target}", small=True)
-        export = button_link(t("page.export"), f"/export?target={target}", small=True)
+        ways = _ways(t, target) if one.head == "language" else ""
         step = tag("span", number(one.step), " ", mark)
-        rows.append(
-            [step, number(one.eval_loss), size(one.bytes), when(t, one.created_at, now), tag("span", chat, " ", export)]
-        )
+        rows.append([step, number(one.eval_loss), size(one.bytes), when(t, one.created_at, now), ways])
     return card(table(head, rows))
+
+
+def _ways(t: Text, target: str) -> Html:
+    chat = button_link(t("page.chat"), f"/chat?target={target}", small=True)
+    return tag("span", chat, " ", button_link(t("page.export"), f"/export?target={target}", small=True))
 
 
 def answers(t: Text, job: Job) -> Html:

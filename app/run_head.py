@@ -168,7 +168,7 @@ def _reading(t: Text, advice: Advice) -> Html:
 def links(t: Text, found: Standing) -> Html:
     """Return where one can go from here: chat and export, once there is a checkpoint."""
     saved = found.best or found.last
-    if saved is None:
+    if saved is None or saved.head != "language":
         return Html("")
     target = f"{found.job.id}@{saved.step}"
     failed = found.job.state == State.FAILED  # the one button that stands out is then that of the remedy

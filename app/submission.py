@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app import beside, devices
 from engine.advice import defaults
 from engine.objectives import OBJECTIVES
+from engine.specs.heads import other_head
 from engine.specs.job import JobSpec, parse
 from engine.specs.kinds import KINDS
 from engine.specs.problem import Problem, ProblemError, problem
@@ -174,6 +175,9 @@ def _check(session: Session, spec: JobSpec, versions: Sequence[Version], start: 
         found.append(problem("model_not_there", field="model.id", given=spec.model.id))
     if start is not None:
         found += _misfits(session, spec, start)
+        has_adapter = start.adapter_path is not None
+        other = other_head(spec, target=start.text, head=start.head, has_adapter=has_adapter)
+        found += [] if other is None else [other]
     elif spec.model.start_from is not None:
         found.append(problem("model_checkpoint_missing", field="model.start_from", given=spec.model.start_from))
     if found:

@@ -34,7 +34,7 @@ def choices(session: Session, t: Text, *, also: Iterable[str | None] = ()) -> Ch
     found: Choices = []
     forms: set[tuple[str, str]] = set()
     for run in runs:
-        kept = checkpoints.listing(session, run.id)
+        kept = [one for one in checkpoints.listing(session, run.id) if one.head == "language"]
         best = checkpoints.best(session, run.id)
         for one in reversed(kept):
             marks = [t("chat.is_best")] if best is not None and len(kept) > 1 and one.id == best.id else []
@@ -79,10 +79,11 @@ def resolve(session: Session, choice: str) -> Target:
     """Return the target that a choice means.
 
     Raises:
-        NotFound, Conflict: it is not there, or not any more.
+        NotFound, Conflict: it is not there, or not any more, or gives no text.
     """
     text, _, form = choice.partition(FORM)
-    return targets.resolve(session, text, quantization=form if form in ("int8", "nf4") else "none")
+    found = targets.resolve(session, text, quantization=form if form in ("int8", "nf4") else "none")
+    return targets.must_talk(found)
 
 
 def settings_of(session: Session, conversation_id: int | None) -> dict[str, Any]:

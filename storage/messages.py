@@ -22,7 +22,7 @@ from storage.message_values import (
     message,
 )
 from storage.rows import select_values, to_value, to_values
-from storage.targets import Target
+from storage.targets import Target, must_talk
 
 __all__ = [
     "Conversation",
@@ -53,7 +53,12 @@ TITLE_LENGTH = 60
 def ask(
     session: Session, *, conversation_id: int | None, text: str, targets: Sequence[Target], params: dict[str, Any]
 ) -> tuple[int, list[int]]:
-    """Puts a question to one or two targets; returns the conversation and the ids of the answers to come."""
+    """Puts a question to one or two targets; returns the conversation and the ids of the answers to come.
+
+    Conflict where one of them gives no text.
+    """
+    for target in targets:
+        must_talk(target)
     if not 1 <= len(targets) <= 2:
         raise ValueError(f"a question goes to one or two targets, not {len(targets)}")
     chat = _begin(session, text, params) if conversation_id is None else _continue(session, conversation_id, params)

@@ -37,6 +37,13 @@ class Target:
     """What the model gives: `language`, `classifier` or `score`."""
 
 
+def must_talk(target: Target) -> Target:
+    """The target, if it gives text; Conflict where it gives labels or scores."""
+    if target.head != "language":
+        raise Conflict("target_does_not_talk", {"target": target.text, "head": target.head})
+    return target
+
+
 def resolve(session: Session, text: str, *, quantization: str = "none", dtype: str | None = None) -> Target:
     """The target that a text names; quantisation and dtype are for a base, a checkpoint has its own."""
     if text.startswith(BASE):

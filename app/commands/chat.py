@@ -85,7 +85,7 @@ def chat(
         if target == f"{BASE}{STARTER}":
             models.ensure_starter(sh)
         with sh.store.read() as session:
-            found = targets.resolve(session, target)
+            found = targets.must_talk(targets.resolve(session, target))
         params = {"system": system, "temperature": temperature, "seed": seed, "max_tokens": max_tokens}
         with processes.chat(sh.home, sh.store, found.base_key) as lives:
             talk = Talk(sh, found, params, lives)

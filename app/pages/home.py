@@ -21,6 +21,7 @@ from app.render import Html, bar, button_link, card, chip, columns, empty, headi
 from app.ui import Ui
 from engine.specs.problem import ProblemError
 from storage import checkpoints, datasets, jobs, metrics
+from storage.checkpoints import Checkpoint
 from storage.jobs import Job
 from storage.states import FINAL, State
 
@@ -67,8 +68,12 @@ def read(session: Session) -> Scene:
         open=[(job, jobs.queue_position(session, job.id), metrics.pace_s(session, job.id)) for job in ordered],
         finished=[(job, metrics.latest(session, job.id).get("loss", (0, None))[1]) for job in ended],
         num_datasets=len(datasets.listing(session)),
-        latest=next((job for job in good if checkpoints.best(session, job.id) is not None), None),
+        latest=next((job for job in good if _talks(checkpoints.best(session, job.id))), None),
     )
+
+
+def _talks(best: Checkpoint | None) -> bool:
+    return best is not None and best.head == "language"
 
 
 def _turn(job: Job) -> tuple[bool, int, float, int]:

@@ -21,6 +21,7 @@ SMALL_FACTOR = 2.5
 EPOCHS: tuple[tuple[int, float], ...] = ((200, 4.0), (2_000, 3.0), (30_000, 2.0), (300_000, 1.0))
 DPO_EPOCHS = 2.0
 CPU_DPO_EPOCHS = 1.0
+JUDGED = frozenset({"preference", "unpaired"})
 CPU_EPOCHS = 2.0
 """A pass takes minutes there; on the ticket sample (one seed) the evaluation loss was least just after two."""
 WARM_UP_ROWS = 1_000
@@ -63,13 +64,20 @@ def _learning_rate(facts: Facts) -> Advice | None:
 def _epochs(facts: Facts) -> Advice:
     rows = int(facts.get("num_rows") or 0)
     epochs = next((epochs for limit, epochs in EPOCHS if rows <= limit), 1.0)
-    if facts.get("objective") == "dpo" and facts.get("device") == "cpu":
+    prefers = _learns_preferences(facts)
+    if prefers and facts.get("device") == "cpu":
         return Advice(CPU_DPO_EPOCHS, "epochs_dpo_cpu", {"epochs": CPU_DPO_EPOCHS}, "measured")
-    if facts.get("objective") == "dpo":
+    if prefers:
         return Advice(min(epochs, DPO_EPOCHS), "epochs_dpo", {"epochs": min(epochs, DPO_EPOCHS)}, "notes_epochs")
     if facts.get("device") == "cpu" and epochs > CPU_EPOCHS:
         return Advice(CPU_EPOCHS, "epochs_cpu", {"epochs": CPU_EPOCHS}, "measured")
     return Advice(epochs, "epochs_by_rows", {"rows": rows, "epochs": epochs}, "notes_epochs")
+
+
+def _learns_preferences(facts: Facts) -> bool:
+    """Whether the model itself is moved away from answers: nothing then keeps it likely to give the others."""
+    objective = OBJECTIVES.get(str(facts.get("objective")))
+    return objective is not None and objective.head == "language" and set(objective.row_kinds) <= JUDGED
 
 
 def _batch(facts: Facts) -> Advice:

@@ -18,13 +18,13 @@ def remedies(spec: JobSpec, batch_size: int) -> list[Advice]:
     return [advice for rule in RULES if (advice := rule(spec, batch_size)) is not None]
 
 
-def smaller_batch(batch_size: int) -> int | None:
-    """The most rows, up to half as many, that still divide the batch; None for a single row."""
-    return next((rows for rows in range(batch_size // 2, 0, -1) if batch_size % rows == 0), None)
+def smaller_batch(batch_size: int, least: int = 1) -> int | None:
+    """The most rows, up to half as many and no fewer than `least`, that still divide the batch; None where none do."""
+    return next((rows for rows in range(batch_size // 2, least - 1, -1) if batch_size % rows == 0), None)
 
 
 def _smaller_batch(spec: JobSpec, batch_size: int) -> Advice | None:
-    size = smaller_batch(batch_size)
+    size = smaller_batch(batch_size, spec.objective.needs().least_batch)
     if size is None:
         return None
     change = {"training.batch_size": size, "training.gradient_accumulation": spec.effective_batch // size}

@@ -7,7 +7,6 @@ from typing import Any
 
 from engine.data.packing import packed_sequences
 from engine.data.tokens import Prepared, lengths
-from engine.objectives import OBJECTIVES
 from engine.specs.cadence import cadence, steps_per_epoch
 from engine.specs.job import JobSpec
 from engine.specs.problem import Problem, problem
@@ -52,8 +51,7 @@ def beyond_context(spec: JobSpec, counts: Mapping[str, Any], context: int | None
 
 def _warnings(spec: JobSpec, counts: Mapping[str, Any], num_train: int, facts: Mapping[str, Any]) -> list[Problem]:
     found: list[Problem] = []
-    chosen: Any = spec.objective
-    num_sequences = num_train * max(1, OBJECTIVES[chosen.kind].needs(chosen).samples)
+    num_sequences = num_train * max(1, spec.objective.needs().samples)
     if num_sequences < spec.effective_batch:
         found.append(
             problem("rows_below_batch", field="training.batch_size", rows=num_sequences, batch=spec.effective_batch)

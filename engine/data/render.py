@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from engine.data.rendered import Rendered, RenderedPair
+from engine.data.rendered_answer import RenderedAnswer
 from engine.data.rendered_prompt import RenderedPrompt
 from engine.data.template import Template, Tools, common
 from engine.data.token_text import TokenText
@@ -106,6 +107,15 @@ class Renderer:
         bad, bad_start = self._side([*prompt, *rejected], tools)
         shared = common(good[:good_start], bad[:bad_start])
         return RenderedPair(tuple(good[:shared]), tuple(good[shared:]), tuple(bad[shared:]), self._text)
+
+    def answer(self, prompt: Messages, completion: Messages, tools: str | None = None) -> RenderedAnswer:
+        """Render one answer to a prompt, up to and including the token that ends its turn.
+
+        Raises:
+            ProblemError: the template refuses this row, or leaves its tool calls out.
+        """
+        ids, first = self._side([*prompt, *completion], tools)
+        return RenderedAnswer(tuple(ids[:first]), tuple(ids[first:]), self._text)
 
     def question(
         self, messages: Messages, tools: str | None = None, *, answered: bool = False, drawn: int = 0

@@ -266,6 +266,11 @@ class RenderedPair:
         }
         return TokenRow(columns, self)
 
+    def whole_columns(self) -> TokenRow:
+        """`chosen_ids` and `rejected_ids`, each with the prompt before it."""
+        prompt = self._prompt_kept
+        return TokenRow({"chosen_ids": [*prompt, *self.chosen], "rejected_ids": [*prompt, *self.rejected]}, self)
+
     def view(self) -> list[dict[str, Any]]:
         """The sequences for the token view: the prompt with each answer."""
         sides = (("chosen", self.chosen_all, self.chosen), ("rejected", self.rejected_all, self.rejected))

@@ -30,7 +30,9 @@ from engine.specs.problem import ProblemError
 MOST_ROWS = 5000
 """Of more rows a sample is counted: a row takes about a millisecond."""
 KEPT_FILES = 64
-TEXT, PAIR = "text", "preference"
+TEXT = "text"
+PROMPT_IS_CUT = ("preference", "unpaired")
+"""The kinds of rows that lose tokens of their prompt first where the start is cut."""
 
 Numbers = Any
 """A one-dimensional numpy array of whole numbers."""
@@ -87,8 +89,8 @@ def _cut_at_the_end(found: Lengths, max_length: int) -> int:
 
 
 def _cut_at_the_start(found: Lengths, max_length: int) -> int:
-    """A pair loses as much of its prompt as it must, but for one token."""
-    if found.row_kind == PAIR:
+    """An answer to a prompt loses as much of that as it must, but for one token."""
+    if found.row_kind in PROMPT_IS_CUT:
         return int((found.ends - found.starts > max_length - 1).sum())
     return int((found.starts < found.tokens[found.sequences] - max_length).sum())
 

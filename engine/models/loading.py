@@ -72,9 +72,26 @@ def load_model(
         attn_implementation="sdpa",
         **({"quantization_config": quantized, "device_map": {"": device}} if quantized is not None else {}),
     )
+    if labels:
+        _keep_exact(model)
     if quantized is None:
         model = model.to(device)
     return model.eval()
+
+
+def _keep_exact(model: Any) -> None:
+    """Keep a head's weights and arithmetic in float32: in bfloat16 scores that differ by less than 1 % are equal."""
+    import torch
+
+    class ExactLinear(torch.nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(input.device.type, enabled=False):
+                return torch.nn.functional.linear(input.float(), self.weight.float(), self.bias)
+
+    for name in ("score", "classifier"):
+        head = getattr(model, name, None)
+        if type(head) is torch.nn.Linear:
+            head.float().__class__ = ExactLinear
 
 
 def load_adapter(model: Any, folder: str | Path, *, name: str = "default") -> Any:
@@ -108,12 +125,19 @@ def without_adapters(model: Any) -> Any:
     return model.unload()
 
 
-def dequantised(folder: str | Path, *, quantization: str, dtype: str = "bfloat16", device: str = "cpu") -> Any:
+def dequantised(
+    folder: str | Path,
+    *,
+    quantization: str,
+    dtype: str = "bfloat16",
+    device: str = "cpu",
+    labels: Sequence[str] = (),
+) -> Any:
     """Load the base as a run saw it, written out in a plain number format.
 
     Always a fresh quantised load: a model that has answered holds weights re-packed for its processor.
     """
-    model = load_model(folder, quantization=quantization, dtype=dtype, device=device)
+    model = load_model(folder, quantization=quantization, dtype=dtype, device=device, labels=labels)
     if quantization != "none":
         model = model.dequantize(dtype_of(dtype))
         model.is_loaded_in_4bit = model.is_loaded_in_8bit = False  # by which the library refuses to merge

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 from engine.models import template as templates
 from engine.models.loading import adapter_kind, load_adapter, load_model, load_tokenizer, without_adapters
+from engine.specs.problem import ProblemError, problem
 
 MAX_ADAPTERS = 8
 SHARING = "LORA"
@@ -43,6 +45,7 @@ class Served:
     """
 
     def __init__(self, folder: str | Path, *, quantization: str, dtype: str, device: str = "cpu") -> None:
+        _must_talk(Path(folder))
         self._folder = folder
         self.tokenizer = load_tokenizer(folder)
         self._model = load_model(folder, quantization=quantization, dtype=dtype, device=device)
@@ -118,6 +121,7 @@ class Served:
 
     def _activate(self, folder: str) -> None:
         if folder not in self._adapters:
+            _must_talk(Path(folder))
             self._make_room(adapter_kind(folder))
             name = "a" + sha256(folder.encode()).hexdigest()[:16]
             self._model = load_adapter(self._model, folder, name=name)
@@ -137,6 +141,17 @@ class Served:
         while len(self._adapters) >= MAX_ADAPTERS:
             _, name = self._adapters.popitem(last=False)
             self._model.delete_adapter(name)
+
+
+def _must_talk(folder: Path) -> None:
+    """Refuse weights with a head of labels or scores: a new, random language head would be put in its place."""
+    found: dict[str, Any] = {}
+    for name in ("config.json", "adapter_config.json"):
+        if (folder / name).is_file():
+            found |= json.loads((folder / name).read_text(encoding="utf-8"))
+    kinds = [*(found.get("architectures") or ()), *([found["task_type"]] if found.get("task_type") else [])]
+    if any(kind.endswith(("ForSequenceClassification", "SEQ_CLS")) for kind in kinds):
+        raise ProblemError([problem("model_does_not_talk", field="model.id", given=folder.name)])
 
 
 def stop_ids(tokenizer: Any, generation_config: Any, renderer: Any) -> list[int]:

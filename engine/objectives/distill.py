@@ -10,9 +10,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from engine.objectives import sampling
-from engine.objectives.protocol import Needs
-from engine.specs import base
 from engine.specs.base import setting
+from engine.specs.objective import Needs, ObjectiveSpec
 from engine.specs.problem import Problem, ProblemError, problem
 
 TRAINED = re.compile(r"\d+(@\d+)?")
@@ -27,7 +26,7 @@ class DistillObjective:
     packs = False
     curves = ("entropy", "completions/mean_length", "completions/clipped_ratio")
 
-    class Spec(base.EntrySpec):
+    class Spec(ObjectiveSpec):
         """Who teaches, on which answers, and how nearness is measured."""
 
         kind: Literal["distill"] = "distill"
@@ -67,16 +66,16 @@ class DistillObjective:
             256, "Longest own answer", "An answer of its own ends here at the latest.", unit="tokens", ge=1, le=32_768
         )
 
+        def needs(self) -> Needs:
+            return Needs(samples=1, targets={"teacher": _named(self.teacher)} if self.teacher else {})
+
+        def misfits(self, run: Any) -> Sequence[Problem]:
+            missing = [] if self.teacher else [problem("distill_no_teacher", field="objective.teacher")]
+            return [*missing, *(sampling.problems(run, 1) if self.on_policy else ())]
+
     def labels(self, train: Any) -> Sequence[str]:
         del train
         return ()
-
-    def needs(self, spec: Spec) -> Needs:
-        return Needs(samples=1, targets={"teacher": _named(spec.teacher)} if spec.teacher else {})
-
-    def problems(self, spec: Any) -> Sequence[Problem]:
-        missing = [] if spec.objective.teacher else [problem("distill_no_teacher", field="objective.teacher")]
-        return [*missing, *(sampling.problems(spec, 1) if spec.objective.on_policy else ())]
 
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         last = max((at for at, one in enumerate(row["messages"]) if one["role"] == "assistant"), default=None)

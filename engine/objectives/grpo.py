@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from engine.objectives import online
-from engine.objectives.protocol import Needs
 from engine.specs.base import setting
-from engine.specs.problem import Problem
 
 
 class GrpoObjective:
@@ -43,12 +41,6 @@ class GrpoObjective:
     def labels(self, train: Any) -> Sequence[str]:
         del train
         return ()
-
-    def needs(self, spec: Spec) -> Needs:
-        return online.needs(spec)
-
-    def problems(self, spec: Any) -> Sequence[Problem]:
-        return online.problems(spec)
 
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         return online.tokens(row, renderer, spec, room)

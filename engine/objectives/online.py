@@ -9,11 +9,10 @@ from typing import Any
 from pydantic import Field
 
 from engine.objectives import rewards, sampling
-from engine.objectives.protocol import Needs
 from engine.objectives.rewards import Rewards
 from engine.objectives.rewards.protocol import Answer, Score
-from engine.specs import base
 from engine.specs.base import setting
+from engine.specs.objective import Needs, ObjectiveSpec
 from engine.specs.problem import Problem, problem
 
 CURVES = (
@@ -29,7 +28,7 @@ PROMPTS_SHOWN = 4
 """Prompts of a step whose answers people can read."""
 
 
-class OnlineSpec(base.EntrySpec):
+class OnlineSpec(ObjectiveSpec):
     """How answers are drawn, and what they are rewarded for."""
 
     num_generations: int = setting(
@@ -70,21 +69,18 @@ class OnlineSpec(base.EntrySpec):
     )
     rewards: Rewards = Field(default_factory=Rewards)
 
+    def needs(self) -> Needs:
+        """A group of answers to each prompt, and the runs of the rewards."""
+        targets = {f"rewards.{path}": text for path, text in rewards.targets(self.rewards).items()}
+        return Needs(self.num_generations, self.updates, targets)
 
-def needs(spec: Any) -> Needs:
-    """A group of answers to each prompt, the runs of the rewards, and the reward as the measure."""
-    targets = {f"rewards.{path}": text for path, text in rewards.targets(spec.rewards).items()}
-    return Needs(spec.num_generations, spec.updates, targets, JUDGED_BY)
-
-
-def problems(spec: Any) -> Sequence[Problem]:
-    """What in a whole spec does not go together with drawing answers."""
-    found = sampling.problems(spec, spec.objective.num_generations)
-    if spec.data.truncation == "cut_end":
-        found.append(problem("online_cannot_cut_end", field="data.truncation"))
-    if not rewards.chosen(spec.objective.rewards):
-        found.append(problem("online_no_reward", field="objective.rewards.exact_match.weight"))
-    return found
+    def misfits(self, run: Any) -> Sequence[Problem]:
+        found = sampling.problems(run, self.num_generations)
+        if run.data.truncation == "cut_end":
+            found.append(problem("online_cannot_cut_end", field="data.truncation"))
+        if not rewards.chosen(self.rewards):
+            found.append(problem("online_no_reward", field="objective.rewards.exact_match.weight"))
+        return found
 
 
 def tokens(row: dict[str, Any], renderer: Any, spec: OnlineSpec, room: Any) -> Sequence[dict[str, Any]]:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from engine.objectives.predicting import token_trainer
-from engine.objectives.protocol import Needs
-from engine.specs import base
-from engine.specs.problem import Problem
+from engine.specs.objective import ObjectiveSpec
 
 
 class PretrainObjective:
@@ -19,18 +17,10 @@ class PretrainObjective:
     packs = True
     curves = ()
 
-    class Spec(base.EntrySpec):
+    class Spec(ObjectiveSpec):
         """Nothing to choose: a text is learned as it stands."""
 
         kind: Literal["pretrain"] = "pretrain"
-
-    def needs(self, spec: Spec) -> Needs:
-        del spec
-        return Needs()
-
-    def problems(self, spec: Any) -> Sequence[Problem]:
-        del spec
-        return ()
 
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         del spec

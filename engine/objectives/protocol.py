@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from engine.specs.base import EntrySpec
-from engine.specs.problem import Problem
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What sets the runs of an objective apart; by default nothing."""
-
-    samples: int = 0
-    """How many sequences a row becomes in a step of a trainer that takes whole batches alone; 0: it is one, and the
-    last batch of a pass may be smaller."""
-    updates: int = 1
-    """How many steps are made of what was drawn once."""
-    targets: Mapping[str, str] = field(default_factory=dict)
-    """The other models that it loads: the path of the setting that names each within its section, and the name
-    (`base:MODEL`, JOB or JOB@STEP)."""
-    judged_by: str | None = None
-    """The figure of an evaluation that the best checkpoint has most of; None where it has the least loss."""
+from engine.specs.objective import ObjectiveSpec
 
 
 class Objective(Protocol):
@@ -33,7 +15,7 @@ class Objective(Protocol):
     def kind(self) -> str: ...
 
     @property
-    def Spec(self) -> type[EntrySpec]:
+    def Spec(self) -> type[ObjectiveSpec]:
         """Its own section of a run's spec."""
         ...
 
@@ -60,14 +42,6 @@ class Objective(Protocol):
     @property
     def curves(self) -> Sequence[str]:
         """Names of its metrics beyond loss, learning rate, gradient norm and speed, in the order of their charts."""
-        ...
-
-    def needs(self, spec: Any) -> Needs:
-        """What a run with its own section needs that most do not."""
-        ...
-
-    def problems(self, spec: Any) -> Sequence[Problem]:
-        """What in a whole `JobSpec` does not go together with its own section."""
         ...
 
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Any, room: Any) -> Sequence[dict[str, Any]]:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from engine.objectives.predicting import token_trainer
-from engine.objectives.protocol import Needs
-from engine.specs import base
 from engine.specs.base import setting
-from engine.specs.problem import Problem
+from engine.specs.objective import ObjectiveSpec
 
 
 class SftObjective:
@@ -20,7 +18,7 @@ class SftObjective:
     packs = True
     curves = ()
 
-    class Spec(base.EntrySpec):
+    class Spec(ObjectiveSpec):
         """Which tokens are trained."""
 
         kind: Literal["sft"] = "sft"
@@ -53,14 +51,6 @@ class SftObjective:
             gt=0.0,
             le=100.0,
         )
-
-    def needs(self, spec: Spec) -> Needs:
-        del spec
-        return Needs()
-
-    def problems(self, spec: Any) -> Sequence[Problem]:
-        del spec
-        return ()
 
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         rendered = renderer.conversation(

@@ -54,13 +54,13 @@ def compare(
 def _questions(rows: Rows) -> list[Question]:
     indices = (rows.test_indices or rows.eval_indices)[:NUM_ROWS]
     found = [row for index in indices for row in read_rows(rows.version_path, index, 1)]
-    return [_question(row) for row in found if "text" not in row]
+    return [_question(row) for row in found if "text" not in row and row.get("label") is not False]
 
 
 def _question(row: dict[str, Any]) -> Question:
     """What the model is asked, the tools that it has, and the row's own answer."""
-    if row.get("chosen"):
-        return row["prompt"], row.get("tools"), row["chosen"][-1]["content"]
+    if answer := row.get("chosen") or row.get("completion"):
+        return row["prompt"], row.get("tools"), answer[-1]["content"]
     messages = row["messages"]
     last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
     return messages[:last], row.get("tools"), messages[last]["content"]

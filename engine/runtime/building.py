@@ -60,6 +60,8 @@ class Frame:
     means: Means = field(default_factory=Means)
     began_at: int = 0
     """The last step of the phase before this one."""
+    cache: Path | None = None
+    """Where figures of the start are kept for other attempts and runs; in the run's own folder where there is none."""
 
 
 def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[], None] = lambda: None) -> Rows:
@@ -138,6 +140,8 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
         common,
         staged(save, tuning),
         reference=lambda: load_reference(frame.begin, frame.device),
+        goes_on=frame.begin.goes_on,
+        cache=frame.cache or frame.folder,
         renderer=rows.renderer,
         means=frame.means,
         task_types=rows.task_types,

@@ -106,7 +106,7 @@ def _beside(session: Session, _here: Here, spec: Spec) -> Iterator[Path]:
     section = spec.get("objective") or {}
     objective = OBJECTIVES.get(str(section.get("kind")))
     if objective is not None:
-        for text in objective.needs(objective.Spec.model_validate(section)).targets.values():
+        for text in objective.Spec.model_validate(section).needs().targets.values():
             yield from _checkpoint(session, text)
 
 

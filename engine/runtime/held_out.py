@@ -101,7 +101,7 @@ def rows_of(said: dict[str, Any], max_length: int, renderer: Renderer) -> list[R
 def _rendered(said: dict[str, Any], renderer: Renderer) -> list[Rendered]:
     if "text" in said:
         return [renderer.document(said["text"])]
-    messages = said.get("messages") or [*said["prompt"], *said["chosen"]]
+    messages = said.get("messages") or [*said["prompt"], *(said.get("chosen") or said["completion"])]
     return renderer.conversation(messages, said.get("tools"))
 
 

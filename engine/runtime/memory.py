@@ -67,9 +67,9 @@ class Batch:
     size: int
     accumulation: int
 
-    def smaller(self) -> Batch | None:
-        """The largest batch of at most half the rows that makes up the same step; None for a single row."""
-        size = smaller_batch(self.size)
+    def smaller(self, least: int = 1) -> Batch | None:
+        """The largest batch of at most half the rows that makes up the same step; None where it would be too small."""
+        size = smaller_batch(self.size, least)
         return None if size is None else Batch(size, self.accumulation * (self.size // size))
 
     def as_overrides(self) -> dict[str, int]:
@@ -77,12 +77,15 @@ class Batch:
         return {"batch_size": self.size, "gradient_accumulation": self.accumulation}
 
 
-def batch_after(training: Mapping[str, Any], history: Sequence[Attempt]) -> Batch:
-    """The batch of the attempt that follows: the spec's, made smaller for each attempt that ran out of memory."""
+def batch_after(training: Mapping[str, Any], history: Sequence[Attempt], *, least: int = 1) -> Batch:
+    """The batch of the attempt that follows: the spec's, made smaller for each attempt that ran out of memory.
+
+    `least` are the fewest rows that its objective works on.
+    """
     batch = Batch(training["batch_size"], training["gradient_accumulation"])
     for attempt in history:
         if attempt.overrides:
             batch = Batch(attempt.overrides["batch_size"], attempt.overrides["gradient_accumulation"])
         if attempt.outcome == "out_of_memory":
-            batch = batch.smaller() or batch
+            batch = batch.smaller(least) or batch
     return batch

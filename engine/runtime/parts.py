@@ -80,6 +80,10 @@ class TrainerParts:
     staged: Callable[[type], type]
     reference: Callable[[], Any]
     """Loads a frozen copy of the start; only for objectives that need one."""
+    goes_on: bool
+    """Whether the model's adapter is an earlier run's, trained further."""
+    cache: Path
+    """The home's folder for figures of the start, which are computed once."""
     renderer: Any = None
     """Writes conversations for the model as they were written in the rows."""
     means: Means = field(default_factory=Means)

@@ -86,8 +86,9 @@ def _out_of_memory(
     if "training" not in told:
         return _failed(home, job, replace(outcome, values={"remedy": REMEDY_ELSEWHERE}), how)
     spec = parse(told)
-    batch = batch_after(told["training"], history)
-    smaller = batch.smaller()
+    least = spec.objective.needs().least_batch
+    batch = batch_after(told["training"], history, least=least)
+    smaller = batch.smaller(least)
     if smaller is not None and spec.resources.on_oom == "halve" and KINDS[job.kind].resumes:
         return Settlement("requeue", reason=outcome.reason, values=smaller.as_overrides(), counts=False, **how)
     cheapest = remedies(spec, batch.size)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from engine.models.loading import dequantised, dtype_of, load_adapter, load_mode
 from engine.objectives import OBJECTIVES
 from engine.runtime import checkpoints
 from engine.runtime.device import Device
+from engine.specs.heads import other_head
 from engine.specs.job import JobSpec
 from engine.specs.problem import ProblemError, problem
 from engine.specs.starting import Way, way_of
@@ -73,7 +75,7 @@ def find(store: Store, spec: JobSpec, device: Device) -> Start:
         given = spec.model.start_from or spec.model.id
         raise ProblemError([problem("model_not_there", field="model", given=given)]) from error
     if target is not None:
-        _verify(target)
+        _verify(spec, target)
     must_be_unchanged(base)
     if target is None or target.adapter_path is None:
         return Start(base, None, spec.model.quantization, wanted, tuner.is_adapter, head)
@@ -85,12 +87,15 @@ def find(store: Store, spec: JobSpec, device: Device) -> Start:
     return Start(base, Path(target.adapter_path), target.quantization, dtype, tuner.is_adapter, head, way)
 
 
-def _verify(target: Target) -> None:
+def _verify(spec: JobSpec, target: Target) -> None:
     try:
         checkpoints.verify(Path(target.adapter_path or target.base_path))
     except checkpoints.BrokenCheckpoint as error:
         told: dict[str, Any] = {"checkpoint": target.text, "detail": error.why, "file": error.file}
         raise ProblemError([problem("model_checkpoint_broken", field="model.start_from", **told)]) from error
+    has_adapter = target.adapter_path is not None
+    if found := other_head(spec, target=target.text, head=target.head, has_adapter=has_adapter):
+        raise ProblemError([found])
 
 
 def load(start: Start, spec: JobSpec, device: Device, rows: Rows) -> Any:
@@ -102,7 +107,7 @@ def load(start: Start, spec: JobSpec, device: Device, rows: Rows) -> Any:
     task = "SEQ_CLS" if labels else "CAUSAL_LM"
     given = Given(task, rows.steps.total, rows.train, rows.tokenizer, start.quantization, start.goes_on)
     if start.way == "merge":
-        return tuner.prepare(folded(start, device), spec.tuner, given)
+        return tuner.prepare(folded(start, device, labels), spec.tuner, given)
     how: dict[str, Any] = {"quantization": start.quantization, "dtype": start.dtype, "labels": labels}
     model = tuner.prepare(load_model(start.base, **how, device=device.kind), spec.tuner, given)
     if start.adapter is not None:
@@ -123,12 +128,13 @@ def _take_up(model: Any, tuner: Tuner, folder: Path) -> None:
         load()
 
 
-def folded(start: Start, device: Device) -> Any:
+def folded(start: Start, device: Device, labels: Sequence[str] = ()) -> Any:
     """All weights in the run's number format, the adapter folded in: merged in float32, never in 4 bits."""
     from engine.exporters.merged import merge
 
     assert start.adapter is not None
-    base = dequantised(start.base, quantization=start.quantization, dtype="float32", device=device.kind)
+    how: dict[str, Any] = {"quantization": start.quantization, "dtype": "float32", "labels": labels}
+    base = dequantised(start.base, **how, device=device.kind)
     return merge(load_adapter(base, start.adapter)).to(dtype_of(start.dtype))
 
 

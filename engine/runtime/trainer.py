@@ -61,7 +61,7 @@ def _with_batch(context: Context, spec: JobSpec) -> JobSpec:
     """The spec with the batch of this attempt: smaller than a person set after the memory was not enough."""
     with context.store.read() as session:
         earlier = [one for one in jobs.attempts(session, context.job.id) if one.token < context.claim.token]
-    overrides = batch_after(context.spec["training"], earlier).as_overrides()
+    overrides = batch_after(context.spec["training"], earlier, least=spec.objective.needs().least_batch).as_overrides()
     if overrides["batch_size"] == spec.training.batch_size:
         return spec
     with context.store.write() as session:
@@ -132,7 +132,8 @@ class Run:
         begin = stretch.start(course.begin, phases.base_of(stretch, self._saved()))
         model = start.load(begin, stretch.spec, course.device, course.prepared)
         save = self._saver(course.begin, course.watch, course.reporter)
-        frame = Frame(stretch.spec, course.device, begin, self.context.folder, course.means, stretch.began_at)
+        own, cache = self.context.folder, self.context.home.references
+        frame = Frame(stretch.spec, course.device, begin, own, course.means, stretch.began_at, cache)
         course.watch.until = stretch.until
         trainer = build(
             frame, model=model, rows=course.prepared, save=save, watch=course.watch, measure_start=resume is None

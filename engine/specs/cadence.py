@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from engine.objectives import OBJECTIVES
 from engine.specs.job import JobSpec
 
 FEWEST, MOST = 3, 10
@@ -41,8 +40,7 @@ def cadence(spec: JobSpec, num_train: int, num_eval: int) -> Cadence:
 
 def steps_per_epoch(spec: JobSpec, num_train: int) -> int:
     """Optimiser steps of one pass over the rows, at least one."""
-    chosen: Any = spec.objective
-    needs = OBJECTIVES[chosen.kind].needs(chosen)
+    needs = spec.objective.needs()
     if needs.samples:
         return max(1, num_train * needs.samples // spec.effective_batch) * needs.updates
     batches = -(-num_train // spec.training.batch_size)

@@ -36,6 +36,11 @@ class Home:
         return self.root / "datasets"
 
     @property
+    def references(self) -> Path:
+        """What models that runs start from say about rows: computed once, and made anew where it is gone."""
+        return self.datasets / "references"
+
+    @property
     def models(self) -> Path:
         return self.root / "models"
 

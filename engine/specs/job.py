@@ -8,6 +8,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from engine.objectives import OBJECTIVES
 from engine.specs.base import EntrySpec, Spec, SpecError, entry_of, setting, validate
+from engine.specs.objective import ObjectiveSpec
 from engine.specs.problem import problem
 from engine.tuners import TUNERS
 from engine.tuners.protocol import Particular
@@ -229,7 +230,7 @@ class JobSpec(Spec):
     seed: int = setting(42, "Seed", "Equal seeds give equal runs on the same machine and versions.", ge=0, le=2**31 - 1)
     model: ModelPart = Field(default_factory=ModelPart)
     data: DataPart
-    objective: SerializeAsAny[EntrySpec]
+    objective: SerializeAsAny[ObjectiveSpec]
     tuner: SerializeAsAny[EntrySpec]
     training: TrainingPart
     resources: ResourcesPart = Field(default_factory=ResourcesPart)
@@ -260,8 +261,12 @@ class JobSpec(Spec):
         if self.data.truncation == "split" and not OBJECTIVES[self.objective.kind].packs:
             kind = self.objective.kind
             raise SpecError(problem("objective_cannot_split", field="data.truncation", objective=kind))
-        if found := OBJECTIVES[self.objective.kind].problems(self):
+        if found := self.objective.misfits(self):
             raise SpecError(*found)
+        if self.training.batch_size < (least := self.objective.needs().least_batch):
+            needed: dict[str, Any] = {"given": self.training.batch_size, "allowed": least}
+            code = "objective_needs_batch"
+            raise SpecError(problem(code, field="training.batch_size", objective=self.objective.kind, **needed))
         return self
 
     @property

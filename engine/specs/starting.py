@@ -30,10 +30,10 @@ def way_of(spec: JobSpec, before: Mapping[str, Any], quantization: str, target: 
     differs = _differences(spec, before, quantization, target)
     if not TUNERS[spec.tuner.kind].is_adapter:
         stays = [problem("start_not_an_adapter", field="model.start_as", tuner=spec.tuner.kind)]
-        return "merge", (stays if wanted == "continue" else []) + _unfoldable(before, target)
+        return "merge", (stays if wanted == "continue" else []) + _unfoldable(spec, before, target)
     if wanted == "continue" or (wanted == "auto" and not differs):
         return "continue", differs
-    return "merge", _unfoldable(before, target) + _rounded(spec)
+    return "merge", _unfoldable(spec, before, target) + _rounded(spec)
 
 
 def _rounded(spec: JobSpec) -> list[Problem]:
@@ -50,9 +50,7 @@ def _differences(spec: JobSpec, before: Mapping[str, Any], quantization: str, ta
     if spec.model.quantization != quantization:
         values = {"given": spec.model.quantization, "allowed": quantization, "target": target}
         found.append(problem("start_from_quantization", field="model.quantization", **values))
-    if _head(before) != OBJECTIVES[spec.objective.kind].head:
-        kind = before["objective"]["kind"]
-        found.append(problem("start_from_head", field="objective.kind", target=target, before=kind))
+    found += _other_head(spec, before, target)
     was, now = _last_tuner(before), spec.tuner.model_dump()
     if was["kind"] != now["kind"]:
         values = {"given": now["kind"], "allowed": was["kind"], "target": target}
@@ -78,12 +76,21 @@ def _last_tuner(before: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def _unfoldable(before: Mapping[str, Any], target: str) -> list[Problem]:
+def _unfoldable(spec: JobSpec, before: Mapping[str, Any], target: str) -> list[Problem]:
     """What keeps the adapter from becoming a part of a base."""
     kind = before["tuner"]["kind"]
     if TUNERS[kind].merges and _head(before) == "language":
         return []
+    if other := _other_head(spec, before, target):
+        return other
     return [problem("start_cannot_merge", field="model.start_from", target=target, tuner=kind)]
+
+
+def _other_head(spec: JobSpec, before: Mapping[str, Any], target: str) -> list[Problem]:
+    given, allowed = _head(before), OBJECTIVES[spec.objective.kind].head
+    if given == allowed:
+        return []
+    return [problem("start_from_head", field="model.start_from", target=target, given=given, allowed=allowed)]
 
 
 def _head(before: Mapping[str, Any]) -> str:

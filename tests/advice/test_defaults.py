@@ -40,7 +40,9 @@ def test_fewer_rows_are_seen_more_often():
 
 
 def test_a_processor_sees_preference_pairs_once():
-    assert [value("training.epochs", objective="dpo", device=device) for device in ("cuda", "cpu")] == [2, 1]
+    for kind in ("dpo", "kto", "orpo", "simpo", "cpo"):
+        assert [value("training.epochs", objective=kind, device=device) for device in ("cuda", "cpu")] == [2, 1]
+    assert value("training.epochs", objective="reward", device="cuda") == value("training.epochs", device="cuda")
 
 
 def test_only_large_models_compute_activations_twice():

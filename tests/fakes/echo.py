@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from engine.objectives.protocol import Needs
-from engine.specs import base
 from engine.specs.base import setting
+from engine.specs.objective import ObjectiveSpec
 
 
 class EchoObjective:
@@ -17,19 +16,11 @@ class EchoObjective:
     packs = False
     curves = ()
 
-    class Spec(base.EntrySpec):
+    class Spec(ObjectiveSpec):
         """One setting, to see it in the form."""
 
         kind: Literal["echo"] = "echo"
         loudness: float = setting(1.0, "Loudness", "Does nothing at all.", simple=True, ge=0.0, le=2.0)
-
-    def needs(self, spec: Spec) -> Needs:
-        del spec
-        return Needs()
-
-    def problems(self, spec: Any) -> tuple[()]:
-        del spec
-        return ()
 
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> list[dict[str, Any]]:
         made = [part.sft_columns() for one in renderer.conversation(row["messages"]) for part in one.fit(room)]

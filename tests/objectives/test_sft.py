@@ -13,7 +13,7 @@ from engine.data.room import Room
 from engine.models.loading import load_tokenizer
 from engine.models.token_loss import weighted_loss
 from engine.objectives import OBJECTIVES
-from tests.objectives.workbench import Bench
+from tests.objectives.rowbench import Bench
 
 PAIRS = {"sun": "red", "sea": "blue", "leaf": "green", "snow": "white", "coal": "black", "corn": "gold"}
 GUESSING = math.log(len(PAIRS)) / 2

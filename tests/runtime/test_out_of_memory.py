@@ -42,6 +42,19 @@ def test_one_row_is_the_smallest_batch():
     assert Batch(1, 8).smaller() is None
 
 
+def test_a_batch_gets_no_smaller_than_its_objective_works_on(settled):
+    assert (
+        Batch(4, 1).smaller(2) == Batch(2, 2)
+        and Batch(2, 1).smaller(2) is None
+        and Batch(6, 1).smaller(2) == Batch(3, 2)
+    )
+    training = {"batch_size": 2, "gradient_accumulation": 4}
+    assert batch_after(training, [attempt(1, "out_of_memory")], least=2) == Batch(2, 4)
+    spec = {**SPEC, "objective": {"kind": "kto"}, "training": {**SPEC["training"], "batch_size": 2}}
+    done = settled(Exit.OUT_OF_MEMORY, spec=spec)
+    assert done.state == "failed" and done.values["remedy"] != "memory_batch"
+
+
 def attempt(token, outcome, overrides=None):
     return Attempt(1, token, token, "host", 1, 0.0, 1.0, None, None, outcome, 0, overrides)
 
