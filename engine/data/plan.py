@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.data.packing import packed_sequences
 from engine.data.tokens import Prepared, lengths
+from engine.optimizers import OPTIMIZERS
 from engine.specs.cadence import cadence
 from engine.specs.job import JobSpec
 from engine.specs.problem import Problem, problem
@@ -16,7 +17,7 @@ from engine.tuners import TUNERS
 def plan(spec: JobSpec, prepared: Prepared, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers of a run, and the problems and warnings that a person should see before it starts.
 
-    `facts` are the model's, as `engine/models/inspect.py` gives them.
+    `facts` are the model's, as `engine/models/inspect.py` gives them, and the kind of `device` that would compute.
     """
     counts = prepared.counts
     num_train = counts["train_sequences"]
@@ -71,6 +72,9 @@ def _warnings(spec: JobSpec, counts: Mapping[str, Any], num_train: int, facts: M
         found.append(problem("no_evaluation_rows", field="data.eval_fraction"))
     if counts["rewritten_rows"]:
         found.append(problem("rows_rewritten", field="model.id", rows=counts["rewritten_rows"]))
+    home = OPTIMIZERS[spec.training.optimizer].home
+    if home and facts.get("device", home) != home:
+        found.append(problem("optimizer_not_at_home", field="training.optimizer", optimizer=spec.training.optimizer))
     if facts.get("template_added"):
         found.append(problem("template_added", field="model.chat_template", template=facts["template_added"]))
     if facts.get("marks_turn_end") is False:

@@ -16,6 +16,7 @@ class DpoObjective:
     learning_rate = 2e-6
     packs = False
     curves = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
+    metric = "rewards/accuracies"
 
     class Spec(base.EntrySpec):
         """How far the model may move from where it starts."""

@@ -15,6 +15,7 @@ class PretrainObjective:
     learning_rate = 2e-5
     packs = True
     curves = ()
+    metric = None
 
     class Spec(base.EntrySpec):
         """Nothing to choose: a text is learned as it stands."""

@@ -16,6 +16,7 @@ class SftObjective:
     learning_rate = 2e-5
     packs = True
     curves = ()
+    metric = None
 
     class Spec(base.EntrySpec):
         """Which tokens are trained."""

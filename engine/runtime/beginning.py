@@ -13,11 +13,9 @@ import torch
 from transformers import TrainerCallback
 
 from engine.runtime import carried
+from engine.runtime.averaging import is_raw
 from engine.runtime.child import Refused
 from engine.runtime.watching import Watch
-
-_OPTIMIZER_BYTES = {"adamw_torch_fused": 8, "adamw_bnb_8bit": 2}
-"""What an optimiser keeps for each trained weight, once it has made a step."""
 
 
 class Beginning(TrainerCallback):
@@ -48,12 +46,11 @@ def check_resumed(trainer: Any, folder: Path, batch_size: int) -> None:
         Refused: something is not where the checkpoint left it; to train on would be to guess.
     """
     step = trainer.state.global_step
-    steps = [int(one["step"]) for one in trainer.optimizer.state.values() if "step" in one]
     rate = trainer.lr_scheduler.get_last_lr()[0]
     differs = {
-        "weights": not _weights_are_those_of(trainer.model, folder),
+        "weights": not _weights_are_those_of(trainer, folder),
         "dtype": any(p.dtype != torch.float32 for p in trainer.model.parameters() if p.requires_grad),
-        "optimizer": bool(steps) and max(steps) != step,
+        "optimizer": not _optimizer_is_at(trainer, step),
         "schedule": trainer.lr_scheduler.last_epoch != step or trainer.optimizer.param_groups[0]["lr"] != rate,
         "position": abs(trainer.state.epoch - _epoch(trainer, step, batch_size)) > 1e-6,
     }
@@ -62,8 +59,20 @@ def check_resumed(trainer: Any, folder: Path, batch_size: int) -> None:
         raise Refused("resume_differs", {"step": step, "what": what}, {})
 
 
-def _weights_are_those_of(model: Any, folder: Path) -> bool:
-    """Whether every stored weight that the model trains is loaded to the last bit."""
+def _optimizer_is_at(trainer: Any, step: int) -> bool:
+    """Whether the optimiser has counted as many steps; one that keeps nothing of a weight has nothing to compare."""
+    steps = [int(one["step"]) for one in trainer.optimizer.state.values() if "step" in one]
+    return max(steps) == step if steps else not trainer.optimising.entry.state_bytes
+
+
+def _weights_are_those_of(trainer: Any, folder: Path) -> bool:
+    """Whether every stored weight that is trained is loaded to the last bit, and its average where one is kept."""
+    with trainer.shown():
+        published = _published_are_those_of(trainer.model, folder)
+    return published and (trainer.average is None or is_raw(trainer.model, folder))
+
+
+def _published_are_those_of(model: Any, folder: Path) -> bool:
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
@@ -112,11 +121,11 @@ def try_longest(trainer: Any) -> None:
 
 def _optimizer_room(trainer: Any, device: Any) -> torch.Tensor | None:
     """Memory as large as what the optimiser keeps from its first step on; none where it has it already."""
-    each = _OPTIMIZER_BYTES.get(str(trainer.args.optim.value), 0)
+    each = trainer.optimising.entry.state_bytes
     if trainer.optimizer.state or not each:
         return None
-    trained = sum(int(weight.numel()) for weight in trainer.model.parameters() if weight.requires_grad)
-    return torch.ones(each * trained, dtype=torch.uint8, device=device)  # written, so that the pages are really taken
+    count = sum(int(weight.numel()) for weight in trainer.model.parameters() if weight.requires_grad)
+    return torch.ones(int(each * count), dtype=torch.uint8, device=device)  # written: the pages are really taken
 
 
 def longest(dataset: Any, number: int) -> list[int]:

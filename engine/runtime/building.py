@@ -15,13 +15,14 @@ from engine.models.loading import load_tokenizer
 from engine.objectives import OBJECTIVES
 from engine.runtime.child import Context
 from engine.runtime.device import Device
+from engine.runtime.optimising import optimising
 from engine.runtime.parts import TrainerParts, arguments
 from engine.runtime.run_data import version_of
 from engine.runtime.staging import Save, staged
 from engine.runtime.start import Start, load_reference
 from engine.specs.cadence import Cadence, cadence
 from engine.specs.job import JobSpec
-from engine.specs.problem import ProblemError
+from engine.specs.problem import ProblemError, problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,8 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
 
     named = arguments(frame.spec, frame.device, frame.folder, rows.steps)
     named["eval_on_start"] = measure_start and rows.evaluation is not None
+    if frame.spec.training.best_by == "metric" and rows.evaluation is None:
+        raise ProblemError([problem("best_by_needs_evaluation", field="training.best_by")])
     callbacks: list[Any] = [watch]
     if frame.spec.training.early_stopping_patience and rows.evaluation is not None:
         # before the watch, which saves where this one stops
@@ -110,8 +113,9 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
         "callbacks": callbacks,
     }
     objective = OBJECTIVES[frame.spec.objective.kind]
+    wrap = staged(save, optimising(frame.spec, rows.steps.total))
     parts = TrainerParts(
-        frame.spec, model, named, common, staged(save), reference=lambda: load_reference(frame.begin, frame.device)
+        frame.spec, model, named, common, wrap, reference=lambda: load_reference(frame.begin, frame.device)
     )
     keep_4_bit_weights(model)
     return objective.trainer(parts)

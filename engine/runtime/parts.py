@@ -7,16 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.objectives import OBJECTIVES
 from engine.runtime.device import Device
 from engine.specs.cadence import Cadence
 from engine.specs.job import JobSpec
-
-_OPTIMIZERS = {
-    "adamw": "adamw_torch_fused",
-    "adamw_8bit": "adamw_bnb_8bit",
-    "paged_adamw_8bit": "paged_adamw_8bit",
-    "sgd": "sgd",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +38,8 @@ def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> di
         "per_device_eval_batch_size": training.batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation,
         "learning_rate": training.learning_rate,
-        "lr_scheduler_type": training.schedule,
-        "warmup_steps": training.warmup_ratio,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
-        "optim": _OPTIMIZERS[training.optimizer],
         "bf16": bf16,
         "fp16": False,
         "gradient_checkpointing": training.gradient_checkpointing,
@@ -58,8 +49,8 @@ def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> di
         "eval_steps": steps.eval_every,
         "save_strategy": "steps",
         "save_steps": steps.save_every,
-        "metric_for_best_model": "eval_loss" if steps.eval_every else None,
-        "greater_is_better": False if steps.eval_every else None,
+        "metric_for_best_model": measure_of(spec) if steps.eval_every else None,
+        "greater_is_better": training.best_by == "metric" if steps.eval_every else None,
         "seed": spec.seed,
         "data_seed": spec.seed,
         "use_cpu": device.kind == "cpu",
@@ -68,3 +59,9 @@ def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> di
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": device.kind == "cuda",
     }
+
+
+def measure_of(spec: JobSpec) -> str:
+    """The name, among the results of an evaluation, of what the best checkpoint is chosen by."""
+    metric = OBJECTIVES[spec.objective.kind].metric
+    return f"eval_{metric}" if spec.training.best_by == "metric" else "eval_loss"

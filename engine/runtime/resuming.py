@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from engine.runtime import checkpoints
@@ -15,8 +15,8 @@ from storage import jobs
 from storage.checkpoints import Checkpoint, NewCheckpoint
 
 STATE = "trainer_state.json"
-Describe = Callable[[Path, Manifest, float | None], NewCheckpoint]
-"""The row of a checkpoint folder with this manifest and evaluation loss."""
+Describe = Callable[[Path, Manifest, Mapping[str, float]], NewCheckpoint]
+"""The row of a checkpoint folder with this manifest, and what was measured at its evaluation."""
 
 
 def newest_good(context: Context, describe: Describe, *, seen: Callable[[], None] = lambda: None) -> Path | None:
@@ -66,13 +66,13 @@ def _adopt(context: Context, rows: list[Checkpoint], since: int, describe: Descr
             shutil.rmtree(folder, ignore_errors=True)
             continue
         with context.store.write() as session:
-            new = describe(folder, manifest, _eval_loss(folder, manifest.step))
+            new = describe(folder, manifest, _evaluated(folder, manifest.step))
             checkpoint_rows.add(session, context.claim, new)
             jobs.event(session, context.claim, "checkpoint_adopted", {"step": manifest.step})
 
 
-def _eval_loss(folder: Path, step: int) -> float | None:
+def _evaluated(folder: Path, step: int) -> Mapping[str, float]:
     if not (folder / STATE).is_file():
-        return None
+        return {}
     history = json.loads((folder / STATE).read_text(encoding="utf-8"))["log_history"]
-    return next((one["eval_loss"] for one in history if one["step"] == step and "eval_loss" in one), None)
+    return next((one for one in history if one["step"] == step and "eval_loss" in one), {})

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import EarlyStoppingCallback, Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 
 from engine.runtime import carried
+from engine.runtime.averaging import Average, read_raw, shown, trained, write_raw
 from engine.runtime.child import NonFinite
+from engine.runtime.optimising import Optimising
 
 Save = Callable[[int, Callable[[Path], None]], None]
 """Publishes the checkpoint of a step that the given function writes into a folder."""
 
 
-def staged(save: Save) -> Callable[[type], type]:
-    """Wrap a trainer class: each save goes through `save`, and adapters stay in float32."""
+def staged(save: Save, how: Optimising) -> Callable[[type], type]:
+    """Wrap a trainer class: each save goes through `save`, its optimiser is ours, and adapters stay in float32."""
 
     def wrap(base: type) -> type:
         class Staged(base):
-            """The library's trainer with our checkpoints."""
+            """The library's trainer with our checkpoints and our optimisers."""
+
+            optimising = how
+            average: Average | None = None
+            optimizer: Any
+            lr_scheduler: Any
 
             def __init__(self, *positional: Any, **named: Any) -> None:
                 super().__init__(*positional, **named)
@@ -34,8 +43,43 @@ def staged(save: Save) -> Callable[[type], type]:
                         weight.data = weight.data.float()
 
             def checkpoint_bytes(self) -> int:
-                """About the size of a checkpoint: each trained weight in float32 and its optimizer's two averages."""
-                return 12 * sum(int(weight.numel()) for weight in self.model.parameters() if weight.requires_grad)
+                """About the size of a checkpoint: each trained weight in float32 and what is kept for it."""
+                averaged = how.ema_decay is not None or how.entry.averages
+                each = (8 if averaged else 4) + how.entry.state_bytes
+                return int(each * sum(weight.numel() for weight in trained(self.model).values()))
+
+            def create_optimizer(self, model: Any = None) -> Any:
+                if self.optimizer is None:
+                    self.optimizer_cls_and_kwargs = how.optimizer_of(self)
+                    self.optimizer = super().create_optimizer(model)
+                    self.average = how.average_of(self)
+                    self.optimizer.register_step_post_hook(self._take_in)
+                return self.optimizer
+
+            def _take_in(self, *_: Any) -> None:
+                if self.average is not None:
+                    self.average.after_step(self.state.global_step + 1)
+
+            def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+                del num_training_steps
+                if self.lr_scheduler is None:
+                    self.lr_scheduler = LambdaLR(optimizer or self.optimizer, how.share)
+                    self._created_lr_scheduler = True
+                return self.lr_scheduler
+
+            def shown(self) -> AbstractContextManager[None]:
+                """The model with the weights that are published: the average, where one is kept."""
+                return shown(self.model, self.average)
+
+            def evaluate(self, *positional: Any, **named: Any) -> Any:
+                with self.shown():
+                    return super().evaluate(*positional, **named)
+
+            def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+                super()._load_optimizer_and_scheduler(checkpoint)
+                if checkpoint is not None and self.average is not None:
+                    self.average.take_up()
+                    read_raw(self.model, Path(checkpoint))
 
             def take_up(self, folder: Path) -> None:
                 """Load the weights and the state of a checkpoint without training on."""
@@ -74,11 +118,14 @@ def staged(save: Save) -> Callable[[type], type]:
                 def write(folder: Path) -> None:
                     library = Path(self._get_output_dir(trial))
                     try:
-                        Trainer._save_checkpoint(self, model, trial)  # not the subclass's: it adds a card of its own
+                        with self.shown():
+                            Trainer._save_checkpoint(self, model, trial)  # the subclass's adds a card of its own
                         for path in list((library / f"checkpoint-{step}").iterdir()):
                             if path.name not in _UNWANTED:
                                 path.rename(folder / path.name)
                         carried.write(self, folder)
+                        if self.average is not None:
+                            write_raw(self.model, folder)
                     finally:
                         shutil.rmtree(library, ignore_errors=True)
 

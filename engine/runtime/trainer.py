@@ -7,7 +7,7 @@ import logging
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from engine.runtime.checkpoints import Manifest
 from engine.runtime.child import Context, NonFinite, Stopped
 from engine.runtime.crashing import crash_here
 from engine.runtime.memory import batch_after
+from engine.runtime.parts import measure_of
 from engine.runtime.resuming import newest_good
 from engine.runtime.settings import Settings
 from engine.specs.job import JobSpec, parse
@@ -108,7 +109,7 @@ class Run:
         return self._end(trainer, watch, reporter, prepared, device)
 
     def _newest_good(self, begin: Any, reporter: Any) -> Path | None:
-        return newest_good(self.context, partial(_row, begin), seen=reporter.beat)
+        return newest_good(self.context, partial(_row, self.spec, begin), seen=reporter.beat)
 
     def _announce(self, resume: Path | None, total: int) -> int:
         step = int(resume.name.rsplit("-", 1)[1]) if resume else 0
@@ -131,7 +132,7 @@ class Run:
                 seen=reporter.beat,
             )
             with self.context.store.write() as session:
-                new = _row(begin, path, manifest, watch.eval_loss.get(step))
+                new = _row(self.spec, begin, path, manifest, watch.evaluated.get(step, {}))
                 checkpoint_rows.add(session, self.context.claim, new)
                 jobs.progress(session, self.context.claim, phase="training")
             crash_here("checkpoint_listed")
@@ -173,9 +174,11 @@ class Run:
             best = checkpoint_rows.best(session, self.context.job.id)
         if best is not None:
             result |= {"best_step": best.step, "eval_loss": best.eval_loss}
+            result |= {} if best.score is None else {"score": best.score}
         if not prepared.labels:
             self.context.phase("answering")
-            result["answers"] = self._answers(trainer.model, prepared, watch)
+            with trainer.shown():
+                result["answers"] = self._answers(trainer.model, prepared, watch)
         reporter.close()
         if wish == "stop":
             result |= {"reason": "stopped_at_step", "values": {"step": reached}}
@@ -197,7 +200,8 @@ class Run:
             return []
 
 
-def _row(begin: Start, path: Path, manifest: Manifest, eval_loss: float | None) -> NewCheckpoint:
+def _row(spec: JobSpec, begin: Start, path: Path, manifest: Manifest, evaluated: Mapping[str, float]) -> NewCheckpoint:
+    measure = measure_of(spec)
     return NewCheckpoint(
         step=manifest.step,
         path=str(path),
@@ -207,8 +211,9 @@ def _row(begin: Start, path: Path, manifest: Manifest, eval_loss: float | None) 
         quantization=begin.quantization if begin.is_adapter else "none",
         dtype=begin.dtype,
         is_adapter=begin.is_adapter,
-        eval_loss=eval_loss,
+        eval_loss=evaluated.get("eval_loss"),
         head=begin.head,
+        score=evaluated.get(measure) if measure != "eval_loss" else None,
     )
 
 

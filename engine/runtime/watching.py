@@ -45,7 +45,8 @@ class Watch(TrainerCallback):
         self.tokens = 0.0
         """Trained tokens up to the last point."""
         self.wish: Wish | None = None
-        self.eval_loss: dict[int, float] = {}
+        self.evaluated: dict[int, dict[str, float]] = {}
+        """What was measured at the evaluation of a step."""
         signal.signal(signal.SIGTERM, lambda *_: self._terminated.set())
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -109,7 +110,7 @@ class Watch(TrainerCallback):
         if "loss" in values:
             points += self._speed(step, values)
         if "eval_loss" in values:
-            self.eval_loss[step] = values["eval_loss"]
+            self.evaluated[step] = values
         self._reporter.put(points)
         self._stop_if_astray(step, values)
 

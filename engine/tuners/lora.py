@@ -39,6 +39,13 @@ class LoraTuner:
         targets: Literal["all-linear", "attention"] = setting(
             "all-linear", "Layers", "Which linear layers get matrices: all of them, or those of the attention alone."
         )
+        lora_plus_ratio: float = setting(
+            1.0,
+            "Rate of B to A",
+            "How much faster the second matrix of each pair learns than the first (LoRA+); 16 is usual, 1: alike.",
+            ge=1.0,
+            le=1024.0,
+        )
 
     def prepare(self, model: Any, spec: Spec, given: Given) -> Any:
         from peft import LoraConfig, get_peft_model

@@ -183,6 +183,13 @@ def test_a_template_that_never_ends_a_turn_is_a_warning(stored, renderer, tmp_pa
     assert plan(spec(), made, {**FACTS, "marks_turn_end": False})["warnings"][0]["code"] == "no_turn_end"
 
 
+def test_an_optimiser_made_for_another_device_is_a_warning(stored, renderer, tmp_path):
+    made = prepare(stored(*(pair(i) for i in range(30))), renderer, spec(), tmp_path / "tokens")
+    paged = spec().model_copy(update={"training": spec().training.model_copy(update={"optimizer": "paged_adamw"})})
+    told = {kind: plan(paged, made, {**FACTS, "device": kind})["warnings"] for kind in ("cuda", "cpu")}
+    assert [[one["code"] for one in told[kind]] for kind in told] == [[], ["optimizer_not_at_home"]]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_packing_is_counted_as_the_library_packs(seed):
     import random

@@ -15,6 +15,7 @@ class EchoObjective:
     learning_rate = 2e-5
     packs = False
     curves = ()
+    metric = None
 
     class Spec(base.EntrySpec):
         """One setting, to see it in the form."""

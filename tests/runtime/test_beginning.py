@@ -22,6 +22,7 @@ from engine.runtime.watching import Watch
 from engine.specs.cadence import Cadence
 from engine.specs.job import parse
 from engine.tuners import TUNERS
+from engine.tuners.protocol import Given
 from storage import metrics
 from storage.jobs import Claim
 
@@ -58,8 +59,10 @@ def make_trainer(tiny_model, folder, save=lambda step, write: None, steps=4):
     from transformers import TrainerCallback
 
     torch.manual_seed(3)
-    begin = Start(tiny_model, None, "none", "float32", True)
-    model = TUNERS["lora"].prepare(load_model(tiny_model, dtype="float32"), SPEC.tuner)
+    begin = Start(tiny_model, None, "none", "float32", True, "language")
+    model = TUNERS["lora"].prepare(
+        load_model(tiny_model, dtype="float32"), SPEC.tuner, Given("CAUSAL_LM", steps, None, None, "none")
+    )
     tokenizer = load_tokenizer(tiny_model)
     data = Dataset.from_list(
         [{"input_ids": list(range(10, 10 + n)), "labels": list(range(10, 10 + n))} for n in LENGTHS]
