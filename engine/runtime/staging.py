@@ -86,6 +86,11 @@ def staged(save: Save, how: Optimising) -> Callable[[type], type]:
                 self._load_from_checkpoint(str(folder))
                 self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
 
+            def take_weights(self, folder: Path) -> None:
+                """Load what a checkpoint publishes, for what is measured after the last step."""
+                self._load_from_checkpoint(str(folder))
+                self.average = None
+
             def has_stopped_early(self, folder: Path) -> bool:
                 """Whether the run that wrote this checkpoint had ended by itself there."""
                 state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))

@@ -62,6 +62,8 @@ def find(store: Store, spec: JobSpec, device: Device) -> Start:
         raise ProblemError([problem("model_not_there", field="model", given=given)]) from error
     if target is not None:
         _check(target, spec, tuner.is_adapter)
+        if head == "classifier" and target.adapter_path:
+            raise ProblemError([problem("start_from_adapter", field="model.start_from", target=target.text)])
     must_be_unchanged(base)
     if target is None:
         return Start(base, None, spec.model.quantization, wanted, tuner.is_adapter, head)

@@ -100,13 +100,42 @@ class Run:
         frame = Frame(self.spec, device, begin, self.context.folder)
         trainer = build(frame, model=model, rows=prepared, save=save, watch=watch, measure_start=resume is None)
         checkpoints.require_space(self.context.folder, trainer.checkpoint_bytes())
+        without = self._without_training(model, prepared, reporter) if begin.head == "classifier" else {}
         step = self._announce(resume, total)
         if resume is not None and (step >= total or trainer.has_stopped_early(resume)):
             trainer.take_up(resume)  # it died after its last step: nothing is left to train
         else:
             trainer.add_callback(Beginning(trainer, watch, resume, self.context.phase))
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        return self._end(trainer, watch, reporter, prepared, device)
+        result = self._end(trainer, watch, reporter, prepared, device)
+        if begin.head == "language":
+            result["answers"] = self._answers(trainer, prepared, watch)
+        if begin.head == "classifier":
+            result["classification"] = self._classification(trainer, prepared, without, reporter)
+        reporter.close()
+        return result
+
+    def _without_training(self, model: Any, prepared: Any, reporter: Any) -> dict[str, Any]:
+        """What labels without training are worth on these rows."""
+        from engine.runtime.classifying import baseline
+
+        self.context.phase("baseline")
+        return baseline(model, self.spec, prepared, folder=self.context.folder.parent, seen=reporter.beat)
+
+    def _classification(self, trainer: Any, prepared: Any, without: dict[str, Any], reporter: Any) -> dict[str, Any]:
+        """What the best checkpoint is worth, beside that."""
+        from engine.runtime.classifying import report
+
+        self.context.phase("measuring")
+        step = trainer.state.global_step
+        with self.context.store.read() as session:
+            best = checkpoint_rows.best(session, self.context.job.id)
+        if best is not None and best.step != step:
+            trainer.take_weights(Path(best.path))
+            step = best.step
+        with trainer.shown():
+            found = report(trainer.model, self.spec, prepared, without=without, seen=reporter.beat)
+        return {**found, "step": step} if found else {}
 
     def _newest_good(self, begin: Any, reporter: Any) -> Path | None:
         return newest_good(self.context, partial(_row, self.spec, begin), seen=reporter.beat)
@@ -175,23 +204,20 @@ class Run:
         if best is not None:
             result |= {"best_step": best.step, "eval_loss": best.eval_loss}
             result |= {} if best.score is None else {"score": best.score}
-        if not prepared.labels:
-            self.context.phase("answering")
-            with trainer.shown():
-                result["answers"] = self._answers(trainer.model, prepared, watch)
-        reporter.close()
         if wish == "stop":
             result |= {"reason": "stopped_at_step", "values": {"step": reached}}
         elif reached < prepared.steps.total:
             result["reason"] = "stopped_early"
         return result
 
-    def _answers(self, model: Any, prepared: Any, watch: Any) -> list[dict[str, Any]]:
+    def _answers(self, trainer: Any, prepared: Any, watch: Any) -> list[dict[str, Any]]:
         """The side-by-side answers; a finished training does not fail over them."""
         from engine.runtime.answers import compare
 
+        self.context.phase("answering")
         try:
-            return compare(self.context, self.spec, model, prepared, should_stop=watch.between_answers)
+            with trainer.shown():
+                return compare(self.context, self.spec, trainer.model, prepared, should_stop=watch.between_answers)
         except Fenced:
             raise
         except Exception as error:

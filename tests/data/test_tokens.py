@@ -203,3 +203,18 @@ def test_packing_is_counted_as_the_library_packs(seed):
         {"input_ids": [[1] * count for count in counts], "labels": [[1] * count for count in counts]}
     )
     assert packed_sequences(counts, 64) == len(pack_dataset(rows, seq_length=64, strategy="bfd"))
+
+
+def test_labels_that_cannot_be_learned_stand_in_the_plan_before_the_start(stored, renderer, tmp_path):
+    def labelled(place, label):
+        return {**pair(place), "completion": label}
+
+    one = prepare(stored(*(labelled(i, "only") for i in range(20))), renderer, spec("classify"), tmp_path / "one")
+    assert [item["code"] for item in plan(spec("classify"), one, FACTS)["problems"]] == ["data_label_count"]
+    many = prepare(
+        stored(*(labelled(i, f"label {i}") for i in range(20))), renderer, spec("classify"), tmp_path / "many"
+    )
+    told = plan(spec("classify"), many, FACTS)
+    assert told["problems"] == []
+    (unknown,) = [item for item in told["warnings"] if item["code"] == "labels_unknown"]
+    assert unknown["values"] == {"rows": many.counts["eval_rows"]}

@@ -25,7 +25,7 @@ def test_the_best_checkpoint_has_the_greatest_measure(tiny_model, tmp_path, monk
         measured = dict(room.curve(job_id, "eval_rewards/accuracies"))
         rows = room.checkpoints(job_id)
         assert {one.step: one.score for one in rows} == {one.step: measured.get(one.step) for one in rows}
-        assert [one.step for one in rows][0] == 3 and rows[0].score is not None
+        assert rows[0].step == 3 and rows[0].score is not None
         with room.store.read() as session:
             best = checkpoints.best(session, job_id)
         scores = [one.score for one in rows if one.score is not None]
