@@ -6,42 +6,52 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from app.language import Text
 from app.render import Html, tag
 from engine.objectives import OBJECTIVES
+from storage import metrics
 
 COMMON = ("loss", "learning_rate", "grad_norm", "tokens_per_second")
+TASK_LOSS = "task_loss/"
 EXACT = ("learning_rate",)
 """Set, not measured: never smoothed."""
 WORDS = ("smoothing", "log", "reset", "table", "step", "best", "evaluation", "waiting", "live", "reconnecting")
 
 
-def chart_names(spec: Mapping[str, Any]) -> list[str]:
-    """Return the curves of a run: those that every run has, and those of its objective."""
+def chart_names(spec: Mapping[str, Any], tasks: Sequence[str] = ()) -> list[str]:
+    """Return the curves of a run: those that every run has, those of its objective, and those of its task types."""
     objective = OBJECTIVES.get(str((spec.get("objective") or {}).get("kind")))
     own = list(objective.curves) if objective else []
-    return [COMMON[0], *own, *COMMON[1:]]
+    return [COMMON[0], *own, *COMMON[1:], *tasks]
 
 
-def metric_names(spec: Mapping[str, Any]) -> list[str]:
+def metric_names(spec: Mapping[str, Any], tasks: Sequence[str] = ()) -> list[str]:
     """Return the metrics behind the charts of a run, those of the evaluation included."""
-    names = chart_names(spec)
+    names = chart_names(spec, tasks)
     return [*names, *(f"eval_{name}" for name in names)]
 
 
-def charts(runs: Sequence[int], spec: Mapping[str, Any], t: Text) -> Html:
+def task_curves(session: Session, run: int) -> list[str]:
+    """Return the curves of a run's task types, as far as there are points of them."""
+    evaluated = metrics.names_under(session, run, f"eval_{TASK_LOSS}")
+    found = {*metrics.names_under(session, run, TASK_LOSS), *(name.removeprefix("eval_") for name in evaluated)}
+    return sorted(found)
+
+
+def charts(runs: Sequence[int], spec: Mapping[str, Any], t: Text, tasks: Sequence[str] = ()) -> Html:
     """Return the place of the charts; curves.js fills it. The first of `runs` is the chosen one."""
     told = {
         "runs": list(runs),
-        "charts": [
-            {
-                "name": name,
-                "title": t(f"chart.{name}.title"),
-                "caption": t(f"chart.{name}.caption"),
-                "exact": name in EXACT,
-            }
-            for name in chart_names(spec)
-        ],
+        "charts": [{"name": name, **_said(name, t), "exact": name in EXACT} for name in chart_names(spec, tasks)],
         "words": {word: t(f"chart.word.{word}") for word in WORDS},
     }
     return tag("div", cls="at-curves", data_curves=json.dumps(told, ensure_ascii=False))
+
+
+def _said(name: str, t: Text) -> dict[str, str]:
+    """The title and the caption of a chart."""
+    task = name.removeprefix(TASK_LOSS)
+    key = name if task == name else TASK_LOSS.rstrip("/")
+    return {"title": t(f"chart.{key}.title", task=task), "caption": t(f"chart.{key}.caption", task=task)}

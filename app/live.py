@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from app import crew, ids
 from app.conversation import Held
-from app.curves import metric_names
+from app.curves import metric_names, task_curves
 from app.language import Text, text_for
 from app.render import Html, tag
 from app.run_list import state_words
@@ -85,11 +85,12 @@ def _curves(session: Any, run: int, after: tuple[int, int]) -> dict[str, Any]:
     except NotFound:
         return {"run": run, "gone": True}
     here = metrics.cursor(session, run)
+    names = metric_names(job.spec, task_curves(session, run))
     anew = here.generation != after[1] or not 0 <= after[0] <= here.version
     if anew:
-        series = metrics.series(session, run, names=metric_names(job.spec), limit=MOST_POINTS)
+        series = metrics.series(session, run, names=names, limit=MOST_POINTS)
     else:
-        series = metrics.newer(session, run, after=after[0], names=metric_names(job.spec)).series
+        series = metrics.newer(session, run, after=after[0], names=names).series
     best = checkpoints.best(session, run)
     return {
         "run": run,

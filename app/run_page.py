@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from app import ids, run_details, run_head, run_list
-from app.curves import charts
+from app.curves import charts, task_curves
 from app.panel import Panel
 from app.render import Html, button_link, empty
 from app.run_list import Sparks
@@ -106,7 +106,7 @@ def _detail(ui: Ui, session: Any, run: int, overlaid: Sequence[str], now: float)
         "remarks": run_head.remarks(ui, found),
         "offers": tuple(run_head.offers(found.job).items()),
         "choices": (tuple(_choices(session, run)), tuple(str(job.id) for job in others)),
-        "curves": charts([run, *(job.id for job in others)], found.job.spec, t),
+        "curves": charts([run, *(job.id for job in others)], found.job.spec, t, task_curves(session, run)),
         "log": run_details.happened(ui, session, found.job, now),
         "checkpoints": run_details.saved(t, session, found.job, now),
         "answers": run_details.answers(t, found.job),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,7 @@ def prepare(session: Session, data: Mapping[str, Any]) -> JobSpec:
     version = _version(session, wanted)
     if version is not None:
         wanted["data"] |= {"version": version.version, "sha256": wanted["data"].get("sha256") or version.sha256}
+    second = _second(session, wanted["data"])
     start = _start(session, wanted)
     model = _model(session, wanted)
     if model is not None and wanted["model"].get("revision") is None:
@@ -47,7 +48,7 @@ def prepare(session: Session, data: Mapping[str, Any]) -> JobSpec:
     spec = parse(defaults.complete(wanted, facts))
     if version is None:
         raise ProblemError([problem("spec_missing_field", field="data.dataset", given="", allowed="", detail="")])
-    _check(session, spec, version, start)
+    _check(session, spec, [one for one in (version, second) if one is not None], start)
     return spec
 
 
@@ -99,6 +100,19 @@ def _version(session: Session, wanted: Mapping[str, Any]) -> Version | None:
         raise ProblemError([problem("data_not_there", field="data.dataset", given=str(error.id))]) from error
 
 
+def _second(session: Session, section: Any) -> Version | None:
+    """The dataset that is mixed in; its version and hash are filled in."""
+    name = section.get("mix_in") if isinstance(section, dict) else None
+    if not isinstance(name, str):
+        return None
+    try:
+        found = datasets.get(session, name, section.get("mix_in_version"))
+    except NotFound as error:
+        raise ProblemError([problem("data_not_there", field="data.mix_in", given=str(error.id))]) from error
+    section |= {"mix_in_version": found.version, "mix_in_sha256": section.get("mix_in_sha256") or found.sha256}
+    return found
+
+
 def _start(session: Session, wanted: Mapping[str, Any]) -> Target | None:
     """Find the checkpoint that the run starts from; name it exactly, and the model that it was trained on."""
     section = wanted["model"]
@@ -138,13 +152,17 @@ def _model(session: Session, wanted: Mapping[str, Any]) -> Model | None:
         return None
 
 
-def _check(session: Session, spec: JobSpec, version: Version, start: Target | None) -> None:
-    """Refuse what the run would fail on at once."""
+def _check(session: Session, spec: JobSpec, versions: Sequence[Version], start: Target | None) -> None:
+    """Refuse what the run would fail on at once; the first of the versions is the dataset itself."""
     found = []
+    version = versions[0]
     objective = OBJECTIVES[spec.objective.model_dump()["kind"]]
-    if version.row_kind not in objective.row_kinds:
-        needed = ", ".join(objective.row_kinds)
-        found.append(problem("data_rows_do_not_fit", field="objective.kind", needed=needed, given=version.row_kind))
+    needed = ", ".join(objective.row_kinds)
+    found += [
+        problem("data_rows_do_not_fit", field="objective.kind", needed=needed, given=one.row_kind)
+        for one in versions
+        if one.row_kind not in objective.row_kinds
+    ]
     if spec.data.sha256 != version.sha256:
         found.append(problem("data_other_rows", field="data.sha256", dataset=version.name, version=version.version))
     try:

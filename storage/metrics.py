@@ -64,6 +64,17 @@ def append(session: Session, claim: Claim, points: Sequence[Point]) -> None:
     session.execute(statement, [{**common, "name": p.name, "step": p.step, "value": _finite(p.value)} for p in points])
 
 
+def names_under(session: Session, job_id: int, prefix: str) -> list[str]:
+    """The curves whose names begin with `prefix`, in order: one look at the index for each."""
+    found: list[str] = []
+    following = select(func.min(metric.c.name)).where(_of(job_id), metric.c.name > bindparam("last"))
+    while True:
+        name = session.execute(following, {"last": found[-1] if found else prefix}).scalar()
+        if name is None or not name.startswith(prefix):
+            return found
+        found.append(name)
+
+
 def latest(session: Session, job_id: int) -> dict[str, tuple[int, float | None]]:
     """The last point of each curve."""
     last = select(metric.c.name, func.max(metric.c.step).label("step")).where(metric.c.job_id == job_id)

@@ -15,11 +15,22 @@ PACKED_AT_ONCE = 1000
 """Rows that the library packs together: the batch of its `map`."""
 
 
-def pack(rows: Any, max_length: int) -> Any:
-    """Pack a dataset of token rows, best fit first; `seq_lengths` tells where one row ends."""
+def pack(rows: Any, max_length: int, task_types: Sequence[str] = ()) -> Any:
+    """Pack a dataset of token rows, best fit first; `seq_lengths` tells where one row ends.
+
+    With several `task_types`, `tasks` tells the place of each token's among them.
+    """
     from trl.data_utils import pack_dataset
 
-    return pack_dataset(rows.select_columns(["input_ids", "labels"]), seq_length=max_length, strategy="bfd")
+    if len(task_types) > 1:
+        rows = rows.map(lambda row: {"tasks": [place_of(row["task_type"], task_types)] * len(row["input_ids"])})
+    lists = [name for name in ("input_ids", "labels", "prompt", "tasks") if name in rows.column_names]
+    return pack_dataset(rows.select_columns(lists), seq_length=max_length, strategy="bfd")
+
+
+def place_of(task_type: str, task_types: Sequence[str]) -> int:
+    """The place of a row's task type among the named ones; behind the last one for any other."""
+    return task_types.index(task_type) if task_type in task_types else len(task_types)
 
 
 def view_packed(path: Path, max_length: int, index: int, renderer: Renderer) -> dict[str, Any]:

@@ -90,6 +90,9 @@ def _warnings(spec: JobSpec, counts: Mapping[str, Any], num_train: int, facts: M
         found.append(problem("parts_unused", field="data.max_length", parts=counts["unused_parts"]))
     for code, count in counts["left_out"].items():
         found.append(problem(code.replace("row_", "rows_", 1), field="data.dataset", rows=count))
+    if spec.data.mix_in:
+        added = {"rows": counts["mixed_in_rows"], "dataset": spec.data.mix_in}
+        found.append(problem("rows_mixed_in", field="data.mix_in", **added))
     if spec.data.eval_fraction and not counts["eval_sequences"]:
         found.append(problem("no_evaluation_rows", field="data.eval_fraction"))
     if counts["rewritten_rows"]:

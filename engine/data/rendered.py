@@ -139,6 +139,13 @@ class Rendered:
         labels = [token if on else NOT_TRAINED for token, on in pairs]
         return TokenRow({"input_ids": list(self.ids[kept]), "labels": labels}, self)
 
+    def weighted_columns(self) -> TokenRow:
+        """Those of `sft_columns`, and `prompt`: 1 for each token that belongs to no answer, else 0."""
+        answered = {place for start, end in self.answers for place in range(start, end)}
+        made = self.sft_columns()
+        made["prompt"] = [int(place not in answered) for place in range(self.first, self.end)]
+        return made
+
     def view(self) -> list[dict[str, Any]]:
         """The sequences for the token view."""
         return [sequence_view("row", self)]

@@ -54,10 +54,15 @@ PLACES: dict[str, Callable[[Row], tuple[str, bytes]]] = {
 """What the share is taken of, and what stays together there."""
 
 
+def place(mark: bytes, seed: int) -> bytes:
+    """Where a row or group stands in the order of a seed; the smallest are taken first."""
+    return hashlib.sha256(seed.to_bytes(8, "big") + mark).digest()
+
+
 def _divide(groups: dict[bytes, list[int]], eval_fraction: float, seed: int) -> tuple[list[int], list[int]]:
     num_rows = sum(map(len, groups.values()))
     wanted = max(1, round(num_rows * eval_fraction)) if eval_fraction > 0 else 0
-    ordered = sorted(groups, key=lambda mark: hashlib.sha256(seed.to_bytes(8, "big") + mark).digest())
+    ordered = sorted(groups, key=lambda mark: place(mark, seed))
     evaluation: list[int] = []
     for mark in ordered[:-1]:
         if len(evaluation) >= wanted:

@@ -12,6 +12,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ import pyarrow.parquet as pq
 from engine.data.render import Renderer
 from engine.data.rendered import TokenRow
 from engine.data.room import Room
-from engine.data.rows import Content, Row, iterate_rows, kind_of, rows_at
-from engine.data.split import split
+from engine.data.rows import TEST, Content, Row, fingerprint, iterate_rows, kind_of, rows_at
+from engine.data.split import place, split
 from engine.files import sync_file, write_json
 from engine.objectives import OBJECTIVES
 from engine.specs.job import JobSpec
@@ -54,25 +56,28 @@ def prepare(
     spec: JobSpec,
     cache_folder: Path,
     *,
+    mixed_in: Path | None = None,
     seen: Callable[[], None] = lambda: None,
 ) -> Prepared:
     """Turn a dataset version into the token rows of a run, or find them made before.
 
-    `seen` is called before each row is read, divided or rendered.
+    Of the version `mixed_in`, as many rows are trained too as make up the spec's share. `seen` is called before each
+    row is read, divided or rendered.
     A version's folder is named by the hash of its rows: they are checked against it when tokens are made of them.
 
     Raises:
         ProblemError: the rows are of another kind than the objective takes, nothing of them is trained, or they are
             gone or damaged.
     """
-    folder = cache_folder / _key(version_path, renderer, spec)
+    sources = (version_path, mixed_in)
+    folder = cache_folder / _key(sources, renderer, spec)
     if not _is_whole(folder):
         shutil.rmtree(folder, ignore_errors=True)
         cache_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=cache_folder) as making:
             made = Path(making) / "made"
             made.mkdir(mode=0o700)
-            _make(made, version_path, renderer, spec, seen)
+            _make(made, sources, renderer, spec, seen)
             _publish(made, folder)
         _forget_oldest(cache_folder)
     with contextlib.suppress(OSError):
@@ -132,10 +137,15 @@ def lengths(path: Path) -> list[int]:
     return [sum(row) for row in zip(*counts, strict=True)]
 
 
-def _key(version_path: Path, renderer: Renderer, spec: JobSpec) -> str:
+Sources = tuple[Path, Path | None]
+
+
+def _key(sources: Sources, renderer: Renderer, spec: JobSpec) -> str:
+    version_path, mixed_in = sources
     parts = {
         "version": TOKENS_VERSION,
         "rows": version_path.parent.name,
+        "mixed_in": [mixed_in.parent.name, spec.data.mix_in_share] if mixed_in else None,
         "tokenizer": renderer.sha256,
         "objective": spec.objective.model_dump(mode="json"),
         "max_length": spec.data.max_length,
@@ -155,10 +165,10 @@ def _check_kind(row: Row, objective: Any) -> None:
         raise ProblemError([problem("data_rows_do_not_fit", field="objective.kind", needed=needed, given=given)])
 
 
-def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec, seen: Callable[[], None]) -> None:
+def _make(folder: Path, sources: Sources, renderer: Renderer, spec: JobSpec, seen: Callable[[], None]) -> None:
     """Read the version three times, so that no more than a few of its rows are in memory: to check and divide it, and
     for the rows of each side."""
-    data = spec.data
+    data, (version_path, mixed_in) = spec.data, sources
     content = Content()
     rows = content.pass_on(_check_first(_rows(version_path, seen), spec.objective))
     parts = split(rows, data.eval_fraction, spec.seed, data.eval_by)
@@ -166,7 +176,9 @@ def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec, s
     if content.sha256 is not None and _HASH.fullmatch(named) and content.sha256 != named:
         raise ProblemError([problem("data_damaged", field="data.dataset", detail="sha256")])
     counting = _Counting()
-    train = _write(folder / "train.parquet", rows_at(_rows(version_path, seen), parts.train), renderer, spec, counting)
+    added = _mixed_in(mixed_in, spec, len(parts.train), seen) if mixed_in else []
+    rows = chain(rows_at(_rows(version_path, seen), parts.train), added)
+    train = _write(folder / "train.parquet", rows, renderer, spec, counting)
     if not train.sequences:
         values = {"rows": len(parts.train), "max_length": spec.data.max_length}
         said = problem("data_no_trained_tokens", field="data.max_length", **values)
@@ -181,6 +193,7 @@ def _make(folder: Path, version_path: Path, renderer: Renderer, spec: JobSpec, s
         "eval_rows": evaluation.rows,
         "eval_sequences": evaluation.sequences,
         "test_rows": len(parts.test),
+        "mixed_in_rows": len(added),
     }
     known = {"counts": counts, "test_indices": parts.test, "eval_indices": parts.eval, "files": _digests(folder)}
     write_json(folder / "prepared.json", known)
@@ -192,6 +205,16 @@ def _rows(version_path: Path, seen: Callable[[], None]) -> Iterator[Row]:
         yield from _told(iterate_rows(version_path), seen)
     except (OSError, pyarrow.ArrowException) as error:
         raise ProblemError([problem("data_damaged", field="data.dataset", detail=type(error).__name__)]) from error
+
+
+def _mixed_in(path: Path, spec: JobSpec, num_rows: int, seen: Callable[[], None]) -> list[Row]:
+    """The rows of a second version that are trained beside `num_rows` of the first: those with the smallest hashes."""
+    share = spec.data.mix_in_share
+    wanted = round(num_rows * share / (1 - share))
+    rows = enumerate(_check_first(_rows(path, seen), spec.objective))
+    marks = ((place(fingerprint(row), spec.seed), number) for number, row in rows if row["split"] != TEST)
+    chosen = sorted(number for _, number in nsmallest(wanted, marks))
+    return list(rows_at(_rows(path, seen), chosen))
 
 
 def _check_first(rows: Iterator[Row], objective: Any) -> Iterator[Row]:

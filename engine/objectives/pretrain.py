@@ -1,16 +1,17 @@
-"""Pre-training: the model goes on learning from plain text. Every token carries loss."""
+"""Pre-training: the model goes on learning from texts, and conversations among them. Every token carries loss."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from engine.objectives.predicting import token_trainer
 from engine.specs import base
 
 
 class PretrainObjective:
     kind = "pretrain"
-    row_kinds = ("text",)
+    row_kinds = ("text", "conversation")
     head = "language"
     learning_rate = 2e-5
     packs = True
@@ -24,20 +25,18 @@ class PretrainObjective:
 
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         del spec
-        return [part.sft_columns() for part in renderer.document(row["text"]).fit(room.or_else("split"))]
+        whole = [renderer.document(row["text"])] if "text" in row else _conversation(row, renderer)
+        return [part.sft_columns() for one in whole for part in one.fit(room.or_else("split"))]
 
     def labels(self, train: Any) -> Sequence[str]:
         del train
         return ()
 
     def trainer(self, parts: Any) -> Any:
-        from trl import SFTConfig, SFTTrainer
+        return token_trainer(parts)
 
-        arguments = SFTConfig(
-            **parts.arguments,
-            max_length=None,
-            packing=False,
-            padding_free=parts.spec.data.packing,
-            dataset_kwargs={"skip_prepare_dataset": True},
-        )
-        return parts.staged(SFTTrainer)(model=parts.model, args=arguments, **parts.common)
+
+def _conversation(row: dict[str, Any], renderer: Any) -> list[Any]:
+    """A conversation as the template writes it, learned whole."""
+    found: list[Any] = renderer.conversation(row["messages"], row.get("tools"), prompt_too=True)
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from engine.objectives.predicting import token_trainer
 from engine.specs import base
 from engine.specs.base import setting
 
@@ -30,25 +31,41 @@ class SftObjective:
         train_on_prompt: bool = setting(
             False, "Train prompts too", "Learn the questions as well as the answers: every token carries loss."
         )
+        prompt_weight: float = setting(
+            1.0,
+            "Weight of prompts",
+            "What a token of a prompt counts beside one of an answer, where prompts are trained; 0.1 is often enough.",
+            gt=0.0,
+            le=1.0,
+        )
+        loss: Literal["nll", "dft"] = setting(
+            "nll",
+            "Loss",
+            "nll: the usual one; dft: each token's loss times its probability, which learns less from what the model "
+            "finds unlikely and generalises better on reasoning.",
+        )
+        neftune_alpha: float | None = setting(
+            None,
+            "Noise",
+            "NEFTune: random noise on the embeddings while training, which can help free answers on small sets; "
+            "5 is usual, empty: none.",
+            gt=0.0,
+            le=100.0,
+        )
 
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         rendered = renderer.conversation(
             row["messages"], row.get("tools"), train_on=spec.train_on, prompt_too=spec.train_on_prompt
         )
-        return [part.sft_columns() for one in rendered for part in one.fit(room.or_else("cut_end"))]
+        weighs = spec.train_on_prompt and spec.prompt_weight < 1
+        fitted = [part for one in rendered for part in one.fit(room.or_else("cut_end"))]
+        return [part.weighted_columns() if weighs else part.sft_columns() for part in fitted]
 
     def labels(self, train: Any) -> Sequence[str]:
         del train
         return ()
 
     def trainer(self, parts: Any) -> Any:
-        from trl import SFTConfig, SFTTrainer
-
-        arguments = SFTConfig(
-            **parts.arguments,
-            max_length=None,
-            packing=False,
-            padding_free=parts.spec.data.packing,
-            dataset_kwargs={"skip_prepare_dataset": True},
-        )
-        return parts.staged(SFTTrainer)(model=parts.model, args=arguments, **parts.common)
+        chosen = parts.spec.objective
+        dynamic, weight = chosen.loss == "dft", chosen.prompt_weight
+        return token_trainer(parts, noise=chosen.neftune_alpha, dynamic=dynamic, prompt_weight=weight)

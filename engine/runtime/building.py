@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from engine.data.packing import pack
 from engine.data.plan import beyond_context
 from engine.data.render import Renderer
+from engine.data.tokens import TASK_TYPE
 from engine.data.tokens import prepare as prepare_tokens
 from engine.models.loading import load_tokenizer
 from engine.objectives import OBJECTIVES
@@ -17,12 +19,14 @@ from engine.runtime.child import Context
 from engine.runtime.device import Device
 from engine.runtime.optimising import optimising
 from engine.runtime.parts import TrainerParts, arguments
-from engine.runtime.run_data import version_of
+from engine.runtime.run_data import sources_of
 from engine.runtime.staging import Save, staged
 from engine.runtime.start import Start, load_reference
 from engine.specs.cadence import Cadence, cadence
 from engine.specs.job import JobSpec
 from engine.specs.problem import ProblemError, problem
+
+MOST_TASK_TYPES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class Rows:
     steps: Cadence
     labels: tuple[str, ...] = ()
     """The names of the outputs of the model's head; none for a language model."""
+    task_types: tuple[str, ...] = ()
+    """Those whose losses are told apart, the one with the most rows first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +68,23 @@ def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[],
     from datasets import Dataset
 
     with context.store.read() as session:
-        version = version_of(session, spec.data)
+        sources = sources_of(session, spec.data)
     tokenizer = load_tokenizer(begin.base, chat_template=spec.model.chat_template, adapter=begin.adapter)
     renderer = Renderer(tokenizer)
-    found = prepare_tokens(Path(version.path), renderer, spec, context.home.datasets / "tokens", seen=seen)
+    cache = context.home.datasets / "tokens"
+    found = prepare_tokens(sources.main, renderer, spec, cache, mixed_in=sources.mixed_in, seen=seen)
     if too_long := beyond_context(spec, found.counts, _context_length(begin.base)):
         raise ProblemError(too_long)
     train = Dataset.from_parquet(str(found.train_path))
     evaluation = Dataset.from_parquet(str(found.eval_path)) if found.eval_path else None
+    task_types = _task_types(train)
     if spec.data.packing:
-        train = pack(train, spec.data.max_length)
+        train = pack(train, spec.data.max_length, task_types)
     steps = cadence(spec, len(train), len(evaluation) if evaluation else 0)
     return Rows(
         tokenizer,
         renderer,
-        Path(version.path),
+        sources.main,
         train,
         evaluation,
         found.test_indices,
@@ -84,7 +92,14 @@ def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[],
         found.counts,
         steps,
         tuple(OBJECTIVES[spec.objective.kind].labels(train)),
+        task_types,
     )
+
+
+def _task_types(rows: Any) -> tuple[str, ...]:
+    """The task types with the most rows, whose losses are told apart."""
+    counts = Counter(rows[TASK_TYPE])
+    return tuple(name for name, _ in counts.most_common(MOST_TASK_TYPES) if name)
 
 
 def _context_length(base: Path) -> int | None:
@@ -115,7 +130,13 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
     objective = OBJECTIVES[frame.spec.objective.kind]
     wrap = staged(save, optimising(frame.spec, rows.steps.total))
     parts = TrainerParts(
-        frame.spec, model, named, common, wrap, reference=lambda: load_reference(frame.begin, frame.device)
+        frame.spec,
+        model,
+        named,
+        common,
+        wrap,
+        reference=lambda: load_reference(frame.begin, frame.device),
+        task_types=rows.task_types,
     )
     keep_4_bit_weights(model)
     return objective.trainer(parts)

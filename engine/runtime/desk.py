@@ -18,7 +18,7 @@ from engine.models.chat_templates import OWN
 from engine.models.loading import load_tokenizer
 from engine.objectives import OBJECTIVES
 from engine.runtime.fitting import Here
-from engine.runtime.run_data import version_of
+from engine.runtime.run_data import sources_of
 from engine.specs.base import Spec, validate
 from engine.specs.home import Home
 from engine.specs.job import JobSpec, parse
@@ -134,11 +134,12 @@ class Desk:
 
     def _prepared(self, spec: JobSpec, seen: Callable[[], None]) -> tuple[Reading, Prepared]:
         with self._store.read() as session:
-            version = version_of(session, spec.data)
+            sources = sources_of(session, spec.data)
             start = _start(session, spec.model.start_from)
         base = self._model(spec.model.id).path if start is None else start.base_path
         reading = self._reading(base, spec.model.chat_template, start.adapter_path if start else None)
-        return reading, prepare(Path(version.path), reading.renderer, spec, self._home.datasets / "tokens", seen=seen)
+        cache = self._home.datasets / "tokens"
+        return reading, prepare(sources.main, reading.renderer, spec, cache, mixed_in=sources.mixed_in, seen=seen)
 
     def _version(self, version_id: int) -> Version:
         with self._store.read() as session:

@@ -109,6 +109,12 @@ def _rows(session: Session, _here: Here, spec: Spec) -> Iterator[Path]:
         yield Path(datasets.get(session, name, version).path)
 
 
+def _mixed_in(session: Session, here: Here, spec: Spec) -> Iterator[Path]:
+    data = spec.get("data") or {}
+    named = {key: data.get(f"mix_in_{key}") for key in ("version", "sha256")}
+    yield from _rows(session, here, {"data": {"dataset": data.get("mix_in"), **named}})
+
+
 def _sources(session: Session, here: Here, spec: Spec) -> Iterator[Path]:
     for one in spec.get("sources") or ():
         yield from _rows(session, here, {"data": one})
@@ -156,8 +162,8 @@ def _model(session: Session, _here: Here, payload: Spec) -> Iterator[Path]:
 
 
 NEEDS: dict[str, tuple[Callable[[Session, Here, Spec], Iterator[Path]], ...]] = {
-    "train": (_base, _rows),
-    "trial": (_tried(_base), _tried(_rows)),
+    "train": (_base, _rows, _mixed_in),
+    "trial": (_tried(_base), _tried(_rows), _tried(_mixed_in)),
     "export": (_exported,),
     "import": (_staged,),
     "add_model": (_folder,),
@@ -167,7 +173,7 @@ NEEDS: dict[str, tuple[Callable[[Session, Here, Spec], Iterator[Path]], ...]] = 
     "write_data": (_rows,),
     "tokens": (_version, _model),
     "lengths": (_version, _model),
-    "plan": (_planned(_base), _planned(_rows)),
-    "packed": (_planned(_base), _planned(_rows)),
+    "plan": (_planned(_base), _planned(_rows), _planned(_mixed_in)),
+    "packed": (_planned(_base), _planned(_rows), _planned(_mixed_in)),
 }
 """What a kind of job or of request needs to see."""

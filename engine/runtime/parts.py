@@ -24,6 +24,8 @@ class TrainerParts:
     staged: Callable[[type], type]
     reference: Callable[[], Any]
     """Loads a frozen copy of the start; only for objectives that need one."""
+    task_types: tuple[str, ...] = ()
+    """Those whose losses are told apart."""
 
 
 def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> dict[str, Any]:
@@ -38,6 +40,7 @@ def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> di
         "per_device_eval_batch_size": training.batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation,
         "learning_rate": training.learning_rate,
+        "lr_scheduler_type": "constant",  # the course of the rate is drawn by ours: see `staging.py`
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
         "bf16": bf16,

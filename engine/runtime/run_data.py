@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from sqlalchemy.orm import Session
 
 from engine.specs.job import DataPart
@@ -10,6 +13,27 @@ from engine.specs.versions import VersionPart
 from storage import datasets
 from storage.datasets import Version
 from storage.errors import Conflict, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The rows of a run: the dataset's, and those that are mixed in."""
+
+    main: Path
+    mixed_in: Path | None
+
+
+def sources_of(session: Session, data: DataPart) -> Sources:
+    """The rows that a run was submitted with.
+
+    Raises:
+        ProblemError: see `version_of`.
+    """
+    main = Path(version_of(session, data).path)
+    if data.mix_in is None:
+        return Sources(main, None)
+    second = {"dataset": data.mix_in, "version": data.mix_in_version, "sha256": data.mix_in_sha256}
+    return Sources(main, Path(version_of(session, data.model_copy(update=second)).path))
 
 
 def version_of(session: Session, data: DataPart | VersionPart) -> Version:

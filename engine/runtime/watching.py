@@ -105,7 +105,7 @@ class Watch(TrainerCallback):
         points = [
             Point(name, step, value if math.isfinite(value) else None)
             for name, value in values.items()
-            if not any(part in name for part in _LEFT_OUT)
+            if "/" in name or not any(part in name for part in _LEFT_OUT)
         ]
         if "loss" in values:
             points += self._speed(step, values)

@@ -67,6 +67,22 @@ class DataPart(Spec):
         description="The hash of the version's rows; filled in at the start, so that a name given anew is noticed.",
         max_length=64,
     )
+    mix_in: str | None = setting(
+        None,
+        "Mixed in",
+        "A second dataset, of general texts or conversations: some of its rows are trained with the others, against "
+        "forgetting. Empty: none.",
+        max_length=200,
+    )
+    mix_in_share: float = setting(
+        0.2, "Share mixed in", "Share of the training rows that comes from the second dataset.", gt=0.0, lt=1.0
+    )
+    mix_in_version: int | None = Field(
+        None, description="The version of the second dataset; filled in with the newest.", ge=1
+    )
+    mix_in_sha256: str | None = Field(
+        None, description="The hash of the second dataset's rows; filled in at the start.", max_length=64
+    )
     eval_fraction: float = setting(
         0.1,
         "Evaluation share",

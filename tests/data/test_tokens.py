@@ -205,6 +205,32 @@ def test_packing_is_counted_as_the_library_packs(seed):
     assert packed_sequences(counts, 64) == len(pack_dataset(rows, seq_length=64, strategy="bfd"))
 
 
+def test_rows_of_a_second_dataset_are_mixed_in_up_to_their_share(stored, renderer, tmp_path):
+    main = stored(*(pair(i) for i in range(40)))
+    second = stored(*(pair(100 + i) for i in range(60)), {**pair(999), "split": "test"})
+    given = spec(mix_in="second", mix_in_share=0.25)
+    made = prepare(main, renderer, given, tmp_path / "tokens", mixed_in=second)
+    alone = prepare(main, renderer, spec(), tmp_path / "tokens")
+    again = prepare(main, renderer, given, tmp_path / "other", mixed_in=second)
+    rows = [tuple(ids) for ids in pq.read_table(made.train_path)["input_ids"].to_pylist()]
+    before = [tuple(ids) for ids in pq.read_table(alone.train_path)["input_ids"].to_pylist()]
+    added = made.counts["mixed_in_rows"]
+    assert rows[: len(before)] == before and len(rows) == len(before) + added
+    assert added == round(len(before) / 3) and alone.counts["mixed_in_rows"] == 0
+    assert made.train_path.read_bytes() == again.train_path.read_bytes() and made.key != alone.key
+    assert made.eval_indices == alone.eval_indices
+    assert not any("999" in "".join(renderer.texts(row)).replace(" ", "") for row in rows)
+
+
+def test_texts_and_conversations_are_pre_trained_together(stored, renderer, tmp_path):
+    texts = stored(*({"text": f"the {i}th text"} for i in range(10)))
+    talks = stored(*(pair(i) for i in range(10)))
+    made = prepare(texts, renderer, spec("pretrain", mix_in="talks", mix_in_share=0.5), tmp_path, mixed_in=talks)
+    table = pq.read_table(made.train_path).to_pylist()
+    assert made.counts["mixed_in_rows"] == 8
+    assert all(row["labels"] == row["input_ids"] for row in table) and len(table) == 16
+
+
 def test_labels_that_cannot_be_learned_stand_in_the_plan_before_the_start(stored, renderer, tmp_path):
     def labelled(place, label):
         return {**pair(place), "completion": label}
