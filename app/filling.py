@@ -178,6 +178,7 @@ def _advised(values: Values, world: World) -> Layer:
         "objective": values["objective.kind"],
         "tuner": values["tuner.kind"],
         "quantization": values["model.quantization"],
+        "optimizer": values["training.optimizer"],
         "num_rows": version.usable_rows if version else 0,
         "device": world.device,
         "version": version.version if version else None,

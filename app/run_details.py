@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app import labelview
 from app.joblog import sentence, tail
 from app.language import Text
 from app.measure import number, size, when
@@ -55,7 +56,9 @@ def _ways(t: Text, target: str) -> Html:
 
 
 def answers(t: Text, job: Job) -> Html:
-    """Return the answers of base and tuned model to held-out rows, side by side."""
+    """Return the answers of base and tuned model to held-out rows, side by side; of labels how often they are right."""
+    if (labels := labelview.found_in(job)) is not None:
+        return labelview.html(t, labels)
     found = (job.result or {}).get("answers") or []
     if not found:
         return empty(t("runs.no_answers"), t("runs.no_answers_text"))

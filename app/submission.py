@@ -139,6 +139,7 @@ def _facts(wanted: Mapping[str, Any], version: Version | None) -> dict[str, Any]
         "objective": of("objective", "kind"),
         "tuner": of("tuner", "kind"),
         "quantization": of("model", "quantization", "none"),
+        "optimizer": of("training", "optimizer", "adamw"),
         "num_rows": version.usable_rows if version else 0,
     }
 

@@ -89,7 +89,8 @@ def row_tokens(one: Version, place: int, answer: Answer, t: Text) -> Html:
     for number_, each in enumerate(sequences, 1):
         which = t(of_several, n=number_, total=len(sequences)) if len(sequences) > 1 else ""
         side = t(f"data.{each['name']}") if each.get("name") in datacard.SIDES else ""
-        title = (t("data.row_as_seen", n=number(place + 1)), side or which)
+        label = t("data.label", label=each["label"]) if each.get("label") else ""
+        title = (t("data.row_as_seen", n=number(place + 1)), side or which, label)
         cards.append(_sequence(each, " · ".join(part for part in title if part), t))
     shown = columns(*cards) if _are_sides(sequences) else tag("div", *cards, cls="at-stack")
     return tag("div", head, _template(answer, t), *_notes(answer, t), shown, cls="at-stack")

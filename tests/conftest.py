@@ -52,3 +52,15 @@ def starter() -> Path:
 def tiny_model(starter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two small layers with random weights and the starter's tokenizer, in Hugging Face layout."""
     return tiny_model_files.write(starter, tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def mini_model(tiny_model, tmp_path_factory):
+    """The tiny model with 96 tokens: most of the tiny one is its vocabulary, which many tests do not need."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, set_seed
+
+    folder = tmp_path_factory.mktemp("mini")
+    set_seed(0)
+    LlamaForCausalLM(LlamaConfig.from_pretrained(tiny_model, vocab_size=96)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return folder

@@ -147,7 +147,7 @@ def summary(job: Job) -> dict[str, Any]:
 def document(session: Session, job: Job) -> dict[str, Any]:
     """Return everything that is known of a job."""
     kept = checkpoints.listing(session, job.id)
-    fields = ("step", "path", "bytes", "eval_loss", "is_adapter", "quantization", "dtype")
+    fields = ("step", "path", "bytes", "eval_loss", "score", "is_adapter", "quantization", "dtype")
     return {
         **summary(job),
         "attempts": [_attempt(one) for one in store_jobs.attempts(session, job.id)],

@@ -1,7 +1,7 @@
 """Defaults that follow from the facts: the objective, the tuner, the rows, the device. Each says why.
 
-Facts: `objective`, `tuner` (kinds), `quantization`, `num_rows`, `device` (`cpu` or `cuda`), and where they are known
-`parameters` (of the model) and `version` (of the dataset).
+Facts: `objective`, `tuner` (kinds), `quantization`, `optimizer`, `num_rows`, `device` (`cpu` or `cuda`), and where they
+are known `parameters` (of the model) and `version` (of the dataset).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.advice.advice import Advice
 from engine.objectives import OBJECTIVES
+from engine.optimizers import OPTIMIZERS
 from engine.tuners import TUNERS
 
 Facts = Mapping[str, Any]
@@ -58,6 +59,10 @@ def _learning_rate(facts: Facts) -> Advice | None:
     parameters = facts.get("parameters")
     if parameters is not None and parameters < SMALL_MODEL:
         rate, code, values = rate * SMALL_FACTOR, f"{code}_small", {**values, "parameters": parameters}
+    rule = OPTIMIZERS.get(str(facts.get("optimizer")))
+    if rule is not None and rule.rate_factor != 1:
+        rate, code = rate * rule.rate_factor, "rate_optimizer"
+        values = {"optimizer": facts["optimizer"], "factor": rule.rate_factor}
     return Advice(float(f"{rate:.1e}"), code, values, "notes_rates")
 
 
@@ -104,6 +109,11 @@ def _checkpointing(facts: Facts) -> Advice | None:
     return Advice(True, "checkpointing_large", {}, "measured") if large else None
 
 
+def _schedule(facts: Facts) -> Advice | None:
+    rule = OPTIMIZERS.get(str(facts.get("optimizer")))
+    return Advice("constant", "schedule_of_average") if rule is not None and rule.averages else None
+
+
 RULES: dict[str, Callable[[Facts], Advice | None]] = {
     "training.learning_rate": _learning_rate,
     "training.epochs": _epochs,
@@ -111,4 +121,5 @@ RULES: dict[str, Callable[[Facts], Advice | None]] = {
     "training.gradient_accumulation": _accumulation,
     "training.warmup_ratio": _warm_up,
     "training.gradient_checkpointing": _checkpointing,
+    "training.schedule": _schedule,
 }

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.advice.advice import Advice
+from engine.optimizers import OPTIMIZERS
 from engine.specs.job import JobSpec
 from engine.tuners import TUNERS
 
 SHORT_ROWS = 256
 SMALL_RANK = 8
+SMALL_OPTIMIZER = "adamw_8bit"
 
 
 def remedies(spec: JobSpec, batch_size: int) -> list[Advice]:
@@ -40,11 +42,14 @@ def _checkpointing(spec: JobSpec, batch_size: int) -> Advice | None:
 
 
 def _optimizer(spec: JobSpec, batch_size: int) -> Advice | None:
-    """The optimiser's averages are worth it where all weights move; an adapter's are small."""
+    """What the optimiser keeps is worth it where all weights move; an adapter's is small."""
     del batch_size
-    if _is_adapter(spec) or spec.training.optimizer != "adamw":
+    kept, less = OPTIMIZERS[spec.training.optimizer].state_bytes, OPTIMIZERS[SMALL_OPTIMIZER].state_bytes
+    if _is_adapter(spec) or kept <= less:
         return None
-    return Advice({"training.optimizer": "adamw_8bit"}, "memory_optimizer", {}, "measured")
+    values = {"times": round(kept / less)}
+    change: dict[str, Any] = {"training.optimizer": SMALL_OPTIMIZER}
+    return Advice(change, "memory_optimizer", values, "measured")
 
 
 def _quantise(spec: JobSpec, batch_size: int) -> Advice | None:

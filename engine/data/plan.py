@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from engine.data.packing import packed_sequences
 from engine.data.tokens import Prepared, lengths
+from engine.objectives import OBJECTIVES
+from engine.optimizers import OPTIMIZERS
 from engine.specs.cadence import cadence, steps_per_epoch
 from engine.specs.job import JobSpec
-from engine.specs.problem import Problem, problem
+from engine.specs.problem import Problem, ProblemError, problem
 from engine.tuners import TUNERS
 
 
 def plan(spec: JobSpec, prepared: Prepared, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers of a run, and the problems and warnings that a person should see before it starts.
 
-    `facts` are the model's, as `engine/models/inspect.py` gives them.
+    `facts` are the model's, as `engine/models/inspect.py` gives them, and the kind of `device` that would compute.
     """
     counts = prepared.counts
     num_train = counts["train_sequences"]
@@ -25,6 +29,7 @@ def plan(spec: JobSpec, prepared: Prepared, facts: Mapping[str, Any]) -> dict[st
     steps = cadence(spec, num_train, counts["eval_sequences"])
     chosen: Any = spec.tuner
     tuner = TUNERS[chosen.kind]
+    problems, warnings = _of_labels(spec, prepared)
     return {
         **counts,
         "train_sequences": num_train,
@@ -35,9 +40,27 @@ def plan(spec: JobSpec, prepared: Prepared, facts: Mapping[str, Any]) -> dict[st
         "effective_batch": spec.effective_batch,
         "trainable": tuner.trainable(chosen, dict(facts)),
         "parameters": facts.get("parameters"),
-        "problems": [item.as_dict() for item in beyond_context(spec, counts, facts.get("context_length"))],
-        "warnings": [item.as_dict() for item in _warnings(spec, counts, num_train, facts)],
+        "problems": [
+            item.as_dict() for item in (*beyond_context(spec, counts, facts.get("context_length")), *problems)
+        ],
+        "warnings": [item.as_dict() for item in (*_warnings(spec, counts, num_train, facts), *warnings)],
     }
+
+
+def _of_labels(spec: JobSpec, prepared: Prepared) -> tuple[list[Problem], list[Problem]]:
+    """What keeps the rows' labels from being learned, and what has to be said of those of the evaluation."""
+    objective = OBJECTIVES[spec.objective.kind]
+    if objective.head != "classifier":
+        return [], []
+    try:
+        known = set(objective.labels(pq.read_table(prepared.train_path, columns=["label"])))
+    except ProblemError as error:
+        return list(error.problems), []
+    if prepared.eval_path is None:
+        return [], []
+    asked = [str(label) for label in pq.read_table(prepared.eval_path, columns=["label"])["label"]]
+    unknown = sum(label not in known for label in asked)
+    return [], [problem("labels_unknown", field="data.dataset", rows=unknown)] if unknown else []
 
 
 def beyond_context(spec: JobSpec, counts: Mapping[str, Any], context: int | None) -> list[Problem]:
@@ -74,6 +97,9 @@ def _warnings(spec: JobSpec, counts: Mapping[str, Any], num_train: int, facts: M
         found.append(problem("no_evaluation_rows", field="data.eval_fraction"))
     if counts["rewritten_rows"]:
         found.append(problem("rows_rewritten", field="model.id", rows=counts["rewritten_rows"]))
+    home = OPTIMIZERS[spec.training.optimizer].home
+    if home and facts.get("device", home) != home:
+        found.append(problem("optimizer_not_at_home", field="training.optimizer", optimizer=spec.training.optimizer))
     if facts.get("template_added"):
         found.append(problem("template_added", field="model.chat_template", template=facts["template_added"]))
     if facts.get("marks_turn_end") is False:

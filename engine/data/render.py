@@ -149,6 +149,11 @@ class Renderer:
         """
         return self._encode(self._chat(messages, tools).text(len(messages), answer_next=True))[0]
 
+    def read_prompt(self, messages: Messages, tools: str | None = None) -> Rendered:
+        """The same as a sequence in which nothing is trained."""
+        ids = self.prompt(messages, tools)
+        return Rendered(tuple(ids), (False,) * len(ids), len(ids), self._text)
+
     def texts(self, ids: Sequence[int]) -> list[str]:
         """A readable piece of text for each token; bytes that are no whole character stand in hex."""
         return self._text.of(ids)

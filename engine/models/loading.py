@@ -61,6 +61,8 @@ def load_model(
     import transformers
 
     quantized = _quantizer(quantization, dtype)
+    if labels:
+        _check_has_head(folder)
     kind = transformers.AutoModelForSequenceClassification if labels else transformers.AutoModelForCausalLM
     names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     model: Any = kind.from_pretrained(
@@ -92,6 +94,18 @@ def _keep_exact(model: Any) -> None:
         head = getattr(model, name, None)
         if type(head) is torch.nn.Linear:
             head.float().__class__ = ExactLinear
+
+
+def _check_has_head(folder: str | Path) -> None:
+    """Refuse an architecture that the library has no label head for."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    from engine.specs.problem import ProblemError, problem
+
+    config = AutoConfig.from_pretrained(str(folder), **SAFE)
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ProblemError([problem("model_no_label_head", field="model.id", given=config.model_type)])
 
 
 def load_adapter(model: Any, folder: str | Path, *, name: str = "default") -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.objectives.classify import ClassifyObjective
 from engine.objectives.cpo import CpoObjective
 from engine.objectives.distill import DistillObjective
 from engine.objectives.dpo import DpoObjective
@@ -24,6 +25,7 @@ OBJECTIVES: dict[str, Objective] = {
     "cpo": CpoObjective(),
     "kto": KtoObjective(),
     "reward": RewardObjective(),
+    "classify": ClassifyObjective(),
     "grpo": GrpoObjective(),
     "rloo": RlooObjective(),
     "distill": DistillObjective(),

@@ -22,6 +22,8 @@ class CpoObjective:
     learning_rate = 2e-6
     packs = False
     curves = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "nll_loss")
+    metric = "rewards/accuracies"
+    best_by = "loss"
 
     class Spec(ObjectiveSpec):
         """What counts as better, and how much the chosen answers are learned."""

@@ -25,6 +25,8 @@ class DistillObjective:
     learning_rate = 2e-5
     packs = False
     curves = ("entropy", "completions/mean_length", "completions/clipped_ratio")
+    metric = None
+    best_by = "loss"
 
     class Spec(ObjectiveSpec):
         """Who teaches, on which answers, and how nearness is measured."""

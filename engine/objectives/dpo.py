@@ -27,6 +27,8 @@ class DpoObjective:
     learning_rate = 2e-6
     packs = False
     curves = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
+    metric = "rewards/accuracies"
+    best_by = "loss"
 
     class Spec(ObjectiveSpec):
         """How far the model may move from where it starts, and what counts as better."""

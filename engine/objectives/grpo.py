@@ -17,6 +17,8 @@ class GrpoObjective:
     learning_rate = 1e-6
     packs = False
     curves = online.CURVES
+    metric = "reward"
+    best_by = "metric"
 
     class Spec(online.OnlineSpec):
         """How the answers of a group are compared."""

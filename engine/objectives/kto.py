@@ -19,6 +19,8 @@ class KtoObjective:
     learning_rate = 2e-6
     packs = False
     curves = ("rewards/chosen", "rewards/rejected", "rewards/margins", "kl")
+    metric = "rewards/margins"
+    best_by = "loss"
 
     class Spec(ObjectiveSpec):
         """How far the model may move from where it starts, and what a good and a bad answer count."""

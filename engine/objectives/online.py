@@ -23,7 +23,6 @@ CURVES = (
     "completions/clipped_ratio",
     "frac_reward_zero_std",
 )
-JUDGED_BY = "eval_reward"
 PROMPTS_SHOWN = 4
 """Prompts of a step whose answers people can read."""
 

@@ -21,6 +21,8 @@ class OrpoObjective:
     learning_rate = 5e-6
     packs = False
     curves = ("rewards/accuracies", "rewards/margins", "log_odds", "nll_loss")
+    metric = "rewards/accuracies"
+    best_by = "loss"
 
     class Spec(ObjectiveSpec):
         """How much the comparison counts beside the learning of the chosen answers."""

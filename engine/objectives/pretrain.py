@@ -16,6 +16,8 @@ class PretrainObjective:
     learning_rate = 2e-5
     packs = True
     curves = ()
+    metric = None
+    best_by = "loss"
 
     class Spec(ObjectiveSpec):
         """Nothing to choose: a text is learned as it stands."""

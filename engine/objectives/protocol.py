@@ -44,6 +44,16 @@ class Objective(Protocol):
         """Names of its metrics beyond loss, learning rate, gradient norm and speed, in the order of their charts."""
         ...
 
+    @property
+    def metric(self) -> str | None:
+        """Its own measure of success at an evaluation, by its name without `eval_`; more is better. None: the loss."""
+        ...
+
+    @property
+    def best_by(self) -> str:
+        """What its best checkpoint is chosen by unless a run says otherwise: `loss`, or `metric`."""
+        ...
+
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Any, room: Any) -> Sequence[dict[str, Any]]:
         """Turn one canonical row into zero or more rows of token columns (see `engine/data/render.py`).
 

@@ -19,6 +19,8 @@ class RewardObjective:
     learning_rate = 1e-5
     packs = False
     curves = ("accuracy", "margin", "mean_reward")
+    metric = None
+    best_by = "loss"
 
     class Spec(ObjectiveSpec):
         """How the scores are kept in place."""

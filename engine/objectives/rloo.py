@@ -16,6 +16,8 @@ class RlooObjective:
     learning_rate = 1e-6
     packs = False
     curves = online.CURVES
+    metric = "reward"
+    best_by = "metric"
 
     class Spec(online.OnlineSpec):
         """What is done with the rewards before they are compared."""

@@ -17,6 +17,8 @@ class SftObjective:
     learning_rate = 2e-5
     packs = True
     curves = ()
+    metric = None
+    best_by = "loss"
 
     class Spec(ObjectiveSpec):
         """Which tokens are trained."""

@@ -18,6 +18,8 @@ class SimpoObjective:
     learning_rate = 1e-6
     packs = False
     curves = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "nll_loss")
+    metric = "rewards/accuracies"
+    best_by = "loss"
 
     class Spec(ObjectiveSpec):
         """How far apart the two answers are to be."""

@@ -14,11 +14,10 @@ import torch
 from transformers import TrainerCallback
 
 from engine.runtime import carried
+from engine.runtime.averaging import is_raw
 from engine.runtime.child import Refused
 from engine.runtime.watching import Watch
 
-_OPTIMIZER_BYTES = {"adamw_torch_fused": 8, "adamw_bnb_8bit": 2}
-"""What an optimiser keeps for each trained weight, once it has made a step."""
 _MOST_ACTIVATION_BYTES = 200
 """More than what is kept of a token in float32, for each layer and each number of its width."""
 _MOST_LOGIT_BYTES = 16
@@ -58,12 +57,11 @@ def check_resumed(trainer: Any, folder: Path, batch_size: int) -> None:
     """
     step = trainer.state.global_step
     own = step - trainer.tuning.began_at  # the steps of this phase, which optimiser and schedule count
-    steps = [int(one["step"]) for one in trainer.optimizer.state.values() if "step" in one]
     rate = trainer.lr_scheduler.get_last_lr()[0]
     differs = {
         "weights": not trainer.takes_over() and not _weights_are_those_of(trainer, folder),
         "dtype": any(p.dtype != torch.float32 for p in trainer.model.parameters() if p.requires_grad),
-        "optimizer": bool(steps) and max(steps) != own,
+        "optimizer": not trainer.takes_over() and not _optimizer_is_at(trainer, own),
         "schedule": trainer.lr_scheduler.last_epoch != own or trainer.optimizer.param_groups[0]["lr"] != rate,
         "position": abs(trainer.state.epoch - trainer.epoch_at(step, batch_size)) > 1e-6,
     }
@@ -72,8 +70,20 @@ def check_resumed(trainer: Any, folder: Path, batch_size: int) -> None:
         raise Refused("resume_differs", {"step": step, "what": what}, {})
 
 
+def _optimizer_is_at(trainer: Any, step: int) -> bool:
+    """Whether the optimiser has counted as many steps; one that keeps nothing of a weight has nothing to compare."""
+    steps = [int(one["step"]) for one in trainer.optimizer.state.values() if "step" in one]
+    return max(steps) == step if steps else not trainer.optimising.entry.state_bytes
+
+
 def _weights_are_those_of(trainer: Any, folder: Path) -> bool:
-    """Whether every stored weight that the model trains is loaded to the last bit."""
+    """Whether every stored weight that is trained is loaded to the last bit, and its average where one is kept."""
+    with trainer.shown():
+        published = _published_are_those_of(trainer, folder)
+    return published and (trainer.average is None or is_raw(trainer.model, folder))
+
+
+def _published_are_those_of(trainer: Any, folder: Path) -> bool:
     from safetensors import safe_open
 
     loaded = trainer.tuning.stored(trainer.model)
@@ -124,11 +134,11 @@ def try_longest(trainer: Any) -> None:
 
 def _optimizer_room(trainer: Any, device: Any) -> torch.Tensor | None:
     """Memory as large as what the optimiser keeps from its first step on; none where it has it already."""
-    each = _OPTIMIZER_BYTES.get(str(trainer.args.optim.value), 0)
+    each = trainer.optimising.entry.state_bytes
     if trainer.optimizer.state or not each:
         return None
-    trained = sum(int(weight.numel()) for weight in trainer.model.parameters() if weight.requires_grad)
-    return torch.ones(each * trained, dtype=torch.uint8, device=device)  # written, so that the pages are really taken
+    count = sum(int(weight.numel()) for weight in trainer.model.parameters() if weight.requires_grad)
+    return torch.ones(int(each * count), dtype=torch.uint8, device=device)  # written: the pages are really taken
 
 
 def longest(dataset: Any, number: int) -> list[int]:

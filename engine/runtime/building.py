@@ -17,6 +17,7 @@ from engine.models.loading import keep_4_bit_weights, load_tokenizer
 from engine.objectives import OBJECTIVES
 from engine.runtime.child import Context
 from engine.runtime.device import Device
+from engine.runtime.optimising import optimising
 from engine.runtime.parts import Means, TrainerParts, arguments
 from engine.runtime.run_data import sources_of
 from engine.runtime.staging import Save, staged
@@ -24,7 +25,7 @@ from engine.runtime.start import Start, load_reference
 from engine.runtime.tuning import Tuning
 from engine.specs.cadence import Cadence, cadence
 from engine.specs.job import JobSpec
-from engine.specs.problem import ProblemError
+from engine.specs.problem import ProblemError, problem
 from engine.tuners import TUNERS
 
 MOST_TASK_TYPES = 12
@@ -121,6 +122,8 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
 
     named = arguments(frame.spec, frame.device, frame.folder, rows.steps)
     named["eval_on_start"] = measure_start and rows.evaluation is not None
+    if frame.spec.training.best_by == "metric" and rows.evaluation is None:
+        raise ProblemError([problem("best_by_needs_evaluation", field="training.best_by")])
     callbacks: list[Any] = [watch]
     if frame.spec.training.early_stopping_patience and rows.evaluation is not None:
         # before the watch, which saves where this one stops
@@ -133,12 +136,13 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
     }
     objective = OBJECTIVES[frame.spec.objective.kind]
     tuning = Tuning(TUNERS[frame.spec.tuner.kind], frame.began_at)
+    how = optimising(frame.spec, rows.steps.total - frame.began_at)
     parts = TrainerParts(
         frame.spec,
         model,
         named,
         common,
-        staged(save, tuning),
+        staged(save, tuning, how),
         reference=lambda: load_reference(frame.begin, frame.device),
         goes_on=frame.begin.goes_on,
         cache=frame.cache or frame.folder,

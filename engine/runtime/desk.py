@@ -17,6 +17,7 @@ from engine.data.tokens import Prepared, prepare, view
 from engine.models.chat_templates import OWN
 from engine.models.loading import load_tokenizer
 from engine.objectives import OBJECTIVES
+from engine.runtime.fitting import Here
 from engine.runtime.run_data import sources_of
 from engine.specs.base import Spec, validate
 from engine.specs.home import Home
@@ -128,7 +129,8 @@ class Desk:
         model = self._model(spec.model.id)
         reading, prepared = self._prepared(spec, seen)
         facts = {**model.facts, "parameters": model.parameters, "marks_turn_end": reading.renderer.marks_turn_end}
-        return plan(spec, prepared, {**facts, "template_added": reading.added})
+        kind = "cuda" if Here.of(self._home).has_gpu and spec.resources.devices != "cpu" else "cpu"
+        return plan(spec, prepared, {**facts, "template_added": reading.added, "device": kind})
 
     def _prepared(self, spec: JobSpec, seen: Callable[[], None]) -> tuple[Reading, Prepared]:
         with self._store.read() as session:

@@ -12,13 +12,6 @@ from engine.runtime.device import Device
 from engine.specs.cadence import Cadence
 from engine.specs.job import JobSpec
 
-_OPTIMIZERS = {
-    "adamw": "adamw_torch_fused",
-    "adamw_8bit": "adamw_bnb_8bit",
-    "paged_adamw_8bit": "paged_adamw_8bit",
-    "sgd": "sgd",
-}
-
 
 def _nothing() -> None:
     """Tell nobody."""
@@ -94,8 +87,7 @@ class TrainerParts:
 def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> dict[str, Any]:
     """The trainer's arguments that are the same for every objective."""
     training = spec.training
-    chosen: Any = spec.objective
-    judged_by = OBJECTIVES[chosen.kind].needs(chosen).judged_by
+    measure = measure_of(spec)
     bf16 = device.bf16 if training.precision == "auto" else training.precision == "bf16"
     return {
         "output_dir": str(folder),
@@ -105,11 +97,9 @@ def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> di
         "per_device_eval_batch_size": training.batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation,
         "learning_rate": training.learning_rate,
-        "lr_scheduler_type": training.schedule,
-        "warmup_steps": training.warmup_ratio,
+        "lr_scheduler_type": "constant",  # the course of the rate is drawn by ours: see `staging.py`
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
-        "optim": _OPTIMIZERS[training.optimizer],
         "bf16": bf16,
         "fp16": False,
         "gradient_checkpointing": training.gradient_checkpointing,
@@ -119,8 +109,8 @@ def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> di
         "eval_steps": steps.eval_every,
         "save_strategy": "steps",
         "save_steps": steps.save_every,
-        "metric_for_best_model": (judged_by or "eval_loss") if steps.eval_every else None,
-        "greater_is_better": judged_by is not None if steps.eval_every else None,
+        "metric_for_best_model": measure if steps.eval_every else None,
+        "greater_is_better": measure != LOSS if steps.eval_every else None,
         "seed": spec.seed,
         "data_seed": spec.seed,
         "use_cpu": device.kind == "cpu",
@@ -129,3 +119,13 @@ def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> di
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": device.kind == "cuda",
     }
+
+
+LOSS = "eval_loss"
+
+
+def measure_of(spec: JobSpec) -> str:
+    """The name, among the results of an evaluation, of what the best checkpoint is chosen by."""
+    objective = OBJECTIVES[spec.objective.kind]
+    wanted = objective.best_by if spec.training.best_by == "auto" else spec.training.best_by
+    return f"eval_{objective.metric}" if wanted == "metric" else LOSS

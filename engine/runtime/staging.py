@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import EarlyStoppingCallback, Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 
 from engine.runtime import carried
+from engine.runtime.averaging import Average, read_raw, shown, trained, write_raw
 from engine.runtime.child import NonFinite
+from engine.runtime.optimising import Optimising
 from engine.runtime.tuning import Tuning
 from engine.runtime.usual import Usual
 
@@ -21,12 +25,18 @@ Save = Callable[[int, Callable[[Path], None]], None]
 """Publishes the checkpoint of a step that the given function writes into a folder."""
 
 
-def staged(save: Save, tuning: Tuning) -> Callable[[type], type]:
-    """Wrap a trainer class: each save goes through `save`, adapters stay in float32, and the tuner has its say."""
+def staged(save: Save, tuning: Tuning, how: Optimising) -> Callable[[type], type]:
+    """Wrap a trainer class: each save goes through `save`, its optimiser is ours, the tuner has its say, and adapters
+    stay in float32."""
 
     def wrap(base: type) -> type:
         class Staged(base, Usual):
-            """The library's trainer with our checkpoints."""
+            """The library's trainer with our checkpoints and our optimisers."""
+
+            optimising = how
+            average: Average | None = None
+            optimizer: Any
+            lr_scheduler: Any
 
             def __init__(self, *positional: Any, **named: Any) -> None:
                 super().__init__(*positional, **named)
@@ -47,10 +57,6 @@ def staged(save: Save, tuning: Tuning) -> Callable[[type], type]:
                 """Whether this is the first step of a phase: what lies before it was trained by another tuner."""
                 return bool(0 < tuning.began_at == self.state.global_step)
 
-            def create_scheduler(self, num_training_steps: int, *positional: Any, **named: Any) -> Any:
-                """A phase has a schedule of its own."""
-                return super().create_scheduler(num_training_steps - tuning.began_at, *positional, **named)
-
             def training_step(self, *positional: Any, **named: Any) -> Any:
                 loss = super().training_step(*positional, **named)
                 if self.accelerator.sync_gradients:
@@ -63,17 +69,55 @@ def staged(save: Save, tuning: Tuning) -> Callable[[type], type]:
                     load = partial(super()._load_from_checkpoint, folder, *positional, **named)
                     tuning.restore(self.model, Path(folder), load)
 
-            def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
-                super()._load_optimizer_and_scheduler(None if self.takes_over() else folder)
-
             def checkpoint_bytes(self) -> int:
-                """About the size of a checkpoint: each trained weight in float32 and its optimizer's two averages."""
-                return 12 * sum(int(weight.numel()) for weight in self.model.parameters() if weight.requires_grad)
+                """About the size of a checkpoint: each trained weight in float32 and what is kept for it."""
+                averaged = how.ema_decay is not None or how.entry.averages
+                each = (8 if averaged else 4) + how.entry.state_bytes
+                return int(each * sum(weight.numel() for weight in trained(self.model).values()))
+
+            def create_optimizer(self, model: Any = None) -> Any:
+                if self.optimizer is None:
+                    self.optimizer_cls_and_kwargs = how.optimizer_of(self)
+                    self.optimizer = super().create_optimizer(model)
+                    self.average = how.average_of(self)
+                    self.optimizer.register_step_post_hook(self._take_in)
+                return self.optimizer
+
+            def _take_in(self, *_: Any) -> None:
+                if self.average is not None:
+                    self.average.after_step(self.state.global_step + 1)
+
+            def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+                del num_training_steps
+                if self.lr_scheduler is None:
+                    self.lr_scheduler = LambdaLR(optimizer or self.optimizer, how.share)
+                    self._created_lr_scheduler = True
+                return self.lr_scheduler
+
+            def shown(self) -> AbstractContextManager[None]:
+                """The model with the weights that are published: the average, where one is kept."""
+                return shown(self.model, self.average)
+
+            def evaluate(self, *positional: Any, **named: Any) -> Any:
+                with self.shown():
+                    return super().evaluate(*positional, **named)
+
+            def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
+                kept = None if self.takes_over() else folder
+                super()._load_optimizer_and_scheduler(kept)
+                if kept is not None and self.average is not None:
+                    self.average.take_up()
+                    read_raw(self.model, Path(kept))
 
             def take_up(self, folder: Path) -> None:
                 """Load the weights and the state of a checkpoint without training on."""
                 self._load_from_checkpoint(str(folder))
                 self.state = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
+
+            def take_weights(self, folder: Path) -> None:
+                """Load what a checkpoint publishes, for what is measured after the last step."""
+                self._load_from_checkpoint(str(folder))
+                self.average = None
 
             def has_stopped_early(self, folder: Path) -> bool:
                 """Whether the run that wrote this checkpoint had ended by itself there."""
@@ -107,13 +151,17 @@ def staged(save: Save, tuning: Tuning) -> Callable[[type], type]:
                 def write(folder: Path) -> None:
                     library = Path(self._get_output_dir(trial))
                     try:
-                        Trainer._save_checkpoint(self, model, trial)  # not the subclass's: it adds a card of its own
+                        with self.shown():
+                            Trainer._save_checkpoint(self, model, trial)  # the subclass's adds a card of its own
                         for path in list((library / f"checkpoint-{step}").iterdir()):
                             if path.name not in _UNWANTED:
                                 path.rename(folder / path.name)
-                        tuning.store(self.model, folder)
+                        with self.shown():
+                            tuning.store(self.model, folder)
                         carried.write(self, folder)
                         self.keep_beside(folder)
+                        if self.average is not None:
+                            write_raw(self.model, folder)
                     finally:
                         shutil.rmtree(library, ignore_errors=True)
 

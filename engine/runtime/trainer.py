@@ -9,11 +9,10 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.objectives import OBJECTIVES
 from engine.runtime import checkpoints, child
 from engine.runtime.checkpoints import Manifest
 from engine.runtime.child import Context, NonFinite, Stopped
@@ -79,6 +78,8 @@ class Run:
     """With the batch of this attempt; the checkpoints name the spec as it was submitted."""
     stretches: Sequence[Stretch] = ()
     """What the steps are divided into, once that is known."""
+    without: Mapping[str, Any] = field(default_factory=dict)
+    """What labels without training are worth, where the run learns labels."""
 
     def train(self, reporter: Any) -> dict[str, Any]:
         from engine.models.loading import use_threads
@@ -107,6 +108,8 @@ class Run:
         course = Course(begin, device, prepared, watch, reporter, means_of(self.context, device, reporter))
         trainer = self._go(course, resume)
         result = self._end(trainer, watch, reporter, prepared, device)
+        result |= self._shown_after(trainer, course)
+        reporter.close()
         return {**result, "start": {"from": self.spec.model.start_from, "as": way}} if way else result
 
     def _go(self, course: Course, resume: Path | None) -> Any:
@@ -141,6 +144,8 @@ class Run:
         checkpoints.require_space(self.context.folder, trainer.checkpoint_bytes())
         total = course.prepared.steps.total
         if is_first:
+            if begin.head == "classifier":
+                self._without_training(model, course)
             self._announce(resume, total)
         if resume is not None and (_step_of(resume) >= total or trainer.has_stopped_early(resume)):
             trainer.take_up(resume)  # it died after its last step: nothing is left to train
@@ -148,6 +153,37 @@ class Run:
             trainer.add_callback(Beginning(trainer, course.watch, resume, self.context.phase))
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         return trainer
+
+    def _shown_after(self, trainer: Any, course: Course) -> dict[str, Any]:
+        """What the run's page shows of what was learned, by what the model gives."""
+        shows: dict[str, Callable[[Any, Course], dict[str, Any]]]
+        shows = {"language": self._answers, "classifier": self._classification}
+        show = shows.get(course.begin.head)
+        return show(trainer, course) if show else {}
+
+    def _without_training(self, model: Any, course: Course) -> None:
+        """Measure what labels without training are worth on these rows."""
+        from engine.runtime.classifying import baseline
+
+        self.context.phase("baseline")
+        folder, seen = self.context.folder.parent, course.reporter.beat
+        self.without = baseline(model, self.spec, course.prepared, folder=folder, seen=seen)
+
+    def _classification(self, trainer: Any, course: Course) -> dict[str, Any]:
+        """What the best checkpoint is worth, beside labels without training."""
+        from engine.runtime.classifying import report
+
+        self.context.phase("measuring")
+        step = trainer.state.global_step
+        with self.context.store.read() as session:
+            best = checkpoint_rows.best(session, self.context.job.id)
+        if best is not None and best.step != step:
+            trainer.take_weights(Path(best.path))
+            step = best.step
+        with trainer.shown():
+            told = {"without": self.without, "seen": course.reporter.beat}
+            found = report(trainer.model, self.spec, course.prepared, **told)
+        return {"classification": {**found, "step": step} if found else {}}
 
     def _newest_good(self, begin: Any, reporter: Any) -> Path | None:
         return newest_good(self.context, self._describe(begin), seen=reporter.beat)
@@ -204,8 +240,9 @@ class Run:
     def _row(
         self, begin: Start, path: Path, manifest: Manifest, evaluated: Mapping[str, float], *, pinned: bool = False
     ) -> NewCheckpoint:
-        chosen: Any = self.spec.objective
-        judged_by = OBJECTIVES[chosen.kind].needs(chosen).judged_by
+        from engine.runtime.parts import LOSS, measure_of
+
+        measure = measure_of(self.spec)
         return NewCheckpoint(
             step=manifest.step,
             path=str(path),
@@ -217,7 +254,7 @@ class Run:
             is_adapter=begin.is_adapter,
             eval_loss=evaluated.get("eval_loss"),
             head=begin.head,
-            score=evaluated.get(judged_by) if judged_by else None,
+            score=evaluated.get(measure) if measure != LOSS else None,
             pinned=pinned,
         )
 
@@ -255,28 +292,28 @@ class Run:
             best = checkpoint_rows.best(session, self.context.job.id)
         if best is not None:
             result |= {"best_step": best.step, "eval_loss": best.eval_loss}
-        if not prepared.labels:
-            self.context.phase("answering")
-            result["answers"] = self._answers(trainer.model, prepared, watch)
-        reporter.close()
+            result |= {} if best.score is None else {"score": best.score}
         if wish == "stop":
             result |= {"reason": "stopped_at_step", "values": {"step": reached}}
         elif reached < prepared.steps.total:
             result["reason"] = "stopped_early"
         return result
 
-    def _answers(self, model: Any, prepared: Any, watch: Any) -> list[dict[str, Any]]:
+    def _answers(self, trainer: Any, course: Course) -> dict[str, Any]:
         """The side-by-side answers; a finished training does not fail over them."""
         from engine.runtime.answers import compare
 
+        self.context.phase("answering")
         try:
-            return compare(self.context, self.spec, model, prepared, should_stop=watch.between_answers)
+            with trainer.shown():
+                model, stop = trainer.model, course.watch.between_answers
+                return {"answers": compare(self.context, self.spec, model, course.prepared, should_stop=stop)}
         except Fenced:
             raise
         except Exception as error:
             traceback.print_exc()
             self.context.event("answers_skipped", {"error": type(error).__name__})
-            return []
+            return {"answers": []}
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ def _two_steps(spec: JobSpec) -> JobSpec:
         "eval_every_steps": None,
         "save_every_steps": 1_000_000,
         "early_stopping_patience": None,
+        "best_by": "loss",
     }
     return spec.model_copy(update={"training": spec.training.model_copy(update=quiet)})
 

@@ -7,9 +7,10 @@ from typing import Any, Literal
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from engine.objectives import OBJECTIVES
+from engine.optimizers import OPTIMIZERS
 from engine.specs.base import EntrySpec, Spec, SpecError, entry_of, setting, validate
 from engine.specs.objective import ObjectiveSpec
-from engine.specs.problem import problem
+from engine.specs.problem import Problem, problem
 from engine.tuners import TUNERS
 from engine.tuners.protocol import Particular
 
@@ -145,18 +146,69 @@ class TrainingPart(Spec):
     learning_rate: float = setting(
         ..., "Learning rate", "How far each step moves the weights.", simple=True, gt=0, le=1e12
     )
-    schedule: Literal["cosine", "linear", "constant"] = setting(
+    schedule: Literal["cosine", "linear", "wsd", "polynomial", "constant"] = setting(
         "cosine", "Schedule", "How the learning rate falls after the warm-up."
     )
     warmup_ratio: float = setting(
         0.03, "Warm-up", "Share of the steps in which the learning rate rises from zero.", ge=0.0, le=1.0
     )
+    warmup_steps: int | None = setting(
+        None,
+        "Warm-up steps",
+        "The warm-up as a number of steps, in the place of the share; empty: the share counts.",
+        unit="steps",
+        ge=0,
+        le=10_000_000,
+    )
+    final_rate: float = setting(
+        0.0,
+        "Rate at the end",
+        "Share of the learning rate that is left at the last step; 0: it falls to nothing. Not for constant.",
+        ge=0.0,
+        lt=1.0,
+    )
+    decay_share: float = setting(
+        0.2, "Share of the fall", "For wsd: the share of the run, at its end, in which the rate falls.", gt=0.0, le=1.0
+    )
+    power: float = setting(
+        2.0, "Power", "For polynomial: 1 falls evenly, larger values fall faster at first.", gt=0.0, le=10.0
+    )
+    layer_decay: float = setting(
+        1.0,
+        "Rate by layer",
+        "Each layer learns at this multiple of the rate of the layer above it, the embeddings least; 1: all alike.",
+        gt=0.0,
+        le=1.0,
+    )
     weight_decay: float = setting(0.0, "Weight decay", "Pull of the weights towards zero at each step.", ge=0.0, le=1.0)
     max_grad_norm: float = setting(
         1.0, "Gradient clipping", "Gradients longer than this are shortened to it.", gt=0.0, le=1000.0
     )
-    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "sgd"] = setting(
-        "adamw", "Optimiser", "The rule that turns gradients into steps; 8-bit ones need less memory."
+    optimizer: Literal[
+        "adamw",
+        "adamw_8bit",
+        "paged_adamw",
+        "paged_adamw_8bit",
+        "adafactor",
+        "lion",
+        "lion_8bit",
+        "muon",
+        "schedule_free",
+        "sgd",
+    ] = setting(
+        "adamw",
+        "Optimiser",
+        "The rule that turns gradients into steps. 8-bit ones, Adafactor and Lion keep less in memory; paged ones move "
+        "what they keep out of a full GPU.",
+    )
+    ema_decay: float | None = setting(
+        None,
+        "Average of the weights",
+        "Keep a running average of the weights, each step weighing 1 − this value (0.99: about the last 100 steps; at "
+        "the start fewer). The average is what is evaluated, saved for use and exported; the weights themselves are "
+        "kept beside it to resume. Empty: off.",
+        gt=0.0,
+        lt=1.0,
     )
     precision: Literal["auto", "bf16", "fp32"] = setting(
         "auto", "Precision", "Number format of the arithmetic; auto takes bf16 where the device has it."
@@ -199,10 +251,16 @@ class TrainingPart(Spec):
     early_stopping_patience: int | None = setting(
         None,
         "Early stopping",
-        "Stop after this many evaluations without a better loss; empty: never.",
+        "Stop after this many evaluations without a better result; empty: never.",
         unit="evaluations",
         ge=1,
         le=1000,
+    )
+    best_by: Literal["auto", "loss", "metric"] = setting(
+        "auto",
+        "Best by",
+        "What the best checkpoint and early stopping go by: the evaluation loss, or the objective's own measure; auto: "
+        "the loss, but where it says nothing, as with rewards, the measure.",
     )
 
 
@@ -261,13 +319,23 @@ class JobSpec(Spec):
         if self.data.truncation == "split" and not OBJECTIVES[self.objective.kind].packs:
             kind = self.objective.kind
             raise SpecError(problem("objective_cannot_split", field="data.truncation", objective=kind))
-        if found := self.objective.misfits(self):
+        if found := [*self.objective.misfits(self), *self._of_training()]:
             raise SpecError(*found)
-        if self.training.batch_size < (least := self.objective.needs().least_batch):
-            needed: dict[str, Any] = {"given": self.training.batch_size, "allowed": least}
-            code = "objective_needs_batch"
-            raise SpecError(problem(code, field="training.batch_size", objective=self.objective.kind, **needed))
         return self
+
+    def _of_training(self) -> list[Problem]:
+        """What of the optimiser's settings does not go together."""
+        training, kind, found = self.training, self.objective.kind, []
+        if training.batch_size < (least := self.objective.needs().least_batch):
+            needed: dict[str, Any] = {"objective": kind, "given": training.batch_size, "allowed": least}
+            found.append(problem("objective_needs_batch", field="training.batch_size", **needed))
+        if training.best_by == "metric" and OBJECTIVES[kind].metric is None:
+            found.append(problem("objective_has_no_metric", field="training.best_by", objective=kind))
+        if OPTIMIZERS[training.optimizer].averages and training.schedule != "constant":
+            found.append(problem("optimizer_needs_constant", field="training.schedule", given=training.schedule))
+        if OPTIMIZERS[training.optimizer].averages and training.ema_decay is not None:
+            found.append(problem("optimizer_averages_itself", field="training.ema_decay"))
+        return found
 
     @property
     def effective_batch(self) -> int:

@@ -43,6 +43,13 @@ class LoraTuner:
         targets: Targets = setting(
             "all-linear", "Layers", "Which linear layers get matrices: all of them, or those of the attention alone."
         )
+        lora_plus_ratio: float = setting(
+            1.0,
+            "Rate of B to A",
+            "How much faster the second matrix of each pair learns than the first (LoRA+); 16 is usual, 1: alike.",
+            ge=1.0,
+            le=1024.0,
+        )
         rslora: bool = setting(
             False, "Rank-stabilised", "Scale by alpha / √rank instead: large ranks then learn as fast as small ones."
         )

@@ -33,6 +33,12 @@ def test_small_models_take_larger_steps_and_the_reason_says_so():
     assert small.value > large.value and small.code == large.code + "_small"
 
 
+def test_an_optimiser_has_its_own_rate_and_one_that_averages_a_level_schedule():
+    assert value("training.learning_rate", optimizer="lion") == 0.2 * value("training.learning_rate", optimizer="adamw")
+    assert "training.schedule" not in defaults(facts(optimizer="adamw"))
+    assert value("training.schedule", optimizer="schedule_free") == "constant"
+
+
 def test_fewer_rows_are_seen_more_often():
     counts = (50, 300, 1_000, 10_000, 100_000, 10_000_000)
     epochs = [value("training.epochs", num_rows=n, device="cuda") for n in counts]

@@ -183,6 +183,13 @@ def test_a_template_that_never_ends_a_turn_is_a_warning(stored, renderer, tmp_pa
     assert plan(spec(), made, {**FACTS, "marks_turn_end": False})["warnings"][0]["code"] == "no_turn_end"
 
 
+def test_an_optimiser_made_for_another_device_is_a_warning(stored, renderer, tmp_path):
+    made = prepare(stored(*(pair(i) for i in range(30))), renderer, spec(), tmp_path / "tokens")
+    paged = spec().model_copy(update={"training": spec().training.model_copy(update={"optimizer": "paged_adamw"})})
+    told = {kind: plan(paged, made, {**FACTS, "device": kind})["warnings"] for kind in ("cuda", "cpu")}
+    assert [[one["code"] for one in told[kind]] for kind in told] == [[], ["optimizer_not_at_home"]]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_packing_is_counted_as_the_library_packs(seed):
     import random
@@ -222,3 +229,18 @@ def test_texts_and_conversations_are_pre_trained_together(stored, renderer, tmp_
     table = pq.read_table(made.train_path).to_pylist()
     assert made.counts["mixed_in_rows"] == 8
     assert all(row["labels"] == row["input_ids"] for row in table) and len(table) == 16
+
+
+def test_labels_that_cannot_be_learned_stand_in_the_plan_before_the_start(stored, renderer, tmp_path):
+    def labelled(place, label):
+        return {**pair(place), "completion": label}
+
+    one = prepare(stored(*(labelled(i, "only") for i in range(20))), renderer, spec("classify"), tmp_path / "one")
+    assert [item["code"] for item in plan(spec("classify"), one, FACTS)["problems"]] == ["data_label_count"]
+    many = prepare(
+        stored(*(labelled(i, f"label {i}") for i in range(20))), renderer, spec("classify"), tmp_path / "many"
+    )
+    told = plan(spec("classify"), many, FACTS)
+    assert told["problems"] == []
+    (unknown,) = [item for item in told["warnings"] if item["code"] == "labels_unknown"]
+    assert unknown["values"] == {"rows": many.counts["eval_rows"]}

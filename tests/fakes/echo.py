@@ -15,6 +15,8 @@ class EchoObjective:
     learning_rate = 2e-5
     packs = False
     curves = ()
+    metric = None
+    best_by = "loss"
 
     class Spec(ObjectiveSpec):
         """One setting, to see it in the form."""

@@ -172,6 +172,8 @@ def test_the_remedies_fit_the_spec_and_the_cheapest_comes_first():
     assert codes(training=saving, model={"quantization": "nf4"}, data=short) == ["memory_rank", "memory_model"]
     full = codes(training=saving, tuner={"kind": "full"})
     assert full[:2] == ["memory_optimizer", "memory_adapter"]
+    lean = codes(training={**saving, "optimizer": "lion_8bit"}, tuner={"kind": "full"})
+    assert lean[0] == "memory_adapter", "it keeps less than the 8-bit optimiser would"
     going_on = codes(training=saving, model={"start_from": "3"})
     assert going_on == ["memory_rows", "memory_model"], (
         "the base and the rank are those of the run that it goes on from"

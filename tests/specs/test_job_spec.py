@@ -64,6 +64,12 @@ def test_all_weights_are_not_trained_on_a_quantised_base():
     }
 
 
+def test_only_an_objective_with_a_measure_of_its_own_is_judged_by_it():
+    by_metric = {"learning_rate": 2e-4, "best_by": "metric"}
+    assert problems_of(training=by_metric) == {("objective_has_no_metric", "training.best_by")}
+    assert parse({**LEAST, "objective": {"kind": "dpo"}, "training": by_metric}).training.best_by == "metric"
+
+
 def test_preference_pairs_are_not_packed():
     found = problems_of(data={"dataset": "p", "packing": True}, objective={"kind": "dpo"})
     assert found == {("objective_cannot_pack", "data.packing")}

@@ -1,0 +1,67 @@
+"""From the settings of a run to its optimiser: the groups of weights, the course of the rate, and the average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.optimizers import OPTIMIZERS, Optimizer
+from engine.optimizers.groups import Rates, groups
+from engine.optimizers.schedules import Course, factor
+from engine.runtime.averaging import Average, Ema, OfOptimizer
+from engine.specs.job import JobSpec, TrainingPart
+
+
+@dataclass(frozen=True, slots=True)
+class Optimising:
+    """What a trainer makes its optimiser and its schedule from."""
+
+    entry: Optimizer
+    rates: Rates
+    share: Callable[[int], float]
+    """Of the learning rate, at each step counted from 0."""
+    ema_decay: float | None
+
+    def optimizer_of(self, trainer: Any) -> tuple[type, dict[str, Any]]:
+        """The class and its arguments, the groups of weights among them: what the library makes it from."""
+        kind, arguments = self.entry.make(self.rates.rate)
+        decayed = set(trainer.get_decay_parameter_names(trainer.model))
+        return kind, {**arguments, "params": groups(trainer.model, decayed, self.rates)}
+
+    def average_of(self, trainer: Any) -> Average | None:
+        """What is published in the place of the weights themselves, if anything is."""
+        if self.entry.averages:
+            return OfOptimizer(trainer.model, trainer.optimizer)
+        if self.ema_decay is not None:
+            return Ema(trainer.model, self.ema_decay)
+        return None
+
+
+def optimising(spec: JobSpec, total_steps: int) -> Optimising:
+    """Read it from the settings."""
+    training, tuner = spec.training, spec.tuner
+    entry = OPTIMIZERS[training.optimizer]
+    rates = Rates(
+        training.learning_rate,
+        training.weight_decay,
+        layer_decay=training.layer_decay,
+        lora_plus=getattr(tuner, "lora_plus_ratio", 1.0),
+        orthogonalises=entry.orthogonalises,
+    )
+    course = Course(
+        total_steps,
+        min(total_steps, warm_steps(training, total_steps)),
+        final=training.final_rate,
+        decay_share=training.decay_share,
+        power=training.power,
+    )
+    return Optimising(entry, rates, factor(training.schedule, course), training.ema_decay)
+
+
+def warm_steps(training: TrainingPart, total_steps: int) -> int:
+    """Steps of the warm-up; a number that was given wins over the share."""
+    if training.warmup_steps is not None:
+        return training.warmup_steps
+    return math.ceil(training.warmup_ratio * total_steps)
