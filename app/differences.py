@@ -57,8 +57,8 @@ def value_of(path: str, value: Any, t: Text) -> str:
         return t("train.on" if value else "train.off")
     if isinstance(value, int | float):
         return plain(value)
-    if value is None or value == "" or not isinstance(value, str):
-        return "–"
+    if not isinstance(value, str):
+        return t("form.empty")
     if path in NAMES:
         return NAMES[path](value, t)
     one = settings().get(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.choosers import misfit
 from app.filling import Filled, World
 from app.language import Text
+from app.reasons import sentence
 from app.render import Html, tag
 from engine.advice.presets import Preset, presets
 from engine.objectives import OBJECTIVES
@@ -32,15 +33,22 @@ def _card(preset: Preset, filled: Filled, world: World, t: Text) -> Html:
         type="button",
         cls="at-preset",
         data_order=f"preset:{preset.name}",
-        aria_pressed="true" if filled.preset == preset.name else "false",
+        aria_pressed="true" if filled.preset == preset.name and _whole(filled) else "false",
         disabled=not fits,
     )
 
 
+def _whole(filled: Filled) -> bool:
+    """Whether the preset that was taken still decides what is learned."""
+    return "objective.kind" in filled.wanted
+
+
 def _taken(filled: Filled, t: Text) -> Html:
-    if filled.preset is None:
+    if filled.preset is None or not filled.wanted:
         return Html("")
     name = t.get(f"preset.{filled.preset}", filled.preset)
-    said = tag("span", t("train.preset_taken", name=name, n=len(filled.wanted)))
+    key = "train.preset_taken" if _whole(filled) else "train.preset_partly"
+    why = sentence(filled.wanted["objective.kind"], t) if _whole(filled) else ""
+    said = tag("span", t(key, name=name, why=why))
     undo = tag("button", t("train.preset_undo"), type="button", cls="at-button at-small", data_order="undo:preset")
     return tag("p", said, " ", undo, cls="at-preset-taken")

@@ -38,6 +38,7 @@ def box(t: Text) -> Html:
         data_word_none=t("train.search_none"),
         data_word_elsewhere=t("train.search_elsewhere"),
         data_word_choose=t("train.search_choose"),
+        data_word_unfit=t("train.search_unfit"),
     )
     said = tag("span", id="at-search-said", cls="at-soft at-small", role="status", aria_live="polite")
     elsewhere = tag("ul", id="at-search-elsewhere", hidden=True)

@@ -12,7 +12,7 @@ from gradio.components import Component
 from app import choosers, differences, form, presetcards, searching
 from app.differences import CHOSEN_ABOVE, value_of
 from app.filling import Filled, StartPoint, World, fill
-from app.form import Setting, settings
+from app.form import Required, Setting, settings
 from app.language import Text
 from app.measure import number
 from app.panel import Panel
@@ -71,9 +71,10 @@ def build(t: Text) -> TrainForm:
         _more_label(built.filled, t), open=False, elem_id="all-settings", elem_classes=["at-more"]
     ) as more:
         for heading, members in _sections(others, t):
-            with gr.Group(elem_classes=["at-fields", "at-titled"]):
+            with gr.Column(elem_classes=["at-titled"]):
                 gr.Markdown(f"**{heading}**", elem_classes=["at-section"])
-                fields |= {one.path: _field(one, built, t) for one in members}
+                with gr.Group(elem_classes=["at-fields"]):
+                    fields |= {one.path: _field(one, built, t) for one in members}
     return TrainForm(fields, panels, more, built)
 
 
@@ -116,6 +117,11 @@ def updates(made: TrainForm, t: Text, after: Scene, before: Scene | None) -> Upd
     for path, component in made.fields.items():
         new = _shown(path, after, t)
         old = None if before is None else _shown(path, before, t)
+        if before is made.built and new["value"] is None:
+            old = {
+                **new,
+                "value": Required,
+            }  # a number field that was built empty shows 0 until it is told (Gradio 6.31)
         if new != old:
             found[component] = gr.update(
                 **{key: value for key, value in new.items() if old is None or old[key] != value}

@@ -13,6 +13,7 @@
   const box = () => byId("at-search");
   const chooserOf = (one) => document.querySelector(`#train-form input[type=radio][data-order="${one.order}"]`);
   const applies = (one) => !one.order || Boolean(chooserOf(one)?.checked);
+  const canChoose = (one) => Boolean(chooserOf(one)) && !chooserOf(one).disabled;
 
   function search() {
     const field = box();
@@ -30,7 +31,7 @@
 
   function rules(found) {
     const hidden = [
-      ":is(.form > .block, .form, .at-fields, .at-whole-row, #all-settings)",
+      ":is(.form > .block, .form, .at-fields, .at-whole-row, .at-titled, #all-settings)",
       ":is(#train-presets, #train-mended, .at-quiet)",
     ];
     return `#train-form ${hidden[0]}:not(:is(${found}), :has(${found})), #train-form ${hidden[1]} { display: none !important; }`;
@@ -56,7 +57,8 @@
 
   function list(elsewhere) {
     const place = byId("at-search-elsewhere");
-    place.replaceChildren(...elsewhere.map(row));
+    const last = elsewhere.filter((one) => !canChoose(one));
+    place.replaceChildren(...elsewhere.filter(canChoose).concat(last).map(row));
     place.hidden = !elsewhere.length;
   }
 
@@ -67,7 +69,8 @@
     said.append(Object.assign(document.createElement("strong"), { textContent: one.label }), " ");
     const of = Object.assign(document.createElement("span"), { className: "at-soft" });
     said.append(Object.assign(of, { textContent: words.wordElsewhere.replace("{name}", one.of) }));
-    if (chooserOf(one) && !chooserOf(one).disabled) item.append(button(one, words.wordChoose));
+    if (canChoose(one)) item.append(button(one, words.wordChoose));
+    else of.append(` · ${words.wordUnfit}`);
     return item;
   }
 
@@ -126,9 +129,9 @@
       if (details && details.open !== open) details.open = open;
     }
     if (!focused || document.activeElement !== document.body) return;
-    const verb = focused.split(":")[0];
     const usable = controls().filter((one) => !one.disabled && one.checkVisibility());
-    const next = usable.find((one) => orderOf(one) === focused) || usable.find((one) => orderOf(one).startsWith(`${verb}:`));
+    const kin = usable.filter((one) => orderOf(one).split(":")[0] === focused.split(":")[0]);
+    const next = kin.find((one) => orderOf(one) === focused) || (box().value ? box() : kin[0]);
     if (next) next.focus();
   }
 
