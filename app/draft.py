@@ -31,6 +31,15 @@ class Mended:
     before: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A preset that the form has taken: what it set, and what a person had set before, by path."""
+
+    name: str
+    values: Mapping[str, Any]
+    before: Mapping[str, Any]
+
+
 def chosen(session: Session) -> Values:
     """Return what a person set, by path."""
     return dict(drafts.get(session, PAGE).get("set", {}))
@@ -61,8 +70,7 @@ def reset(session: Session) -> None:
     content = _content(session)
     stays = ("data.dataset", "model.id", "model.start_from", "model.quantization", *CHOICES)
     content["set"] = {path: value for path, value in content["set"].items() if path in stays}
-    content["mended"] = {}
-    drafts.put(session, PAGE, _fresh(content))
+    drafts.put(session, PAGE, _fresh({**content, "mended": {}, "preset": {}}))
 
 
 def fill_from(session: Session, spec: Mapping[str, Any]) -> None:
@@ -76,6 +84,7 @@ def fill_from(session: Session, spec: Mapping[str, Any]) -> None:
                 **_content(session),
                 "set": {path: value for path, value in known.items() if value is not None},
                 "used": True,
+                "preset": {},
             }
         ),
     )
@@ -92,6 +101,32 @@ def mended(session: Session) -> Mended | None:
     """Return what was changed for a run that failed; None in a form that nothing was changed in for that."""
     kept = drafts.get(session, PAGE).get("mended")
     return Mended(int(kept["run"]), dict(kept["before"])) if kept else None
+
+
+def take(session: Session, name: str, values: Mapping[str, Any]) -> None:
+    """Set what a preset says, in the place of what another one set; `leave` undoes it."""
+    leave(session)
+    before = chosen(session)
+    choose(session, values)
+    drafts.put(session, PAGE, {**_content(session), "preset": {"name": name, "values": dict(values), "before": before}})
+
+
+def leave(session: Session) -> None:
+    """Put what a preset set back to what it was before; what a person set elsewhere since then stays."""
+    preset = taken(session)
+    if preset is None:
+        return
+    content = _content(session)
+    touched = {*preset.values, *(one for path in preset.values for one in FOLLOWERS.get(path, ()))}
+    kept = {path: value for path, value in content["set"].items() if path not in touched}
+    kept |= {path: value for path, value in preset.before.items() if path in touched}
+    drafts.put(session, PAGE, _fresh({**content, "set": kept, "preset": {}}))
+
+
+def taken(session: Session) -> Taken | None:
+    """Return the preset that the form has taken."""
+    kept = drafts.get(session, PAGE).get("preset")
+    return Taken(str(kept["name"]), dict(kept["values"]), dict(kept["before"])) if kept else None
 
 
 def nonce(session: Session) -> str:
@@ -128,6 +163,7 @@ def _content(session: Session) -> dict[str, Any]:
         "used": bool(content.get("used")),
         "link": dict(content.get("link", {})),
         "mended": dict(content.get("mended") or {}),
+        "preset": dict(content.get("preset") or {}),
     }
 
 

@@ -9,9 +9,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app import devices, draft
-from app.draft import Mended
+from app.draft import CHOICES, Mended, Taken
 from app.form import Required, Values, flat, nested, settings
+from app.reasons import Reason
 from engine.advice import defaults
+from engine.advice.advice import Advice
+from engine.advice.presets import presets
 from engine.objectives import OBJECTIVES
 from engine.tuners import TUNERS
 from storage import checkpoints, datasets, jobs, models
@@ -66,15 +69,6 @@ class World:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a value that nobody set is what it is: a sentence's key and values, and where the rule comes from."""
-
-    key: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    source: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Filled:
     """The whole form: every value by path, what a person set, and the reasons of what follows."""
 
@@ -83,6 +77,10 @@ class Filled:
     defaults: Values
     reasons: Mapping[str, Reason]
     mended: Mended | None = None
+    preset: str | None = None
+    """The preset that was taken."""
+    wanted: Mapping[str, Reason] = field(default_factory=dict)
+    """Why a preset set what still stands as it set it, by path."""
 
     @property
     def data(self) -> dict[str, Any]:
@@ -92,7 +90,14 @@ class Filled:
     @property
     def changed(self) -> list[str]:
         """The settings that differ from what they would be by themselves."""
-        return [path for path in settings() if path in self.chosen and self.values[path] != self.defaults.get(path)]
+        known = (*CHOICES, *settings())
+        return [path for path in known if path in self.chosen and self.values[path] != self.defaults.get(path)]
+
+    def applies(self, path: str) -> bool:
+        """Whether the choices made have this setting at all."""
+        one = settings().get(path)
+        section, _, kind = (one.section or "").partition(".") if one else ("", "", "")
+        return not section or self.values.get(f"{section}.kind") == kind
 
     @property
     def method(self) -> str | None:
@@ -129,7 +134,27 @@ def current(session: Session) -> Filled:
 
 def filled(session: Session, world: World) -> Filled:
     """Return the form as it stands in a world that was read already."""
-    return replace(fill(draft.chosen(session), world), mended=draft.mended(session))
+    found, taken = fill(draft.chosen(session), world), draft.taken(session)
+    if taken is not None and taken.name in presets():
+        found = replace(found, preset=taken.name, wanted=_wanted(taken, found.values))
+    return replace(found, mended=draft.mended(session))
+
+
+def preset_values(name: str) -> dict[str, Advice]:
+    """Return what a preset sets, by path of the form.
+
+    Raises:
+        KeyError: there is no such preset.
+    """
+    preset = presets()[name]
+    kinds = {"objective.kind": preset.objective, "tuner.kind": preset.tuner}
+    return {_whole(path, kinds): advice for path, advice in preset.values.items()}
+
+
+def _wanted(taken: Taken, values: Values) -> dict[str, Reason]:
+    stands = (path for path, value in taken.values.items() if values.get(path) == value)
+    advised = preset_values(taken.name)
+    return {path: Reason.of(advised[path]) for path in stands if path in advised}
 
 
 def fill(choices: Mapping[str, Any], world: World) -> Filled:
@@ -188,7 +213,7 @@ def _advised(values: Values, world: World) -> Layer:
     for field_path, advice in defaults.defaults(facts).items():
         path = _whole(field_path, values)
         found[path] = advice.value
-        why[path] = Reason(f"advice.{advice.code}", advice.values, advice.source)
+        why[path] = Reason.of(advice)
     return found, why
 
 

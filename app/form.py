@@ -13,7 +13,7 @@ from gradio.components import Component
 from pydantic.fields import FieldInfo
 
 from app.language import Text
-from app.measure import number
+from app.measure import plain
 from engine.objectives import OBJECTIVES
 from engine.specs.base import Spec
 from engine.specs.job import JobSpec
@@ -72,15 +72,6 @@ class Setting:
         if self.low is None or self.high is None or self.high > LARGEST_TOLD:
             return unit
         return t("form.bounds", low=plain(self.low), high=plain(self.high), unit=unit).strip()
-
-
-def plain(value: float) -> str:
-    """Return a setting's number as it was meant.
-
-    >>> plain(0.5), plain(131072.0), plain(2.5)
-    ('0.5', '131,072', '2.5')
-    """
-    return number(value) if float(value).is_integer() else f"{value:g}"
 
 
 @lru_cache(maxsize=1)

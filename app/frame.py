@@ -31,6 +31,7 @@ HEAD = """<meta name="color-scheme" content="light dark">
 <script src="/studio/curves.js" defer></script>
 <script src="/studio/chat.js" defer></script>
 <script src="/studio/queue.js" defer></script>
+<script src="/studio/form.js" defer></script>
 <script src="/studio/toasts.js" defer></script>"""
 
 

@@ -46,6 +46,15 @@ def share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.0f} %"
 
 
+def plain(value: float) -> str:
+    """Return a setting's number as it was meant.
+
+    >>> plain(0.5), plain(131072.0), plain(2.5)
+    ('0.5', '131,072', '2.5')
+    """
+    return number(value) if float(value).is_integer() else f"{value:g}"
+
+
 def short(value: float) -> str:
     """Return a large count in a few characters: 252 k, 4.9 M."""
     for limit, unit in ((1e9, "B"), (1e6, "M"), (1e4, "k")):

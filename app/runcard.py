@@ -8,9 +8,9 @@ from typing import Any
 
 from app import asking, draft, filling, submission, trials
 from app.filling import Filled, World
-from app.form import named, plain
+from app.form import named
 from app.language import Text
-from app.measure import duration, number, percent, short, size
+from app.measure import duration, number, percent, plain, short, size
 from app.render import Html, bar, card, chip, join, key_values, note, problems, tag
 from app.ui import Ui
 from engine.specs.job import JobSpec

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from app import form
-from app.filling import METHODS, Filled, StartPoint, World
-from app.form import Setting, plain, settings
+from app import choosers, differences, form, presetcards, searching
+from app.differences import CHOSEN_ABOVE, value_of
+from app.filling import Filled, StartPoint, World, fill
+from app.form import Required, Setting, settings
 from app.language import Text
 from app.measure import number
 from app.panel import Panel
+from app.reasons import sentence
 from app.render import Html, link, note
-from engine.objectives import OBJECTIVES
 from storage.datasets import Version
 
-CHOSEN_ABOVE = ("data.dataset", "model.id", "model.start_from", "name")
-"""Settings that stand at the top with components of their own."""
-
 Updates = dict[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A filled form and what there was to choose from."""
+
+    filled: Filled
+    world: World
+
+
+EMPTY = World((), (), (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,38 +39,43 @@ class TrainForm:
     """The components of the form; nothing is found by its position."""
 
     fields: dict[str, Component]
-    method: gr.Radio
+    panels: dict[str, Panel]
+    """What is drawn of the form as a whole: keys of `DRAWN`."""
     more: gr.Accordion
-    mended: Panel
-    """What a remedy changed, for which run."""
+    built: Scene
+    """What the components show before anybody has opened the page."""
 
     @property
     def components(self) -> list[Any]:
-        return [*self.fields.values(), self.method, self.more, self.mended]
+        return [*self.fields.values(), *self.panels.values(), self.more]
 
 
 def build(t: Text) -> TrainForm:
-    """Lay the form out: what is trained on what, how, a few settings, and all others one click away."""
+    """Lay the form out: a purpose, what is trained on what, how, a few settings, and all others one click away."""
+    built = Scene(fill({}, EMPTY), EMPTY)
     fields: dict[str, Component] = {}
-    mended = Panel(elem_id="train-mended")
+    panels = {name: Panel(elem_id=f"train-{name}") for name in ("mended", "presets")}
+    Panel(searching.box(t), elem_id="train-search")
     rest = [one for one in settings().values() if one.path not in CHOSEN_ABOVE]
     with gr.Group(elem_classes=["at-fields"]):
         for path in ("data.dataset", "model.id"):
-            fields[path] = _chooser(path, t)
-        objectives = [(t(f"objective.{kind}"), kind) for kind in OBJECTIVES]
-        fields["objective.kind"] = _radio("objective.kind", objectives, t)
-        fields["model.start_from"] = _chooser("model.start_from", t)
-        method = _radio("method", [(t(f"method.{name}"), name) for name in METHODS], t)
-        fields["name"] = form.component(settings()["name"], t)
+            fields[path] = _chooser(path, built, t)
+        panels["objective"] = Panel(elem_id="train-objective", elem_classes=["at-whole-row"])
+        fields["model.start_from"] = _chooser("model.start_from", built, t)
+        fields["name"] = _field(settings()["name"], built, t)
+        panels["method"] = Panel(elem_id="train-method", elem_classes=["at-whole-row"])
     with gr.Group(elem_classes=["at-fields", "at-simple"]):
-        fields |= {one.path: form.component(one, t) for one in _by_weight(rest) if one.simple}
+        fields |= {one.path: _field(one, built, t) for one in _by_weight(rest) if one.simple}
     others = [one for one in rest if not one.simple]
-    with gr.Accordion(t("train.all", n=len(others), changed=0), open=False, elem_classes=["at-more"]) as more:
+    with gr.Accordion(
+        _more_label(built.filled, t), open=False, elem_id="all-settings", elem_classes=["at-more"]
+    ) as more:
         for heading, members in _sections(others, t):
-            gr.Markdown(f"**{heading}**", elem_classes=["at-section"])
-            with gr.Group(elem_classes=["at-fields"]):
-                fields |= {one.path: form.component(one, t) for one in members}
-    return TrainForm(fields, method, more, mended)
+            with gr.Column(elem_classes=["at-titled"]):
+                gr.Markdown(f"**{heading}**", elem_classes=["at-section"])
+                with gr.Group(elem_classes=["at-fields"]):
+                    fields |= {one.path: _field(one, built, t) for one in members}
+    return TrainForm(fields, panels, more, built)
 
 
 FIRST = ("training.epochs", "training.learning_rate")
@@ -72,49 +86,68 @@ def _by_weight(members: list[Setting]) -> list[Setting]:
     return sorted(members, key=lambda one: FIRST.index(one.path) if one.path in FIRST else len(FIRST))
 
 
-def _chooser(path: str, t: Text) -> gr.Dropdown:
-    one = settings()[path]
-    return gr.Dropdown(choices=[], value=None, label=one.name(t), elem_id=form.element_id(path))
+def _chooser(path: str, built: Scene, t: Text) -> gr.Dropdown:
+    label = settings()[path].name(t)
+    return gr.Dropdown(label=label, elem_id=form.element_id(path), **_shown(path, built, t))
 
 
-def _radio(path: str, choices: list[tuple[str, str]], t: Text) -> gr.Radio:
-    label, info = t(f"field.{path}.label"), t(f"field.{path}.help")
-    return gr.Radio(choices=choices, value=None, label=label, info=info, elem_id=form.element_id(path))
+def _field(one: Setting, built: Scene, t: Text) -> Component:
+    if one.path in CHOICES_OF:
+        return _chooser(one.path, built, t)
+    return form.component(one, t, **_shown(one.path, built, t))
 
 
 def _sections(members: list[Setting], t: Text) -> Iterator[tuple[str, list[Setting]]]:
     names = dict.fromkeys(_section(one) for one in members)
     for name in names:
-        yield t(f"section.{name}"), [one for one in members if _section(one) == name]
+        section, _, part = name.partition(".")
+        heading = t.get(f"section.{name}", f"{t(f'section.{section}')}: {part}")
+        yield heading, [one for one in members if _section(one) == name]
 
 
 def _section(one: Setting) -> str:
-    return one.path.split(".")[0] if "." in one.path else "run"
+    """The part of the spec, with the parts of a chosen entry's own section by their names."""
+    section, *inner = one.path.split(".")[:-1] or ["run"]
+    return ".".join((section, *inner[1:]) if one.section else (section, *inner))
 
 
-def updates(made: TrainForm, after: Filled, *, world: World, t: Text, before: Filled | None = None) -> Updates:
+def updates(made: TrainForm, t: Text, after: Scene, before: Scene | None) -> Updates:
     """Return what the components show anew; with `before`, only what differs: nobody's typing is undone."""
     found: Updates = {}
     for path, component in made.fields.items():
-        new = _shown(path, after, world, t)
-        old = None if before is None else _shown(path, before, world, t)
+        new = _shown(path, after, t)
+        old = None if before is None else _shown(path, before, t)
+        if before is made.built and new["value"] is None:
+            old = {
+                **new,
+                "value": Required,
+            }  # a number field that was built empty shows 0 until it is told (Gradio 6.31)
         if new != old:
             found[component] = gr.update(
                 **{key: value for key, value in new.items() if old is None or old[key] != value}
             )
-    if before is None or before.method != after.method:
-        found[made.method] = gr.update(value=after.method, info=_method_info(after, t))
-    others = [
-        one.path
-        for one in settings().values()
-        if not one.simple and one.path not in CHOSEN_ABOVE and _applies(one, after)
-    ]
-    num_changed = len([path for path in after.changed if path in others and path != "model.quantization"])
-    opened: dict[str, Any] = {"open": True} if before is None and set(others) & set(_mended(after)) else {}
-    found[made.more] = gr.update(label=t("train.all", n=len(others), changed=num_changed), **opened)
-    if before is None or _mending(before, t) != _mending(after, t):
-        found[made.mended] = _mending(after, t)
+    for name, panel in made.panels.items():
+        drawn = DRAWN[name](after, t)
+        if before is None or before is made.built or DRAWN[name](before, t) != drawn:
+            found[panel] = drawn
+    label = _more_label(after.filled, t)
+    if before is None or _more_label(before.filled, t) != label:
+        found[made.more] = gr.update(label=label)
+    if before is made.built and set(_others(after.filled)) & set(_mended(after.filled)):
+        found[made.more] = gr.update(label=label, open=True)
     return found
+
+
+def _others(filled: Filled) -> list[str]:
+    """The settings one click away that this run has."""
+    known = (one for one in settings().values() if not one.simple and one.path not in CHOSEN_ABOVE)
+    return [one.path for one in known if filled.applies(one.path)]
+
+
+def _more_label(filled: Filled, t: Text) -> str:
+    others = _others(filled)
+    num_changed = len([path for path in filled.changed if path in others and path != "model.quantization"])
+    return t("train.all", n=len(others), changed=num_changed)
 
 
 def _mended(filled: Filled) -> dict[str, Any]:
@@ -130,8 +163,8 @@ def _mending(filled: Filled, t: Text) -> Html:
         t(
             "train.mended_one",
             label=form.label_of(path, t),
-            before=_value(value, t),
-            now=_value(filled.values[path], t),
+            before=value_of(path, value, t),
+            now=value_of(path, filled.values[path], t),
         )
         for path, value in _mended(filled).items()
     )
@@ -139,62 +172,37 @@ def _mending(filled: Filled, t: Text) -> Html:
     return note(t("train.mended"), " · ".join(changes), action=run)
 
 
-def _value(value: Any, t: Text) -> str:
-    if isinstance(value, bool):
-        return t("train.on" if value else "train.off")
-    return plain(value) if isinstance(value, int | float) else str(value or "–")
-
-
-def _shown(path: str, filled: Filled, world: World, t: Text) -> dict[str, Any]:
-    one = settings().get(path)
-    shown: dict[str, Any] = {"value": filled.values.get(path)}
-    if one is not None:
-        shown |= {"info": _info(one, filled, t), "visible": _applies(one, filled)}
+def _shown(path: str, scene: Scene, t: Text) -> dict[str, Any]:
+    one, filled = settings()[path], scene.filled
+    shown = {"value": filled.values.get(path), "info": _info(one, filled, t), "visible": filled.applies(path)}
     if path in CHOICES_OF:
-        shown["choices"] = _with_current(CHOICES_OF[path](world, t), shown["value"], t)
-        if path == "model.start_from":
-            shown["value"] = shown["value"] or ""  # a choice of its own: the model itself
+        shown["choices"] = _with_current(CHOICES_OF[path](scene.world, t), shown["value"], t)
+        if one.optional:
+            shown["value"] = shown["value"] or ""  # a choice of its own: the model itself, no second dataset
     return shown
-
-
-def _applies(one: Setting, filled: Filled) -> bool:
-    """Whether the choices made have this setting at all."""
-    if one.section is None:
-        return True
-    section, kind = one.section.split(".")
-    return filled.values.get(f"{section}.kind") == kind
 
 
 def _info(one: Setting, filled: Filled, t: Text) -> str:
     """Help, and why the value is what it is; on the first screen the reason says enough."""
     reason = why(one, filled, t)
-    if one.path in CHOICES_OF:
+    if one.path in CHOSEN_ABOVE and one.path in CHOICES_OF:
         return reason or t.get(f"train.help.{one.path}")
     return reason if reason and one.simple else " ".join(part for part in (one.explained(t), reason) if part)
 
 
 def why(one: Setting, filled: Filled, t: Text) -> str:
-    """Return the reason of a default with its source, or what the default of a changed value is."""
-    if (mended := _mended(filled)) and one.path in mended:
-        return t("form.mended", before=_value(mended[one.path], t))
-    default = filled.defaults.get(one.path)
-    if one.path in filled.changed and one.kind in ("whole", "number") and default is not None:
-        return t("form.changed", default=plain(default))
-    reason = filled.reasons.get(one.path)
-    if reason is None or not t.has(reason.key):
-        return ""
-    values = {key: plain(value) if isinstance(value, int | float) else value for key, value in reason.values.items()}
-    sentence = t(reason.key, **values)
-    source = t.get(f"source.{reason.source}")
-    return f"{sentence} ({source})" if source else sentence
-
-
-def _method_info(filled: Filled, t: Text) -> str:
-    return (
-        t(f"method.{filled.method}.help")
-        if filled.method
-        else t("method.other", quantization=filled.values["model.quantization"])
-    )
+    """Return the reason of a default with its source, who changed it, or what the default of a changed value is."""
+    path = one.path
+    if (mended := _mended(filled)) and path in mended:
+        return t("form.mended", before=value_of(path, mended[path], t))
+    if path in filled.wanted:
+        name = t.get(f"preset.{filled.preset}", str(filled.preset))
+        return t("form.preset", name=name, why=sentence(filled.wanted[path], t))
+    default = filled.defaults.get(path)
+    if path in filled.changed and default is not None and path not in CHOICES_OF:
+        return t("form.changed", default=value_of(path, default, t))
+    reason = filled.reasons.get(path)
+    return sentence(reason, t) if reason is not None else t.get(f"field.{path}.why")
 
 
 def _with_current(choices: list[tuple[str, str]], current: Any, t: Text) -> list[tuple[str, str]]:
@@ -233,5 +241,23 @@ def start_name(one: StartPoint, t: Text) -> str:
     return t(key, id=one.job.id, name=one.job.name, step=number(one.checkpoint.step))
 
 
-CHOICES_OF = {"data.dataset": _datasets, "model.id": _models, "model.start_from": _starts}
+def _mixable(world: World, t: Text) -> list[tuple[str, str]]:
+    return [(t("train.mix_none"), ""), *_datasets(world, t)]
+
+
+CHOICES_OF = {
+    "data.dataset": _datasets,
+    "model.id": _models,
+    "model.start_from": _starts,
+    "data.mix_in": _mixable,
+}
 """Where the choices are rows of the store."""
+
+DRAWN: dict[str, Callable[[Scene, Text], Html]] = {
+    "mended": lambda scene, t: _mending(scene.filled, t),
+    "presets": lambda scene, t: presetcards.html(scene.filled, scene.world, t),
+    "objective": lambda scene, t: choosers.objectives(scene.filled, scene.world, t),
+    "method": lambda scene, t: choosers.methods(scene.filled, t),
+    "differences": lambda scene, t: differences.html(scene.filled, t),
+}
+"""The panels that show the form as a whole."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +14,13 @@ import yaml
 from app import submission
 from app.commands import models, waiting
 from app.commands.jobs import document
-from app.commands.shell import AsJson, Shell, shell
+from app.commands.shell import AsJson, Shell, say, shell
 from app.commands.speech import speech
 from app.overlay import changed
 from app.queuemoves import PRIORITIES, Level
+from app.reasons import Reason, sentence
+from engine.advice.advice import Advice
+from engine.advice.presets import complete, presets
 from engine.specs.problem import ProblemError, problem
 from storage import jobs
 from storage.jobs import SubmitOptions
@@ -28,6 +32,9 @@ MAX_SPEC_BYTES = 10**6
 def train(
     spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml", help=t("cli.arg.spec"), allow_dash=True)],
     set: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=t("cli.option.set"))] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help=t("cli.option.preset", allowed=", ".join(presets())))
+    ] = None,
     hold: Annotated[bool, typer.Option("--hold", help=t("cli.option.hold"))] = False,
     priority: Annotated[Level, typer.Option(help=t("cli.option.priority"))] = "normal",
     after: Annotated[str | None, typer.Option(metavar="TIME", help=t("cli.option.after"))] = None,
@@ -35,7 +42,10 @@ def train(
     json: AsJson = False,
 ) -> None:
     with shell(json) as sh:
-        wanted = changed(read(spec), set or [])
+        wanted, put = changed(read(spec), set or []), dict[str, Advice]()
+        if preset is not None:
+            wanted, put = complete(wanted, preset)
+            _tell_preset(sh, preset, put)
         run_after = None if after is None else moment(after, datetime.now())
         options = SubmitOptions(priority=PRIORITIES[priority], held=hold, run_after=run_after)
         models.ensure_starter(sh)
@@ -47,12 +57,20 @@ def train(
             job = waiting.until_over(sh, job.id)
         with sh.store.read() as session:
             said = document(session, job)
+        taken = {"preset": {path: one.value for path, one in put.items()}} if preset is not None else {}
         sh.answer(
-            {**said, "id": job.id, "state": str(job.state)} if wait else {"id": job.id, "state": str(job.state)},
+            {**(said if wait else {}), "id": job.id, "state": str(job.state), **taken},
             _lines(sh, job, wait),
         )
         if wait:
             waiting.refuse(sh, job, answered=True)
+
+
+def _tell_preset(sh: Shell, name: str, put: Mapping[str, Advice]) -> None:
+    """Say what a preset has filled in, and why; beside the answer, so that a script reads the id alone."""
+    sh.tell("cli.train.preset" if put else "cli.train.preset_none", name=t.get(f"preset.{name}", name))
+    for path, one in put.items():
+        say(f"  {path}: {yaml.safe_dump(one.value).splitlines()[0]}  # {sentence(Reason.of(one), t)}")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import gradio as gr
+from sqlalchemy.orm import Session
 
 from app import draft, filling, form, ids, recipe, runcard, submission, trainform, trials
 from app.filling import METHODS, Filled
 from app.form import named
-from app.frame import QUIET, on_load
+from app.frame import QUIET, on_load, orders
 from app.panel import Panel
 from app.render import Html, button_link, code, heading, note, problems, tag
 from app.runcard import Card
-from app.trainform import TrainForm, Updates
+from app.trainform import Scene, TrainForm, Updates
 from app.ui import Ui
 from engine.specs.problem import ProblemError
 from storage import jobs
@@ -57,14 +58,16 @@ class Parts:
 def build(ui: Ui) -> None:
     """Lay the page out."""
     t = ui.t
+    order = orders()
     Panel(heading(t("page.train"), t("train.lead")))
     with gr.Row(elem_classes=["at-split", "at-train"]):
-        with gr.Column(elem_classes=["at-detail"]):
+        with gr.Column(elem_id="train-form", elem_classes=["at-detail"]):
             made = trainform.build(t)
             reset = gr.Button(t("train.reset"), size="sm", elem_classes=["at-quiet"])
         with gr.Column(elem_classes=["at-aside-column", "at-sticky"]):
             parts = _aside(ui, reset)
-    _wire(ui, made, parts)
+            made.panels["differences"] = Panel(elem_id="train-differences")
+    _wire(ui, made, parts, order)
 
 
 def _aside(ui: Ui, reset: gr.Button) -> Parts:
@@ -79,16 +82,18 @@ def _aside(ui: Ui, reset: gr.Button) -> Parts:
     return Parts(card, start, measure, shown, reset, said, yaml, gr.State(), gr.State(), timer)
 
 
-def _wire(ui: Ui, made: TrainForm, parts: Parts) -> None:
+def _wire(ui: Ui, made: TrainForm, parts: Parts, order: gr.Textbox) -> None:
     def opened(request: gr.Request) -> Updates:
-        return {**open_form(ui, made, dict(request.query_params)), parts.changed: _stamp(ui)}
+        found = open_form(ui, made, dict(request.query_params))
+        with ui.store.read() as session:
+            return {**found, parts.changed: _stamp(filling.current(session))}
 
     on_load(opened, outputs=[*made.components, parts.changed])
     told = [*made.components, parts.changed, parts.said, parts.yaml]
     last = {"trigger_mode": "always_last", **QUEUED}
     for path, component in made.fields.items():
         component.input(partial(change, ui, made, parts, path), [component], told, **last)  # type: ignore[attr-defined]
-    made.method.input(partial(change_method, ui, made, parts), [made.method], told, **last)
+    order.change(partial(obey, ui, made, parts), [order], told, **QUEUED)
     parts.reset.click(partial(go_back, ui, made, parts), None, told, **QUEUED)
     shown = [parts.card, parts.start, parts.measure, parts.recipe, parts.said, parts.pending, parts.timer]
     gr.on([parts.changed.change], partial(show, ui, parts), None, shown, **last)
@@ -110,10 +115,10 @@ def open_form(ui: Ui, made: TrainForm, query: Mapping[str, str]) -> Updates:
         filled = filling.filled(session, world)
         if "data.dataset" not in filled.chosen:  # what is shown is what starts, whatever is imported meanwhile
             draft.choose(session, {"data.dataset": filled.values["data.dataset"]})
-    return trainform.updates(made, filled, world=world, t=ui.t)
+    return trainform.updates(made, ui.t, Scene(filled, world), made.built)
 
 
-def _follow(session: Any, query: Mapping[str, str]) -> None:
+def _follow(session: Session, query: Mapping[str, str]) -> None:
     """Take over a run to be cloned, then what the link chooses by itself."""
     source = ids.number(query.get("from"))
     if source is not None:
@@ -128,39 +133,66 @@ def _follow(session: Any, query: Mapping[str, str]) -> None:
 
 def change(ui: Ui, made: TrainForm, parts: Parts, path: str, value: Any) -> Updates:
     """Keep what a person set in one field, and show what follows from it."""
-    found = _changed(ui, made, parts, {path: form.read(path, value)})
+    kept = {path: form.read(path, value)}
+    found = _changed(ui, made, parts, lambda session: draft.choose(session, kept))
     if made.fields[path] in found:
         found[made.fields[path]].pop("value", None)  # a person is typing there
     return found
 
 
-def change_method(ui: Ui, made: TrainForm, parts: Parts, name: str | None) -> Updates:
+def obey(ui: Ui, made: TrainForm, parts: Parts, order: str) -> Updates:
+    """Carry out what a button of the page orders: `verb:what`, and for a choice its value."""
+    verb, what, value, *_ = [*order.split(":"), ""]
+    return _changed(ui, made, parts, lambda session: ORDERS[verb](session, what, value))
+
+
+def _choose(session: Session, path: str, value: str) -> None:
+    draft.choose(session, {path: value})
+
+
+def _put_back(session: Session, path: str, _value: str) -> None:
+    draft.choose(session, {path: None})
+
+
+def _method(session: Session, name: str, _value: str) -> None:
     """Set the parts of a method: which weights move, and in which form the base lies in memory."""
-    return _changed(ui, made, parts, METHODS.get(str(name), {}))
+    draft.choose(session, METHODS[name])
+
+
+def _preset(session: Session, name: str, _value: str) -> None:
+    draft.take(session, name, {path: one.value for path, one in filling.preset_values(name).items()})
+
+
+def _undo(session: Session, _what: str, _value: str) -> None:
+    draft.leave(session)
+
+
+ORDERS: dict[str, Callable[[Session, str, str], None]] = {
+    "choose": _choose,
+    "back": _put_back,
+    "method": _method,
+    "preset": _preset,
+    "undo": _undo,
+}
 
 
 def go_back(ui: Ui, made: TrainForm, parts: Parts) -> Updates:
-    """Give the settings back to their defaults."""
-    return _changed(ui, made, parts, None)
+    """Give the settings back to their defaults, whatever a field shows that was never told of."""
+    return _changed(ui, made, parts, draft.reset, whole=True)
 
 
-def _changed(ui: Ui, made: TrainForm, parts: Parts, changes: Mapping[str, Any] | None) -> Updates:
+def _changed(ui: Ui, made: TrainForm, parts: Parts, act: Callable[[Session], None], *, whole: bool = False) -> Updates:
     with ui.store.write() as session:
         world = filling.look_around(session)
-        before = filling.filled(session, world)
-        if changes is None:
-            draft.reset(session)
-        else:
-            draft.choose(session, changes)
-        after = filling.filled(session, world)
-    found = trainform.updates(made, after, world=world, t=ui.t, before=None if changes is None else before)
-    return {**found, parts.changed: _stamp(ui), parts.said: Html(""), parts.yaml: Html("")}
+        before = None if whole else Scene(filling.filled(session, world), world)
+        act(session)
+        after = Scene(filling.filled(session, world), world)
+    found = trainform.updates(made, ui.t, after, before)
+    return {**found, parts.changed: _stamp(after.filled), parts.said: Html(""), parts.yaml: Html("")}
 
 
-def _stamp(ui: Ui) -> str:
+def _stamp(filled: Filled) -> str:
     """Return something that differs whenever the form or what it stands on does."""
-    with ui.store.read() as session:
-        filled = filling.current(session)
     return repr(sorted(filled.values.items(), key=str)) + str(len(filled.chosen))
 
 
@@ -224,5 +256,5 @@ def _refused(ui: Ui, error: ProblemError) -> Html:
     return note(ui.t("train.refused"), problems((named(one, ui.t) for one in error.problems), ui.t), tone="bad")
 
 
-def _filled(session: Any) -> Filled:
+def _filled(session: Session) -> Filled:
     return filling.current(session)

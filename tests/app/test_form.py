@@ -41,7 +41,8 @@ def test_values_go_from_a_spec_to_the_form_and_back_unchanged(objective: str, tu
 def test_every_field_of_a_spec_has_a_setting(objective: str, tuner: str) -> None:
     paths = set(flat(a_spec(objective, tuner).model_dump(mode="json")))
 
-    assert paths - set(settings()) == {"schema_version", "data.sha256", "objective.kind", "tuner.kind"}
+    filled_in = {"data.sha256", "data.mix_in_version", "data.mix_in_sha256"}
+    assert paths - set(settings()) == {"schema_version", *filled_in, "objective.kind", "tuner.kind"}
 
 
 def test_the_order_of_values_does_not_matter() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,23 +37,37 @@ class Page:
             buttons = [gr.Button() for _ in range(4)]
             panels = [Panel(), Panel(), Panel()]
             self.parts = Parts(panels[0], *buttons, *panels[1:], gr.State(), gr.State(), gr.Timer())
+            self.form.panels["differences"] = Panel()
         self.ui = ui
 
     def open(self, **query: str) -> dict[str, Any]:
-        return self._named(train.open_form(self.ui, self.form, query))
+        """What the page shows once it was opened: what was built, and over it what is told."""
+        told = self._named(train.open_form(self.ui, self.form, query))
+        built = {path: trainform._shown(path, self.form.built, self.ui.t) for path in self.form.fields}
+        return {**told, **{path: {**shown, **told.get(path, {})} for path, shown in built.items()}}
 
     def set(self, path: str, value: Any) -> dict[str, Any]:
         return self._named(train.change(self.ui, self.form, self.parts, path, value))
 
+    def order(self, order: str) -> dict[str, Any]:
+        """Press a button of the page; the browser adds a number that tells two equal orders apart."""
+        return self._named(train.obey(self.ui, self.form, self.parts, f"{order}:17"))
+
     def method(self, name: str) -> dict[str, Any]:
-        return self._named(train.change_method(self.ui, self.form, self.parts, name))
+        return self.order(f"method:{name}")
 
     def card(self, pending: int | None = None) -> str:
         return str(train.show(self.ui, self.parts, pending)[self.parts.card])
 
     def _named(self, found: dict[Any, Any]) -> dict[str, Any]:
-        names = {component: path for path, component in self.form.fields.items()} | {self.form.method: "method"}
+        known = {**self.form.fields, **self.form.panels}
+        names = {component: path for path, component in known.items()}
         return {names[one]: update for one, update in found.items() if one in names}
+
+
+def pressed(panel: str) -> list[str]:
+    """The values of the radio buttons that a chooser shows as chosen."""
+    return re.findall(r'value="([^"]*)" checked', panel)
 
 
 @pytest.fixture
@@ -94,7 +109,7 @@ def test_the_objective_follows_the_rows_of_the_dataset(page: Page, shelf: Any) -
 
     shown = page.set("data.dataset", "pairs")
 
-    assert shown["objective.kind"]["value"] == "dpo"
+    assert pressed(shown["objective"]) == ["dpo"]
     assert shown["objective.dpo.beta"]["visible"] is True
     assert shown["training.learning_rate"]["value"] < before
 
@@ -134,13 +149,16 @@ def test_one_click_on_a_method_sets_tuner_and_quantisation_apart(page: Page) -> 
     shown = page.method("qlora")
 
     assert (values(page)["tuner.kind"], values(page)["model.quantization"]) == ("lora", "nf4")
-    assert shown["method"]["value"] == "qlora"
+    assert pressed(shown["method"]) == ["qlora", "lora"], "the method, and its tuner among all tuners"
     assert shown["model.quantization"]["value"] == "nf4"
     assert page.method("full")["tuner.lora.rank"]["visible"] is False
 
 
 def test_settings_that_no_method_has_leave_no_method_chosen(page: Page) -> None:
-    assert page.set("model.quantization", "int8")["method"]["value"] is None
+    shown = page.set("model.quantization", "int8")
+
+    assert pressed(shown["method"]) == ["lora"], "the tuner alone"
+    assert "LoRA, base in 8 bits" in shown["method"]
 
 
 def test_a_field_that_is_none_is_refused(page: Page) -> None:
@@ -387,7 +405,6 @@ def test_a_failed_measurement_says_why_and_can_be_tried_again(page: Page, runs: 
 
 def test_the_yaml_is_the_run(page: Page) -> None:
     import html
-    import re
 
     import yaml
 
