@@ -153,12 +153,6 @@ def remove_stage(session: Session, stage_id: int) -> None:
     _number(session, [one.id for one in stages(session, gone.chain_id)])
 
 
-def rename(session: Session, chain_id: int, name: str) -> None:
-    """Gives a chain another name; its runs keep theirs."""
-    lock(session, chain_id)
-    session.execute(update(chain).where(chain.c.id == chain_id).values(name=name))
-
-
 def delete(session: Session, chain_id: int) -> None:
     """Forgets a chain; its runs stay, also one that is under way."""
     lock(session, chain_id)

@@ -104,15 +104,6 @@ def runs(session: Session, stage_id: int) -> list[Job]:
     return to_values(Job, session.execute(SELECT_JOB.where(of_stage).order_by(job.c.id)))
 
 
-def place_of(session: Session, job_id: int) -> tuple[Chain, Stage] | None:
-    """The chain and the stage whose newest run a job is; None where it is none."""
-    row = session.execute(chains.SELECT_STAGE.where(stage.c.job_id == job_id)).first()
-    if row is None:
-        return None
-    found = Stage(**row._mapping)
-    return chains.get(session, found.chain_id), found
-
-
 def ready(session: Session) -> list[int]:
     """The chains in which a stage can be submitted: a cheap read for a loop."""
     return list(session.execute(ANY_READY).scalars())

@@ -10,7 +10,7 @@ import typer
 from sqlalchemy.orm import Session
 
 from app import chains
-from app.commands import exits, models, processes, train, waiting
+from app.commands import exits, models, train, waiting
 from app.commands.jobs import iso, progress
 from app.commands.shell import AsJson, Shell, columns, put, shell
 from app.commands.speech import speech
@@ -155,10 +155,7 @@ def _details(session: Session, item: Standing) -> dict[str, Any]:
 
 def _answer(sh: Shell, chain_id: int, *, wait: bool) -> None:
     """Print how the chain stands, once it has ended where that is waited for; then end as its last run ended."""
-    last = None
-    if wait:
-        with processes.worker(sh.home, sh.store, until_job=None):
-            last = _until_over(sh, chain_id)
+    last = _until_over(sh, chain_id) if wait else None
     with sh.store.read() as session:
         one = rows.get(session, chain_id)
         said = document(session, one)

@@ -83,8 +83,8 @@ def start_worker(home: Home, store: Store, *, until_job: int | None = None) -> s
 
 
 @contextlib.contextmanager
-def worker(home: Home, store: Store, *, until_job: int | None) -> Iterator[Callable[[], None]]:
-    """Have a worker: the one that lives, or one of our own that ends with us, or with a job if one is named.
+def worker(home: Home, store: Store, *, until_job: int) -> Iterator[Callable[[], None]]:
+    """Have a worker for a job: the one that lives, or one of our own that ends with the job, or with us.
 
     Yields what is to be called now and then while the job is waited for: it starts one where none lives any more.
     """

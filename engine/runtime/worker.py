@@ -89,6 +89,8 @@ class Worker:
         self.running: dict[int, Running] = {}
         self.helpers = Helpers(home, store)
         self.ending = threading.Event()
+        self.until_job: int | None = None
+        """The job with whose end, or hold, this worker ends: it claims nothing after that."""
         self._news = store.watch()
         self._rescued = self._looked = -math.inf
 
@@ -114,6 +116,8 @@ class Worker:
         if not look:
             return
         self._looked = time.monotonic()
+        if self.until_job is not None and self._is_over(self.until_job):
+            self.ending.set()
         if not self.ending.is_set():
             if time.monotonic() - self._rescued > RESCUE_EVERY_S:
                 self._rescued = time.monotonic()
@@ -278,8 +282,9 @@ class Worker:
         Raises:
             SystemExit: the store was taken away; every child is ended first.
         """
+        self.until_job = until_job
         try:
-            self._serve(until_job)
+            self._serve()
         except StoreGone as error:
             log.error("%s Every child of this worker is ended.", error)
             for item in self.running.values():
@@ -287,7 +292,7 @@ class Worker:
             self.helpers.kill()
             raise SystemExit(NO_STORE) from error
 
-    def _serve(self, until_job: int | None) -> None:
+    def _serve(self) -> None:
         row = self._list()
         notifier = Notifier(self.store, row.id, pause_s=self.settings.backoff_s)
         notifier.start()
@@ -300,8 +305,6 @@ class Worker:
                     row = self._be_seen(row)
                     notifier.worker_id = row.id
                     self.store.checkpoint()
-                if until_job is not None and self._is_over(until_job):
-                    self.ending.set()
                 pause = FIRST_PAUSE_S
             except PASSING as error:
                 what = "store not reached" if isinstance(error, DBAPIError) else "round not ended"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import pytest
 import yaml
 
 from app import cli
-from app.commands import processes, waiting
+from app.commands import waiting
 from engine.specs.home import Home
 from storage import checkpoints, datasets, jobs, models
 from storage.checkpoints import NewCheckpoint
@@ -94,7 +93,6 @@ def train(store: Store, job_id: int, state: State = State.SUCCEEDED) -> Job:
 def at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> dict[int, State]:
     """A worker that ends each run the moment it is waited for; put in how a run ends otherwise."""
     ends: dict[int, State] = {}
-    monkeypatch.setattr(processes, "worker", lambda *_, **__: contextlib.nullcontext())
     until = lambda shell, job_id: train(shell.store, job_id, ends.get(job_id, State.SUCCEEDED))  # noqa: E731
     monkeypatch.setattr(waiting, "until_over", until)
     return ends

@@ -122,6 +122,12 @@ def test_a_worker_without_descriptors_at_the_end_of_a_job_goes_on_and_settles_it
     assert job(store, other).token == 1, "meanwhile the other child was looked after"
 
 
+def test_a_worker_that_ends_with_a_job_begins_no_other_one_after_it(worker, store):
+    first, _beside, waits = (submit(store, steps=steps) for steps in (3, 500, 3))
+    worker.run(until_job=first)
+    assert (job(store, first).state, job(store, waits).token) == ("succeeded", 0)
+
+
 def test_cancel_pause_and_stop_end_a_run_each_in_its_way(worker, store):
     ids = {wish: submit(store, kind="train", steps=2000) for wish in ("cancel", "pause")}
     work(worker, lambda: all((job(store, one).progress_step or 0) > 3 for one in ids.values()))

@@ -254,15 +254,12 @@ def test_a_first_stage_keeps_what_it_starts_from(write: Call, read: Call, run: C
     assert lost.parent_id is None
 
 
-def test_a_chain_is_found_renamed_and_forgotten_without_its_runs(chain: Any, write: Call, read: Call) -> None:
+def test_a_chain_is_found_and_forgotten_without_its_runs(chain: Any, write: Call, read: Call) -> None:
     (first,) = write(stages.advance, chain.id)
-    found, place = read(stages.place_of, first.id)
-    assert (found, place.name, read(stages.place_of, 99)) == (read(chains.get, chain.id), "pretrain", None)
-    write(chains.rename, chain.id, "other")
-    assert [one.name for one in read(chains.listing)] == ["other"]
-    assert read(chains.named, "other").id == chain.id
+    assert [one.name for one in read(chains.listing)] == ["domain"]
+    assert read(chains.named, "domain").id == chain.id
     write(chains.delete, chain.id)
     assert read(chains.listing) == [] and read(jobs.get, first.id).state == State.QUEUED
-    for lookup in ((chains.get, chain.id), (chains.named, "other"), (chains.stage_by_id, 1), (chains.lock, chain.id)):
+    for lookup in ((chains.get, chain.id), (chains.named, "domain"), (chains.stage_by_id, 1), (chains.lock, chain.id)):
         with pytest.raises(NotFound):
             write(*lookup)
