@@ -216,3 +216,6 @@ def _match_stored_dtype(model: Any, folder: str | Path, name: str) -> None:
     for key, value in model.named_parameters():
         if (f".{name}." in key or key.endswith(f".{name}")) and kinds:
             value.data = value.data.to(next(iter(kinds)))
+    for module in model.modules():  # matrices that an adapter never trains
+        if (kept := module._buffers.get(name)) is not None and kinds and kept.is_floating_point():
+            module._buffers[name] = kept.to(next(iter(kinds)))

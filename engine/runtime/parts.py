@@ -92,7 +92,7 @@ def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> di
     return {
         "output_dir": str(folder),
         "num_train_epochs": training.epochs,
-        "max_steps": training.max_steps or -1,
+        "max_steps": steps.total if training.max_steps else -1,  # where the epochs end before, the library would go on
         "per_device_train_batch_size": training.batch_size,
         "per_device_eval_batch_size": training.batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation,

@@ -72,7 +72,8 @@ def _last_tuner(before: Mapping[str, Any]) -> Mapping[str, Any]:
         spec = TUNERS[last["kind"]].Spec.model_validate(last)
     found = spec.model_dump()
     if found.get("initialisation") in ("pissa", "pissa_niter", "olora"):
-        found |= {"rank": 2 * found["rank"]}  # written with what it started as beside it
+        # written with what it started as beside it: see engine/tuners/starts.py
+        found |= {"rank": 2 * found["rank"], "alpha": found["alpha"] * (2**0.5 if found["rslora"] else 2)}
     return found
 
 

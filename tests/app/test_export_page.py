@@ -295,3 +295,15 @@ def test_an_export_under_way_is_not_deleted(ui, tuned):
 @pytest.mark.parametrize("chosen", ["99", "x", "-1", "1;", "9" * 40])
 def test_an_address_that_names_no_export_shows_the_form(ui, tuned, chosen):
     assert export.show(ui, PARTS, chosen)["form"]["visible"] is True
+
+
+def test_what_cannot_be_merged_is_offered_as_an_adapter_alone_and_refused_merged(ui, runs):
+    job = runs.submit("prefix", tuner__kind="prefix")
+    claim = runs.claim()
+    runs.save(claim, 10, 0.5)
+    runs.settle(claim, State.SUCCEEDED)
+    shown = export.choose(ui, PARTS, f"{job.id}@10", "merged", "trained")
+    assert [value for _, value in shown["kind"]["choices"]] == ["adapter"] and shown["kind"]["value"] == "adapter"
+    with ui.store.write() as session, pytest.raises(ProblemError) as refused:
+        exports.submit(session, {"target": str(job.id), "form": "merged"})
+    assert [one.code for one in refused.value.problems] == ["spec_export_cannot_merge"]
