@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine.runtime import beginning
 from engine.specs.job import parse
 from engine.specs.problem import ProblemError
 from tests.optimizers.training import losses, make_trainer, spec_of, weights
@@ -13,7 +14,8 @@ from tests.optimizers.training import losses, make_trainer, spec_of, weights
 LORA = {"kind": "lora", "rank": 2}
 
 
-def test_it_is_the_average_computed_by_hand_and_what_the_checkpoint_holds(mini_model, tmp_path):
+def test_it_is_the_average_computed_by_hand_and_what_the_checkpoint_holds(mini_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(beginning, "is_ample", lambda *_: False)
     trainer = make_trainer(mini_model, tmp_path, spec_of(tuner=LORA, ema_decay=0.25), evaluation=True)
     steps, plain = [], trainer.training_step
     trainer.training_step = lambda *a: (steps.append(weights(trainer.model)), plain(*a))[1]
