@@ -134,9 +134,14 @@ def adapter_kind(folder: str | Path) -> str:
 
 def without_adapters(model: Any) -> Any:
     """The base below a PeftModel as it was before."""
+    base = model.get_base_model()
     if model.active_peft_config.is_prompt_learning:
-        return model.get_base_model()
-    return model.unload()
+        return base
+    flags = {name: getattr(base, name, False) for name in ("is_loaded_in_4bit", "is_loaded_in_8bit")}
+    vars(base).update(dict.fromkeys(flags, False))  # by which the library refuses to take (IA)³ off
+    plain = model.unload()
+    vars(plain).update(flags)
+    return plain
 
 
 def dequantised(
