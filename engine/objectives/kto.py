@@ -54,8 +54,8 @@ class KtoObjective:
         reference: Literal["cached", "live"] = setting(
             "cached",
             "Reference",
-            "cached: the start's figures for each row are computed once and kept; live: at every step anew, which "
-            "takes two forward passes more and, where all weights are trained, a second model in memory.",
+            "cached: the start's figures for each row are computed once and kept; live: at every step anew, with "
+            "two forward passes more and, where all weights are trained, a second model in memory.",
         )
 
         def needs(self) -> Needs:

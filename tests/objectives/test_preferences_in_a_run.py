@@ -11,7 +11,9 @@ from app import exports, submission, talk
 from app.language import text
 from engine.models.scoring import Scorer
 from engine.models.serving import Served
-from engine.runtime import export_order
+from engine.runtime import export_order, start
+from engine.runtime.device import Device
+from engine.specs.job import parse
 from engine.specs.other import ExportSpec
 from engine.specs.problem import ProblemError
 from storage import messages, targets
@@ -99,5 +101,7 @@ def _starting_there_is_refused(room, name):
         with room.store.read() as session, pytest.raises(ProblemError) as caught:
             submission.prepare(session, {**data, "objective": {"kind": "sft"}, "tuner": tuner})
         assert "start_from_head" in [one.code for one in caught.value.problems]
-    failed = room.train(model={"id": "tiny", "start_from": name}, objective={"kind": "sft"})
-    assert (failed.state, failed.reason) == ("failed", "start_from_head")
+    spec = parse({**data, "objective": {"kind": "sft"}, "tuner": {"kind": "full"}, "training": {"learning_rate": 1e-4}})
+    with pytest.raises(ProblemError) as caught:
+        start.find(room.store, spec, Device("cpu", False))
+    assert [one.code for one in caught.value.problems] == ["start_from_head"]

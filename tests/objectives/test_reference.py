@@ -160,7 +160,11 @@ RESUMED = {
 }
 
 
-@pytest.mark.parametrize("case", RESUMED)
+ALSO = ("dpo-live", "kto-live", "reward")
+"""Cases that differ from a quick one in what is asked of the start, or in its loss, alone."""
+
+
+@pytest.mark.parametrize("case", [pytest.param(one, marks=[pytest.mark.slow] * (one in ALSO)) for one in RESUMED])
 def test_a_resumed_trainer_ends_as_one_that_was_never_stopped(small_model, tmp_path, case):
     objective, rows = RESUMED[case]
     tuner = {"kind": "lora", "rank": 4, "dropout": 0.2}
