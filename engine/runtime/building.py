@@ -128,7 +128,7 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
         "callbacks": callbacks,
     }
     objective = OBJECTIVES[frame.spec.objective.kind]
-    wrap = staged(save, optimising(frame.spec, rows.steps.total))
+    wrap = staged(save, optimising(frame.spec))
     parts = TrainerParts(
         frame.spec,
         model,

@@ -64,7 +64,7 @@ class Run:
         )
         if listed:
             with self.studio.store.write() as session:
-                rows.add(session, self.context.claim, describe(path, manifest, None))
+                rows.add(session, self.context.claim, describe(path, manifest, {}))
         return path
 
     def resume(self):
