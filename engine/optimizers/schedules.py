@@ -23,7 +23,7 @@ class Course:
 
     def done(self, step: int) -> float:
         """How much of what follows the warm-up is over, from 0 to 1."""
-        return (step - self.warm) / max(1, self.total - self.warm)
+        return min(1.0, (step - self.warm) / max(1, self.total - self.warm))
 
     def left(self, step: int) -> float:
         """How much of what follows the warm-up is to come, from 1 to 0."""

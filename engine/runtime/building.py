@@ -136,13 +136,12 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
     }
     objective = OBJECTIVES[frame.spec.objective.kind]
     tuning = Tuning(TUNERS[frame.spec.tuner.kind], frame.began_at)
-    how = optimising(frame.spec, rows.steps.total - frame.began_at)
     parts = TrainerParts(
         frame.spec,
         model,
         named,
         common,
-        staged(save, tuning, how),
+        staged(save, tuning, optimising(frame.spec)),
         reference=lambda: load_reference(frame.begin, frame.device),
         goes_on=frame.begin.goes_on,
         cache=frame.cache or frame.folder,

@@ -20,9 +20,7 @@ class Optimising:
 
     entry: Optimizer
     rates: Rates
-    share: Callable[[int], float]
-    """Of the learning rate, at each step counted from 0."""
-    ema_decay: float | None
+    training: TrainingPart
 
     def optimizer_of(self, trainer: Any) -> tuple[type, dict[str, Any]]:
         """The class and its arguments, the groups of weights among them: what the library makes it from."""
@@ -30,16 +28,28 @@ class Optimising:
         decayed = set(trainer.get_decay_parameter_names(trainer.model))
         return kind, {**arguments, "params": groups(trainer.model, decayed, self.rates)}
 
+    def share(self, total_steps: int) -> Callable[[int], float]:
+        """The share of the learning rate at each step of a run, counted from 0."""
+        training = self.training
+        course = Course(
+            total_steps,
+            min(total_steps, warm_steps(training, total_steps)),
+            final=training.final_rate,
+            decay_share=training.decay_share,
+            power=training.power,
+        )
+        return factor(training.schedule, course)
+
     def average_of(self, trainer: Any) -> Average | None:
         """What is published in the place of the weights themselves, if anything is."""
         if self.entry.averages:
             return OfOptimizer(trainer.model, trainer.optimizer)
-        if self.ema_decay is not None:
-            return Ema(trainer.model, self.ema_decay)
+        if self.training.ema_decay is not None:
+            return Ema(trainer.model, self.training.ema_decay)
         return None
 
 
-def optimising(spec: JobSpec, total_steps: int) -> Optimising:
+def optimising(spec: JobSpec) -> Optimising:
     """Read it from the settings."""
     training, tuner = spec.training, spec.tuner
     entry = OPTIMIZERS[training.optimizer]
@@ -50,14 +60,7 @@ def optimising(spec: JobSpec, total_steps: int) -> Optimising:
         lora_plus=getattr(tuner, "lora_plus_ratio", 1.0),
         orthogonalises=entry.orthogonalises,
     )
-    course = Course(
-        total_steps,
-        min(total_steps, warm_steps(training, total_steps)),
-        final=training.final_rate,
-        decay_share=training.decay_share,
-        power=training.power,
-    )
-    return Optimising(entry, rates, factor(training.schedule, course), training.ema_decay)
+    return Optimising(entry, rates, training)
 
 
 def warm_steps(training: TrainingPart, total_steps: int) -> int:

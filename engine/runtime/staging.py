@@ -71,7 +71,7 @@ def staged(save: Save, tuning: Tuning, how: Optimising) -> Callable[[type], type
 
             def checkpoint_bytes(self) -> int:
                 """About the size of a checkpoint: each trained weight in float32 and what is kept for it."""
-                averaged = how.ema_decay is not None or how.entry.averages
+                averaged = how.training.ema_decay is not None or how.entry.averages
                 each = (8 if averaged else 4) + how.entry.state_bytes
                 return int(each * sum(weight.numel() for weight in trained(self.model).values()))
 
@@ -88,9 +88,8 @@ def staged(save: Save, tuning: Tuning, how: Optimising) -> Callable[[type], type
                     self.average.after_step(self.state.global_step + 1)
 
             def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-                del num_training_steps
                 if self.lr_scheduler is None:
-                    self.lr_scheduler = LambdaLR(optimizer or self.optimizer, how.share)
+                    self.lr_scheduler = LambdaLR(optimizer or self.optimizer, how.share(num_training_steps - tuning.began_at))
                     self._created_lr_scheduler = True
                 return self.lr_scheduler
 

@@ -34,10 +34,10 @@ def test_a_schedule_is_its_formula(schedule, step, share):
 
 
 def test_a_number_of_warm_up_steps_wins_over_the_share():
-    assert optimising(spec_of(warmup_ratio=0.5), 40).share(10) == 0.5
-    assert optimising(spec_of(warmup_ratio=0.5, warmup_steps=5), 40).share(4) == 0.8
-    assert optimising(spec_of(warmup_ratio=0.5, warmup_steps=0), 40).share(0) == 1.0
-    assert optimising(spec_of(warmup_steps=900), 40).share(20) == 0.5, "never longer than the run"
+    assert optimising(spec_of(warmup_ratio=0.5)).share(40)(10) == 0.5
+    assert optimising(spec_of(warmup_ratio=0.5, warmup_steps=5)).share(40)(4) == 0.8
+    assert optimising(spec_of(warmup_ratio=0.5, warmup_steps=0)).share(40)(0) == 1.0
+    assert optimising(spec_of(warmup_steps=900)).share(40)(20) == 0.5, "never longer than the run"
 
 
 def test_a_run_follows_the_schedule(mini_model, tmp_path):

@@ -23,7 +23,8 @@ SPEC = {"name": "run", "seed": 1}
 def describe(path, manifest, evaluated):
     base = {"base_path": "/base", "quantization": "none", "dtype": "float32", "is_adapter": True}
     return NewCheckpoint(
-        step=manifest.step, path=str(path), manifest_sha=manifest.sha256, bytes=manifest.num_bytes, eval_loss=evaluated.get("eval_loss"), **base
+        step=manifest.step, path=str(path), manifest_sha=manifest.sha256, bytes=manifest.num_bytes,
+        eval_loss=evaluated.get("eval_loss"), **base
     )  # fmt: skip
 
 
