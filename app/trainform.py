@@ -12,7 +12,7 @@ from gradio.components import Component
 from app import choosers, differences, form, presetcards, searching
 from app.differences import CHOSEN_ABOVE, value_of
 from app.filling import Filled, StartPoint, World, fill
-from app.form import Required, Setting, settings
+from app.form import Setting, settings
 from app.language import Text
 from app.measure import number
 from app.panel import Panel
@@ -116,16 +116,11 @@ def updates(made: TrainForm, t: Text, after: Scene, before: Scene | None) -> Upd
     found: Updates = {}
     for path, component in made.fields.items():
         new = _shown(path, after, t)
-        old = None if before is None else _shown(path, before, t)
-        if before is made.built and new["value"] is None:
-            old = {
-                **new,
-                "value": Required,
-            }  # a number field that was built empty shows 0 until it is told (Gradio 6.31)
-        if new != old:
-            found[component] = gr.update(
-                **{key: value for key, value in new.items() if old is None or old[key] != value}
-            )
+        old = {} if before is None else _shown(path, before, t)
+        if before is made.built and new.get("value", 0) is None:
+            del old["value"]  # a number field that was built empty shows 0 until it is told (Gradio 6.31)
+        if differs := {key: value for key, value in new.items() if key not in old or old[key] != value}:
+            found[component] = gr.update(**differs)
     for name, panel in made.panels.items():
         drawn = DRAWN[name](after, t)
         if before is None or before is made.built or DRAWN[name](before, t) != drawn:
@@ -173,8 +168,11 @@ def _mending(filled: Filled, t: Text) -> Html:
 
 
 def _shown(path: str, scene: Scene, t: Text) -> dict[str, Any]:
+    """What a component shows; of a setting that the choices made do not have, only that it is not there."""
     one, filled = settings()[path], scene.filled
-    shown = {"value": filled.values.get(path), "info": _info(one, filled, t), "visible": filled.applies(path)}
+    if not filled.applies(path):
+        return {"visible": False}
+    shown = {"value": filled.values.get(path), "info": _info(one, filled, t), "visible": True}
     if path in CHOICES_OF:
         shown["choices"] = _with_current(CHOICES_OF[path](scene.world, t), shown["value"], t)
         if one.optional:
@@ -183,15 +181,19 @@ def _shown(path: str, scene: Scene, t: Text) -> dict[str, Any]:
 
 
 def _info(one: Setting, filled: Filled, t: Text) -> str:
-    """Help, and why the value is what it is; on the first screen the reason says enough."""
+    """Help, and why the value is what it is; on the first screen the reason of an advised value says enough."""
     reason = why(one, filled, t)
     if one.path in CHOSEN_ABOVE and one.path in CHOICES_OF:
         return reason or t.get(f"train.help.{one.path}")
-    return reason if reason and one.simple else " ".join(part for part in (one.explained(t), reason) if part)
+    alone = bool(reason) and one.simple and one.path in filled.reasons
+    return reason if alone else " ".join(part for part in (one.explained(t), reason) if part)
 
 
 def why(one: Setting, filled: Filled, t: Text) -> str:
-    """Return the reason of a default with its source, who changed it, or what the default of a changed value is."""
+    """Return who changed a setting and what its default is; of an unchanged one, why its default is what it is.
+
+    That is the reason of the advice with its source, else the sentence `field.<path>.why` where there is one.
+    """
     path = one.path
     if (mended := _mended(filled)) and path in mended:
         return t("form.mended", before=value_of(path, mended[path], t))

@@ -364,6 +364,32 @@ def test_train_prints_the_id_alone_and_fills_in_what_is_missing(atelier, store, 
     assert document["spec"]["name"] == "mine"
 
 
+def test_a_preset_fills_what_the_file_leaves_out_and_says_why_beside_the_answer(atelier, store, spec):
+    add_starter(store)
+    add_tickets(store)
+    code, out, said = atelier("train", spec, "--set", "name=mine", "--preset", "style")
+    document = json.loads(atelier("job", out.strip(), "--json")[1])
+    assert code == 0 and out.strip().isdigit(), "a script reads the id alone"
+    assert document["spec"]["training"]["early_stopping_patience"] == 3
+    assert "training.early_stopping_patience: 3" in said and "memorise" in said
+    _, out, _ = atelier("train", spec, "--set", "training.epochs=1", "--preset", "style", "--json")
+    answered = json.loads(out)
+    assert "training.epochs" not in answered["preset"]
+    assert answered["preset"]["training.early_stopping_patience"] == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(("--preset", "speed"), "style"), (("--preset", "align", "--set", "objective.kind=sft"), "dpo")],
+)
+def test_a_preset_that_there_is_not_or_that_is_for_another_objective_is_refused(atelier, store, spec, given, expected):
+    add_starter(store)
+    add_tickets(store)
+    code, _, said = atelier("train", spec, "--set", "name=mine", *given)
+    assert code == 64 and expected in said
+    assert json.loads(atelier("jobs", "--json")[1])["items"] == []
+
+
 @pytest.mark.parametrize(("worker", "batch"), [(None, 8), ("cpu", 4), ("cuda", 8)])
 def test_a_run_gets_the_defaults_of_the_worker_or_of_this_machine(
     atelier, store, spec, tmp_path, monkeypatch, worker, batch

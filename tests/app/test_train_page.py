@@ -9,17 +9,21 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import filling, runcard, submission, trainform, trials
+from app import filling, form, runcard, searching, submission, trainform, trials
+from app.form import settings
 from app.pages import train
 from app.pages.train import Parts
 from app.panel import Panel
 from app.trainform import TrainForm
 from app.ui import Ui
+from engine.objectives import OBJECTIVES
 from engine.specs.job import parse
 from engine.specs.problem import ProblemError
+from engine.tuners import TUNERS
 from storage import checkpoints, datasets, jobs, models, requests
 from storage.models import NewModel
 from storage.states import State
+from tests.fakes.echo import EchoObjective
 
 PLAN: dict[str, Any] = {
     "steps": 30, "steps_per_epoch": 10, "train_rows": 10, "eval_rows": 2, "test_rows": 0, "total_tokens": 1000,
@@ -55,6 +59,9 @@ class Page:
 
     def method(self, name: str) -> dict[str, Any]:
         return self.order(f"method:{name}")
+
+    def differences(self) -> str:
+        return str(self.open()["differences"])
 
     def card(self, pending: int | None = None) -> str:
         return str(train.show(self.ui, self.parts, pending)[self.parts.card])
@@ -427,3 +434,163 @@ def test_back_to_the_defaults_keeps_data_model_and_method(page: Page) -> None:
 
     assert values(page)["training.epochs"] != 9
     assert values(page)["model.quantization"] == "nf4"
+
+
+def test_each_objective_and_tuner_stands_in_its_chooser_once_and_a_new_one_by_itself(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OBJECTIVES, "echo", EchoObjective())
+
+    shown = page.open()
+
+    for kind in OBJECTIVES:
+        assert shown["objective"].count(f'data-order="choose:objective.kind:{kind}"') == 1, kind
+    assert ">echo</strong>" in shown["objective"], "without a sentence or a name of its own"
+    for kind in TUNERS:
+        assert shown["method"].count(f'data-order="choose:tuner.kind:{kind}"') == 1, kind
+
+
+def test_an_objective_that_the_dataset_does_not_fit_is_off_with_the_reason_and_how_to_get_such_rows(page: Page) -> None:
+    shown = page.open()["objective"]
+
+    misfits = {kind for kind, entry in OBJECTIVES.items() if "conversation" not in entry.row_kinds}
+    assert set(re.findall(r'value="(\w+)" disabled', shown)) == misfits >= {"dpo"}
+    assert "Needs preference pairs; this dataset holds conversations." in shown
+    assert page.ui.t("row_kind.preference.how") in shown
+    assert page.ui.t("objective.sft.when") in shown
+
+
+def test_a_chosen_objective_shows_its_settings_and_hides_those_of_the_others(page: Page) -> None:
+    page.open()
+
+    shown = page.order("choose:objective.kind:pretrain")
+
+    hidden = {path for path, update in shown.items() if isinstance(update, dict) and update.get("visible") is False}
+    assert {path for path in hidden if not path.startswith("objective.sft.")} == set()
+    assert "objective.sft.train_on" in hidden
+    assert pressed(shown["objective"]) == ["pretrain"]
+    assert page.order("choose:objective.kind:sft")["objective.sft.train_on"]["value"] == "assistant"
+
+
+def test_a_tuner_that_cannot_train_on_the_chosen_base_is_off_with_the_reason(page: Page) -> None:
+    shown = page.method("qlora")["method"]
+
+    refused = {kind for kind, entry in TUNERS.items() if "nf4" in entry.refuses}
+    assert set(re.findall(r'value="(\w+)" disabled', shown)) == refused >= {"full"}
+    assert "4 bits" in shown and "must not be rounded" in shown
+    assert 'value="full" disabled' not in page.order("choose:model.quantization:none")["method"]
+
+
+def test_an_order_for_a_field_that_is_none_is_refused(page: Page) -> None:
+    with pytest.raises(KeyError):
+        page.order("choose:training.bach_size:4")
+
+
+def test_nothing_differs_at_first_and_a_change_is_told_with_its_default_and_a_way_back(page: Page) -> None:
+    assert page.ui.t("train.same_as_defaults") in page.differences()
+    default = values(page)["training.batch_size"]
+
+    shown = page.set("training.batch_size", 64)["differences"]
+
+    assert "Batch size" in shown and f"<s>{default}</s>" in shown and "<b>64</b>" in shown
+    back = page.order("back:training.batch_size")
+    assert back["training.batch_size"]["value"] == default
+    assert page.ui.t("train.same_as_defaults") in back["differences"]
+
+
+def test_a_default_that_is_typed_in_differs_from_nothing_and_a_choice_is_told_by_its_name(page: Page) -> None:
+    page.set("training.batch_size", values(page)["training.batch_size"])
+    assert page.ui.t("train.same_as_defaults") in page.differences()
+
+    shown = page.set("objective.sft.train_on", "last")["differences"]
+
+    assert "the last answer only" in shown
+    page.order("choose:objective.kind:pretrain")
+    assert "the last answer only" not in page.differences(), "a setting of another objective is none of this run"
+
+
+def test_what_a_preset_sets_is_marked_with_its_reason_and_undone_by_one_click(page: Page) -> None:
+    page.open()
+    page.set("training.epochs", 1.5)
+    page.set("training.batch_size", 2)
+    before = values(page)
+
+    shown = page.order("preset:style")
+
+    assert values(page)["training.epochs"] == 5.0 == shown["training.epochs"]["value"]
+    assert "Writing in a style takes 5 to 10 passes" in shown["training.epochs"]["info"]
+    assert "Writing in a style takes 5 to 10 passes" in shown["differences"]
+    assert 'aria-pressed="true"' in shown["presets"]
+    page.set("data.max_length", 128)
+    assert 'aria-pressed="true"' not in page.order("undo:preset")["presets"]
+    assert values(page) == {**before, "data.max_length": 128}, "what was set since then stays"
+
+
+def test_a_preset_takes_the_place_of_another_one(page: Page) -> None:
+    page.order("preset:style")
+    page.order("preset:knowledge")
+
+    assert values(page)["training.early_stopping_patience"] is None
+    assert (values(page)["objective.kind"], values(page)["tuner.lora.rank"]) == ("pretrain", 64)
+    page.order("undo:preset")
+    assert page.ui.t("train.same_as_defaults") in page.differences()
+
+
+def test_a_value_that_a_person_changes_after_a_preset_is_their_own(page: Page) -> None:
+    page.order("preset:style")
+
+    shown = page.set("training.epochs", 7.0)
+
+    assert "Set by you" in shown["training.epochs"]["info"]
+    assert "Writing in a style" not in shown["differences"]
+
+
+def test_a_preset_that_the_dataset_does_not_fit_says_what_it_needs(page: Page, shelf: Any) -> None:
+    shelf.dataset("pairs", row_kind="preference")
+    page.set("data.dataset", "pairs")
+
+    shown = page.open()["presets"]
+
+    off = re.findall(r'data-order="preset:(\w+)" aria-pressed="false" disabled', shown)
+    assert "style" in off and "align" not in off
+    assert "Needs conversations; this dataset holds preference pairs." in shown
+
+
+def test_a_run_that_a_preset_filled_is_submitted_with_it_and_a_clone_is_no_preset(page: Page, runs: Any) -> None:
+    page.order("preset:style")
+    train.start(page.ui)
+
+    assert parse(training(page.ui)[0].spec).training.early_stopping_patience == 3
+    page.open(**{"from": str(training(page.ui)[0].id)})
+    assert values(page)["training.early_stopping_patience"] == 3
+    with page.ui.store.read() as session:
+        assert filling.current(session).preset is None
+
+
+def test_every_setting_is_found_by_its_words_in_both_languages_and_by_its_path() -> None:
+    def found(*terms: str, language: str = "en") -> set[str]:
+        return {one["id"] for one in searching.index(language) if all(term in one["words"] for term in terms)}
+
+    assert {one["id"] for one in searching.index("en")} >= {form.element_id(path) for path in settings()}
+    for words in (("learning", "rate"), ("学习率",), ("learning_rate",), ("training.learning_rate",)):
+        assert "field-training-learning-rate" in found(*words), words
+    assert found("秩", language="zh") & {"field-tuner-lora-rank"} == found("秩") & {"field-tuner-lora-rank"} != set()
+    assert "field-objective-kind" in found("dpo") and "field-method" in found("lora")
+    assert found("no such words") == set()
+
+
+def test_a_setting_of_a_choice_says_where_it_belongs_and_how_to_choose_it() -> None:
+    beta = next(one for one in searching.index("en") if one["id"] == "field-objective-dpo-beta")
+
+    assert (beta["label"], beta["of"]) == ("Beta", "DPO: prefer one answer to another")
+    assert beta["order"] == "choose:objective.kind:dpo"
+    assert "order" not in next(one for one in searching.index("en") if one["id"] == "field-training-epochs")
+
+
+def test_the_default_of_an_entrys_setting_says_why_it_is_what_it_is(page: Page) -> None:
+    shown = page.open()
+
+    assert page.ui.t("field.tuner.lora.rank.why") in shown["tuner.lora.rank"]["info"]
+    assert page.ui.t("field.objective.sft.train_on.why") in shown["objective.sft.train_on"]["info"]
+    changed = page.set("tuner.lora.targets", "attention")["tuner.lora.targets"]["info"]
+    assert "the default is all linear layers" in changed
