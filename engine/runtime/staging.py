@@ -89,7 +89,9 @@ def staged(save: Save, tuning: Tuning, how: Optimising) -> Callable[[type], type
 
             def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
                 if self.lr_scheduler is None:
-                    self.lr_scheduler = LambdaLR(optimizer or self.optimizer, how.share(num_training_steps - tuning.began_at))
+                    self.lr_scheduler = LambdaLR(
+                        optimizer or self.optimizer, how.share(num_training_steps - tuning.began_at)
+                    )
                     self._created_lr_scheduler = True
                 return self.lr_scheduler
 
