@@ -222,6 +222,7 @@ def test_the_card_says_what_keeps_an_adapter_from_going_on(
     about = runcard.assess(page.ui, within_s=0)
 
     assert [one.code for one in about.problems] == [code]
+    assert not about.is_ready
 
 
 def test_an_adapter_of_another_shape_is_merged_unless_that_would_round_it_away(page: Page, runs: Any) -> None:
@@ -230,7 +231,6 @@ def test_an_adapter_of_another_shape_is_merged_unless_that_would_round_it_away(p
     assert [one.code for one in runcard.assess(page.ui, within_s=0).problems] == ["start_merge_rounds"]
     page.set("model.quantization", "none")
     assert not runcard.assess(page.ui, within_s=0).problems
-    assert not about.is_ready
 
 
 def test_a_link_chooses_once_and_a_reload_keeps_what_was_typed_since(page: Page, shelf: Any) -> None:
