@@ -241,12 +241,21 @@ def test_the_card_says_what_keeps_an_adapter_from_going_on(
     page: Page, runs: Any, path: str, value: Any, code: str
 ) -> None:
     page.set("model.start_from", f"{saved(runs)}@20")
+    page.set("model.start_as", "continue")
     page.set(path, value)
 
     about = runcard.assess(page.ui, within_s=0)
 
     assert [one.code for one in about.problems] == [code]
     assert not about.is_ready
+
+
+def test_an_adapter_of_another_shape_is_merged_unless_that_would_round_it_away(page: Page, runs: Any) -> None:
+    page.set("model.start_from", f"{saved(runs)}@20")
+    page.set("tuner.lora.rank", 8)
+    assert [one.code for one in runcard.assess(page.ui, within_s=0).problems] == ["start_merge_rounds"]
+    page.set("model.quantization", "none")
+    assert not runcard.assess(page.ui, within_s=0).problems
 
 
 def test_a_link_chooses_once_and_a_reload_keeps_what_was_typed_since(page: Page, shelf: Any) -> None:
