@@ -48,7 +48,8 @@ def _taken(filled: Filled, t: Text) -> Html:
         return Html("")
     name = t.get(f"preset.{filled.preset}", filled.preset)
     key = "train.preset_taken" if _whole(filled) else "train.preset_partly"
-    why = sentence(filled.wanted["objective.kind"], t) if _whole(filled) else ""
+    in_list = "objective.kind" in filled.changed
+    why = sentence(filled.wanted["objective.kind"], t) if _whole(filled) and not in_list else ""
     said = tag("span", t(key, name=name, why=why))
     undo = tag("button", t("train.preset_undo"), type="button", cls="at-button at-small", data_order="undo:preset")
     return tag("p", said, " ", undo, cls="at-preset-taken")

@@ -118,7 +118,7 @@ def updates(made: TrainForm, t: Text, after: Scene, before: Scene | None) -> Upd
         new = _shown(path, after, t)
         old = {} if before is None else _shown(path, before, t)
         if before is made.built and new.get("value", 0) is None:
-            del old["value"]  # a number field that was built empty shows 0 until it is told (Gradio 6.31)
+            old.pop("value", None)  # a number field that was built empty shows 0 until it is told (Gradio 6.31)
         if differs := {key: value for key, value in new.items() if key not in old or old[key] != value}:
             found[component] = gr.update(**differs)
     for name, panel in made.panels.items():

@@ -137,10 +137,10 @@ def test_an_empty_number_is_shown_empty_and_an_unfolded_choice_stays_so(page, st
     assert page.locator("#field-training-max-steps input").input_value() == ""
     page.locator("[data-keep=tuners] summary").click()
     page.locator("[data-keep=tuners] select").select_option("int8")
-    page.wait_for_selector("#train-method input[value=full][disabled]")
+    page.wait_for_selector("[data-order='choose:tuner.kind:full'][disabled]")
     until(page, "document.querySelector('[data-keep=tuners]').open")
     page.locator("[data-keep=tuners] select").focus()
     page.locator("[data-keep=tuners] select").select_option("none")
-    page.wait_for_selector("#train-method input[value=full]:not([disabled])")
+    page.wait_for_selector("[data-order='choose:tuner.kind:full']:not([disabled])")
     until(page, "document.activeElement.dataset.orderOf === 'choose:model.quantization'")
     assert set_by(studio)["model.quantization"] == "none"
