@@ -22,6 +22,7 @@ from storage.checkpoints import Checkpoint
 from storage.datasets import Version
 from storage.jobs import Job
 from storage.models import Model
+from storage.targets import MAKERS
 
 METHODS: dict[str, Values] = {
     "qlora": {"tuner.kind": "lora", "model.quantization": "nf4"},
@@ -121,7 +122,7 @@ def look_around(session: Session) -> World:
 
 
 def _starts(session: Session) -> Iterator[StartPoint]:
-    for job in jobs.listing(session, kinds=["train"], limit=MOST_RUNS):
+    for job in jobs.listing(session, kinds=MAKERS, limit=MOST_RUNS):
         best = checkpoints.best(session, job.id)
         for one in reversed(checkpoints.listing(session, job.id)):
             yield StartPoint(job, one, is_best=best is not None and best.step == one.step)

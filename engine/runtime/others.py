@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -12,6 +11,7 @@ from typing import Any
 
 from engine.models.copying import must_be_unchanged
 from engine.models.loading import load_adapter, load_model, load_tokenizer
+from engine.models.scoring import Scorer
 from engine.runtime import checkpoints
 from engine.runtime.child import Context
 from engine.runtime.device import Device
@@ -76,10 +76,9 @@ class Others:
         target = self._found(text)
         if target.head != "score":
             raise ProblemError([problem("reward_run_gives_no_score", field="objective", given=text, head=target.head)])
-        made = importlib.import_module("engine.models.scoring").Scorer
         adapter = Path(target.adapter_path) if target.adapter_path else None
         how = {"quantization": target.quantization, "dtype": target.dtype, "device": self.device.kind}
-        return made(Path(target.base_path), adapter, **how)
+        return Scorer(Path(target.base_path), adapter, **how)
 
     def _found(self, text: str) -> Target:
         try:
