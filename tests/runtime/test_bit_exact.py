@@ -103,7 +103,7 @@ def test_two_kills_change_neither_a_byte_nor_a_point(room, monkeypatch, tmp_path
 @pytest.mark.slow
 @pytest.mark.timeout(4 * PATIENCE_S)
 def test_early_stopping_counts_on_after_a_kill_and_stops_where_it_would_have(room, monkeypatch, tmp_path):
-    still = {**TRAINING, "learning_rate": 1e-12, "max_steps": 40, "eval_every_steps": 2, "early_stopping_patience": 4}
+    still = {**TRAINING, "learning_rate": 1e-30, "max_steps": 40, "eval_every_steps": 2, "early_stopping_patience": 4}
     changes = {**TUNERS["lora"], **OBJECTIVES["sft"], "training": still}
     whole = room.train(PATIENCE_S, **changes)
     assert (whole.state, whole.reason) == ("succeeded", "stopped_early"), room.log(whole.id)
