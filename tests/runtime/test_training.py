@@ -89,7 +89,7 @@ def test_a_run_that_died_after_its_last_step_trains_no_further(room, whole):
 
 
 def test_early_stopping_keeps_what_it_stopped_at(room):
-    training = {"early_stopping_patience": 1, "eval_every_steps": 2, "save_every_steps": 100, "learning_rate": 1e-12}
+    training = {"early_stopping_patience": 1, "eval_every_steps": 2, "save_every_steps": 100, "learning_rate": 1e-30}
     done = room.train(training=training)
     assert (done.state, done.reason) == ("succeeded", "stopped_early"), room.log(done.id)
     assert [one.step for one in room.checkpoints(done.id)] == [done.result["steps"]]
