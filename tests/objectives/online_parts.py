@@ -40,6 +40,7 @@ def spec_of(objective: dict[str, Any], **changes: Any) -> JobSpec:
     data = {"dataset": "rows", "max_length": 96, **changes.pop("data", {})}
     training = {
         "learning_rate": 5e-3,
+        "epochs": 1000.0,
         "batch_size": 8,
         "gradient_accumulation": 1,
         "max_steps": 10,

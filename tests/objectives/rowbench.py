@@ -58,6 +58,6 @@ class Bench:
         model = load_model(self.model, dtype="float32").requires_grad_(True)
         parts = TrainerParts(
             spec, model, {**named, "save_strategy": "no"}, common, lambda kind: kind,
-            reference=lambda: load_model(self.model, dtype="float32").requires_grad_(False),
+            goes_on=False, cache=self.folder, reference=lambda: load_model(self.model, dtype="float32").requires_grad_(False),
         )  # fmt: skip
         return OBJECTIVES[objective["kind"]].trainer(parts)

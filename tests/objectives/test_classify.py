@@ -51,7 +51,7 @@ def test_a_row_without_a_label_is_refused(tiny_model, last):
     renderer = Renderer(load_tokenizer(tiny_model))
     with pytest.raises(ProblemError) as refused:
         CLASSIFY.tokens({"messages": [{"role": "user", "content": "x"}, last]}, renderer, CLASSIFY.Spec(), Room())
-    assert [one.code for one in refused.value.problems] == ["row_no_label"]
+    assert [one.code for one in refused.value.problems] == ["row_no_class"]
 
 
 @pytest.mark.parametrize("count", [1, 1001])

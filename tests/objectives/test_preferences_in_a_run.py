@@ -39,6 +39,7 @@ def room(tiny_model, tmp_path_factory):
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_killed_run_of_kto_ends_as_one_that_was_not(room, monkeypatch, tmp_path):
     changes = {"data": {"dataset": "judged", "max_length": 64, "eval_fraction": 0.2}, "training": TRAINING}

@@ -92,7 +92,7 @@ def make(base, folder, objective, train, held_out, *, tuner=None, training=None,
     begin = Start(base, None, "none", "float32", tuning.is_adapter, entry.head)
     cadence = Cadence(steps, None, 1_000_000)
     rows = Rows(tokenizer, renderer, base, data, evaluation, [], [], {}, cadence, labels)
-    frame = Frame(spec, Device("cpu", False), begin, folder, folder / "references")
+    frame = Frame(spec, Device("cpu", False), begin, folder, cache=folder / "references")
     keep = save or (lambda step, write: None)
     return build(frame, model=model, rows=rows, save=keep, watch=TrainerCallback(), measure_start=False)
 

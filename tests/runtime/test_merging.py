@@ -214,8 +214,10 @@ def test_the_merge_is_exported_gone_on_from_and_deleted_like_a_run(room, lora):
     with room.store.write() as session:
         prepared = submission.prepare(session, wanted)
         assert (prepared.model.start_from, prepared.model.id) == (f"{number}@10", "tiny")
-        with pytest.raises(ProblemError, match="start_from_rank"):
-            submission.prepare(session, {**wanted, "tuner": {"kind": "lora", "rank": 4}})
+        submission.prepare(session, {**wanted, "tuner": {"kind": "lora", "rank": 4}})  # it is merged into its base
+        on = {"start_from": str(number), "start_as": "continue"}
+        with pytest.raises(ProblemError, match="start_merged_adapter"):
+            submission.prepare(session, {**wanted, "model": on})
         jobs.delete(session, number)
 
 

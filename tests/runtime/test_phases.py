@@ -101,6 +101,7 @@ def test_kills_change_neither_a_byte_nor_a_point(room, whole, monkeypatch, tmp_p
     assert done.result["answers"] == whole.result["answers"]
 
 
+@pytest.mark.slow
 def test_a_broken_base_of_the_second_phase_is_no_ground_to_go_on_from(room, whole, monkeypatch, tmp_path):
     job_id = room.submit(tuner=PHASED, data=DATA, training=TRAINING)
     crash(monkeypatch, f"step_{SWITCH + 3}", tmp_path / "once")
@@ -116,7 +117,7 @@ def test_a_broken_base_of_the_second_phase_is_no_ground_to_go_on_from(room, whol
 @pytest.mark.parametrize(
     "tuner",
     [
-        pytest.param({"kind": "p_tuning", "num_virtual_tokens": 4, "width": 16}, id="p_tuning"),
+        pytest.param({"kind": "p_tuning", "num_virtual_tokens": 4, "width": 16}, id="p_tuning", marks=pytest.mark.slow),
         pytest.param({"kind": "adalora", "initial_rank": 4, "rank": 2}, id="adalora", marks=pytest.mark.slow),
         pytest.param({"kind": "lora", "rank": 4, "initialisation": "pissa"}, id="pissa", marks=pytest.mark.slow),
     ],
