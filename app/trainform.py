@@ -106,9 +106,9 @@ def _sections(members: list[Setting], t: Text) -> Iterator[tuple[str, list[Setti
 
 
 def _section(one: Setting) -> str:
-    """The part of the spec, with the parts of a chosen entry's own section by their names."""
+    """The part of the spec; of an entry's own section, also the part within it."""
     section, *inner = one.path.split(".")[:-1] or ["run"]
-    return ".".join((section, *inner[1:]) if one.section else (section, *inner))
+    return ".".join((section, *inner[1:2])) if one.section else section
 
 
 def updates(made: TrainForm, t: Text, after: Scene, before: Scene | None) -> Updates:

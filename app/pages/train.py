@@ -25,6 +25,8 @@ from storage.errors import NotFound
 from storage.jobs import SubmitOptions
 
 QUEUED: dict[str, Any] = {**QUIET, "queue": True}
+IN_TURN: dict[str, Any] = {**QUEUED, "concurrency_id": "train-form", "concurrency_limit": 1}
+"""What changes the form or takes it as it stands happens in the order in which it was asked: Start after a change."""
 FIRST_LOOK_S = 0.1
 """After the page was opened: the form does not wait for the numbers."""
 LOOK_AGAIN_S = 0.5
@@ -90,19 +92,19 @@ def _wire(ui: Ui, made: TrainForm, parts: Parts, order: gr.Textbox) -> None:
 
     on_load(opened, outputs=[*made.components, parts.changed])
     told = [*made.components, parts.changed, parts.said, parts.yaml]
-    last = {"trigger_mode": "always_last", **QUEUED}
+    last = {"trigger_mode": "always_last"}
     for path, component in made.fields.items():
-        component.input(partial(change, ui, made, parts, path), [component], told, **last)  # type: ignore[attr-defined]
-    order.change(partial(obey, ui, made, parts), [order], told, **QUEUED)
-    parts.reset.click(partial(go_back, ui, made, parts), None, told, **QUEUED)
+        component.input(partial(change, ui, made, parts, path), [component], told, **last, **IN_TURN)  # type: ignore[attr-defined]
+    order.change(partial(obey, ui, made, parts), [order], told, **IN_TURN)
+    parts.reset.click(partial(go_back, ui, made, parts), None, told, **IN_TURN)
     shown = [parts.card, parts.start, parts.measure, parts.recipe, parts.said, parts.pending, parts.timer]
-    gr.on([parts.changed.change], partial(show, ui, parts), None, shown, **last)
+    gr.on([parts.changed.change], partial(show, ui, parts), None, shown, **last, **QUEUED)
     parts.timer.tick(partial(show, ui, parts), [parts.pending], shown, **QUEUED)
-    parts.measure.click(partial(measure, ui), None, [parts.said], **QUEUED).then(
+    parts.measure.click(partial(measure, ui), None, [parts.said], **IN_TURN).then(
         partial(show, ui, parts), None, shown, **QUEUED
     )
     parts.recipe.click(partial(show_yaml, ui), None, [parts.yaml], **QUEUED)
-    parts.start.click(partial(start, ui), None, [parts.said], **QUEUED)
+    parts.start.click(partial(start, ui), None, [parts.said], **IN_TURN)
 
 
 def open_form(ui: Ui, made: TrainForm, query: Mapping[str, str]) -> Updates:

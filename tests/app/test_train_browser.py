@@ -114,7 +114,7 @@ def test_a_run_is_made_with_the_keyboard_alone_from_a_preset_and_a_change_put_ba
     until(page, "document.activeElement.dataset.order === 'back:training.early_stopping_patience'")
     page.locator("#train-objective input:checked").focus()
     page.keyboard.press("ArrowDown")
-    page.wait_for_selector("#train-objective input[value=pretrain]:checked")
+    page.wait_for_selector("#train-differences:has-text('Objective')")
     until(page, "document.activeElement.value === 'pretrain'")
     page.keyboard.press("ArrowUp")
     page.wait_for_selector("#train-objective input[value=sft]:checked")
@@ -124,6 +124,7 @@ def test_a_run_is_made_with_the_keyboard_alone_from_a_preset_and_a_change_put_ba
     with studio.runs.store.read() as session:
         made = jobs.listing(session, kinds=["train"])[0]
     assert made.spec["training"]["early_stopping_patience"] == 3
+    assert made.spec["objective"]["kind"] == "sft", "what was chosen just before Start counts"
     page.locator("[data-order='undo:preset']").focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("#train-differences:has-text('every setting has its default')")

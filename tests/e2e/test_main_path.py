@@ -139,10 +139,9 @@ def test_a_double_click_on_start_makes_one_run(studio, page):
     page.goto(f"{studio.address}/train?dataset=tickets")
     expect(page.locator("#run-card")).to_contain_text("Ready", timeout=90_000)
     page.get_by_role("button", name=re.compile("All settings")).click()
-    page.get_by_label("Most steps").fill(str(STEPS))
-    page.get_by_label("Most steps").press("Tab")
-    page.get_by_label("Evaluate every").fill("3")
-    page.get_by_label("Evaluate every").press("Tab")
+    for field, value in (("max-steps", str(STEPS)), ("eval-every-steps", "3")):
+        page.locator(f"#field-training-{field} input").fill(value)
+        page.locator(f"#field-training-{field} input").press("Tab")
     expect(page.locator("#run-card")).to_contain_text(str(STEPS), timeout=60_000)
     expect(page.locator("#start-training")).to_be_enabled(timeout=60_000)
     page.reload()
