@@ -22,6 +22,7 @@ class DistillObjective:
     kind = "distill"
     row_kinds = ("conversation",)
     head = "language"
+    group = "teacher"
     learning_rate = 2e-5
     packs = False
     curves = ("entropy", "completions/mean_length", "completions/clipped_ratio")

@@ -14,6 +14,7 @@ class GrpoObjective:
     kind = "grpo"
     row_kinds = ("conversation", "preference")
     head = "language"
+    group = "rewards"
     learning_rate = 1e-6
     packs = False
     curves = online.CURVES

@@ -13,6 +13,7 @@ class RlooObjective:
     kind = "rloo"
     row_kinds = ("conversation", "preference")
     head = "language"
+    group = "rewards"
     learning_rate = 1e-6
     packs = False
     curves = online.CURVES
