@@ -8,10 +8,15 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import overlay, recipe, submission
+from app import beside, overlay, recipe, submission
+from engine.objectives import OBJECTIVES
 from engine.specs.base import validate
 from engine.specs.chain import SECTIONS, ChainSpec
+from engine.specs.heads import other_head
+from engine.specs.job import parse
 from engine.specs.problem import Problem, ProblemError, Where, problem
+from engine.specs.starting import way_of
+from engine.tuners import TUNERS
 from storage import chains, stages
 from storage.chains import Chain, NewStage, Stage
 
@@ -31,7 +36,9 @@ def prepare(session: Session, data: Mapping[str, Any]) -> tuple[str, list[NewSta
     for place, one in enumerate(spec.stages):
         try:
             problems += _elsewhere(spec, place)
-            found.append(stage(session, one.name, spec.run(place), found[0].spec if found else None))
+            made = stage(session, one.name, spec.run(place), found[0].spec if found else None)
+            problems += [_within(one.name, item) for item in _misfits(made, found[-1])] if found else []
+            found.append(made)
         except ProblemError as error:
             problems += [_within(one.name, item) for item in error.problems]
             if not found:  # the later ones stand on the model of the first
@@ -50,8 +57,20 @@ def stage(session: Session, name: str, run: Mapping[str, Any], first: Mapping[st
     wanted = copy.deepcopy(dict(run))
     if first is not None:
         wanted["model"] = {**(wanted.get("model") or {}), **_origin(first)}
-    spec = submission.prepare(session, {**wanted, "name": name}).model_dump(mode="json")
-    return NewStage(name, spec)
+    ready = submission.prepare(session, {**wanted, "name": name})
+    beside.keep(session, ready)
+    return NewStage(name, ready.model_dump(mode="json"))
+
+
+def _misfits(one: NewStage, former: NewStage) -> list[Problem]:
+    """What keeps a stage from starting on the result of the one before it."""
+    spec, before = parse(one.spec), parse(former.spec)
+    head = OBJECTIVES[before.objective.kind].head
+    if found := other_head(spec, target=former.name, head=head, has_adapter=TUNERS[before.tuner.kind].is_adapter):
+        return [found]
+    if not TUNERS[before.tuner.kind].is_adapter:
+        return []
+    return way_of(spec, former.spec, before.model.quantization, former.name)[1]
 
 
 def _origin(first: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,7 +117,9 @@ def _found(session: Session, given: Sequence[Any], method: Merge | None) -> list
 def _of_run(session: Session, text: str) -> list[str]:
     if not text.isdecimal():
         return [text]
-    return [f"{one.job_id}@{one.step}" for one in checkpoints.listing(session, int(text))] or [text]
+    saved = checkpoints.listing(session, int(text))
+    alike = [one for one in saved if one.step and one.is_adapter == saved[-1].is_adapter]  # not a base of the run's own
+    return [f"{one.job_id}@{one.step}" for one in alike] or [text]
 
 
 def _model(session: Session, first: Target) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from app.run_list import DISK_FULL, state_words, subtitle
 from app.ui import Ui
 from engine.advice.advice import Advice
 from engine.advice.diagnosis import diagnose
+from engine.specs.job import measure_of
 from storage import checkpoints, jobs, metrics
 from storage.checkpoints import Checkpoint
 from storage.jobs import Attempt, Job
@@ -158,7 +159,10 @@ def _waiting(ui: Ui, job: Job) -> list[Html]:
 
 
 def _diagnosis(found: Standing) -> list[Advice]:
-    return diagnose(found.series, "finished" if found.job.state in FINAL else "running")
+    phase = "finished" if found.job.state in FINAL else "running"
+    spec = found.job.spec
+    best_by = (spec.get("training") or {}).get("best_by", "auto")
+    return diagnose(found.series, phase, measure_of(str((spec.get("objective") or {}).get("kind")), best_by))
 
 
 def _reading(t: Text, advice: Advice) -> Html:

@@ -20,16 +20,17 @@ MEMORISED = 0.05
 RISING = 1.5
 
 
-def diagnose(series: Series, phase: str) -> list[Advice]:
+def diagnose(series: Series, phase: str, measure: str = "eval_loss") -> list[Advice]:
     """What the curves of a run say; nothing while there are too few points. `phase` is `running` or `finished`.
 
+    `measure` is what its best checkpoint is chosen by: where that is not the evaluation loss, that says little.
     Broken values come first, then the most telling finding about the loss, then those of preference runs.
     """
     broken = _broken(series)
     if broken:
         return broken
     loss = _finite(series.get("loss", ()))
-    evaluation = _finite(series.get("eval_loss", ()))
+    evaluation = _finite(series.get("eval_loss", ())) if measure == "eval_loss" else []
     found: list[Advice] = []
     if len(loss) >= MIN_POINTS:
         first = next((advice for advice in (_by_eval(loss, evaluation), _by_train(loss, phase)) if advice), None)

@@ -127,10 +127,15 @@ def _became(made: Sequence[TokenRow]) -> dict[str, bool]:
     return {"rewritten": parts.count(0) > 1, "split": any(parts)}
 
 
+def token_columns(lists: Sequence[str]) -> list[str]:
+    """The columns whose tokens the model computes, of those that hold lists: others say something of each token."""
+    return ["input_ids"] if "input_ids" in lists else list(lists)
+
+
 def lengths(path: Path) -> list[int]:
     """Tokens of each stored row, in order; of a pair, those of both its sequences."""
     table = pq.read_table(path)
-    columns = [f.name for f in table.schema if pyarrow.types.is_list(f.type) and f.name != "labels"]
+    columns = token_columns([f.name for f in table.schema if pyarrow.types.is_list(f.type)])
     if not columns:
         return []
     counts = [pyarrow.compute.list_value_length(table[name]).to_pylist() for name in columns]

@@ -70,7 +70,7 @@ class DistillObjective:
         )
 
         def needs(self) -> Needs:
-            return Needs(samples=1, targets={"teacher": _named(self.teacher)} if self.teacher else {})
+            return Needs(samples=1, targets={"teacher": _named(self.teacher)} if self.teacher else {}, places=True)
 
         def misfits(self, run: Any) -> Sequence[Problem]:
             missing = [] if self.teacher else [problem("distill_no_teacher", field="objective.teacher")]

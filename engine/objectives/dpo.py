@@ -94,7 +94,7 @@ class DpoObjective:
             return self
 
         def needs(self) -> Needs:
-            return Needs(least_batch=2 if self.loss in SORTED else 1)
+            return Needs(least_batch=2 if self.loss in SORTED else 1, reference=True)
 
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         del spec

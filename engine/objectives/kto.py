@@ -19,7 +19,7 @@ class KtoObjective:
     learning_rate = 2e-6
     packs = False
     curves = ("rewards/chosen", "rewards/rejected", "rewards/margins", "kl")
-    metric = "rewards/margins"
+    metric = None  # a batch may lack one of the two labels, and then tells no margin
     best_by = "loss"
 
     class Spec(ObjectiveSpec):
@@ -59,7 +59,7 @@ class KtoObjective:
         )
 
         def needs(self) -> Needs:
-            return Needs(least_batch=2 if self.loss == "kto" else 1)
+            return Needs(least_batch=2 if self.loss == "kto" else 1, reference=True)
 
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         label = row.get("label")

@@ -71,7 +71,7 @@ class OnlineSpec(ObjectiveSpec):
     def needs(self) -> Needs:
         """A group of answers to each prompt, and the runs of the rewards."""
         targets = {f"rewards.{path}": text for path, text in rewards.targets(self.rewards).items()}
-        return Needs(self.num_generations, self.updates, targets)
+        return Needs(self.num_generations, self.updates, targets, reference=self.beta > 0)
 
     def misfits(self, run: Any) -> Sequence[Problem]:
         found = sampling.problems(run, self.num_generations)

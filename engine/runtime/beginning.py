@@ -13,6 +13,7 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
+from engine.data.tokens import token_columns
 from engine.runtime import carried
 from engine.runtime.averaging import is_raw
 from engine.runtime.child import Refused
@@ -151,8 +152,8 @@ def _totals(dataset: Any) -> Any:
     import pyarrow.compute as compute
 
     table = dataset.with_format("arrow")[:]
-    lists = [table[name] for name in table.column_names if "list" in str(table[name].type)]
-    return numpy.sum([compute.list_value_length(column).to_numpy() for column in lists], axis=0)
+    names = token_columns([name for name in table.column_names if "list" in str(table[name].type)])
+    return numpy.sum([compute.list_value_length(table[name]).to_numpy() for name in names], axis=0)
 
 
 @contextmanager

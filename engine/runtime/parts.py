@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.objectives import OBJECTIVES
 from engine.runtime.device import Device
 from engine.specs.cadence import Cadence
-from engine.specs.job import JobSpec
+from engine.specs.job import LOSS, JobSpec
 
 
 def _nothing() -> None:
@@ -87,7 +86,7 @@ class TrainerParts:
 def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> dict[str, Any]:
     """The trainer's arguments that are the same for every objective."""
     training = spec.training
-    measure = measure_of(spec)
+    measure = spec.measure
     bf16 = device.bf16 if training.precision == "auto" else training.precision == "bf16"
     return {
         "output_dir": str(folder),
@@ -119,13 +118,3 @@ def arguments(spec: JobSpec, device: Device, folder: Path, steps: Cadence) -> di
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": device.kind == "cuda",
     }
-
-
-LOSS = "eval_loss"
-
-
-def measure_of(spec: JobSpec) -> str:
-    """The name, among the results of an evaluation, of what the best checkpoint is chosen by."""
-    objective = OBJECTIVES[spec.objective.kind]
-    wanted = objective.best_by if spec.training.best_by == "auto" else spec.training.best_by
-    return f"eval_{objective.metric}" if wanted == "metric" else LOSS

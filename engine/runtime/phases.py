@@ -41,7 +41,7 @@ def stretches(spec: JobSpec, total: int) -> Sequence[Stretch]:
         kind: Any = TUNERS[phase.tuner["kind"]].Spec
         changes: dict[str, Any] = {"learning_rate": spec.training.learning_rate * phase.rate_factor}
         if phase.warmup_ratio is not None:
-            changes["warmup_ratio"] = phase.warmup_ratio
+            changes |= {"warmup_ratio": phase.warmup_ratio, "warmup_steps": None}
         training = spec.training.model_copy(update=changes)
         own = spec.model_copy(update={"tuner": kind.model_validate(dict(phase.tuner)), "training": training})
         found.append(Stretch(own, began, phase.until))

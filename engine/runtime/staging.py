@@ -85,7 +85,7 @@ def staged(save: Save, tuning: Tuning, how: Optimising) -> Callable[[type], type
 
             def _take_in(self, *_: Any) -> None:
                 if self.average is not None:
-                    self.average.after_step(self.state.global_step + 1)
+                    self.average.after_step(self.state.global_step + 1 - tuning.began_at)
 
             def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
                 if self.lr_scheduler is None:

@@ -20,7 +20,7 @@ from engine.runtime.crashing import crash_here
 from engine.runtime.memory import batch_after
 from engine.runtime.resuming import newest_good
 from engine.runtime.settings import Settings
-from engine.specs.job import JobSpec, parse
+from engine.specs.job import LOSS, JobSpec, parse
 from storage import checkpoints as checkpoint_rows
 from storage import jobs
 from storage.checkpoints import NewCheckpoint
@@ -240,9 +240,7 @@ class Run:
     def _row(
         self, begin: Start, path: Path, manifest: Manifest, evaluated: Mapping[str, float], *, pinned: bool = False
     ) -> NewCheckpoint:
-        from engine.runtime.parts import LOSS, measure_of
-
-        measure = measure_of(self.spec)
+        measure = self.spec.measure
         return NewCheckpoint(
             step=manifest.step,
             path=str(path),

@@ -12,7 +12,9 @@ from engine.specs.base import EntrySpec, Spec, SpecError, entry_of, setting, val
 from engine.specs.objective import ObjectiveSpec
 from engine.specs.problem import Problem, problem
 from engine.tuners import TUNERS
-from engine.tuners.protocol import Particular
+from engine.tuners.protocol import Paced, Particular, Phased
+
+LOSS = "eval_loss"
 
 
 class ModelPart(Spec):
@@ -312,6 +314,8 @@ class JobSpec(Spec):
         chosen = TUNERS[kind]
         if isinstance(chosen, Particular) and (found := chosen.misfits(self.tuner, self.model.quantization)):
             raise SpecError(*found)
+        if found := self._of_tuner():
+            raise SpecError(*found)
         if self.data.packing and not OBJECTIVES[self.objective.kind].packs:
             raise SpecError(problem("objective_cannot_pack", field="data.packing", objective=self.objective.kind))
         if self.data.packing and not TUNERS[kind].packs:
@@ -322,6 +326,22 @@ class JobSpec(Spec):
         if found := [*self.objective.misfits(self), *self._of_training()]:
             raise SpecError(*found)
         return self
+
+    def _of_tuner(self) -> list[Problem]:
+        """What of the tuner does not go together with the objective or its rows."""
+        tuner, needs, found = TUNERS[self.tuner.kind], self.objective.needs(), []
+        head = OBJECTIVES[self.objective.kind].head
+        named: dict[str, Any] = {"tuner": self.tuner.kind, "objective": self.objective.kind}
+        if not tuner.packs and (needs.places or head != "language"):
+            found.append(problem("tuner_moves_places", field="tuner.kind", **named))
+        if isinstance(tuner, Phased) and (needs.reference or head != "language"):
+            found.append(problem("tuner_moves_start", field="tuner.kind", **named))
+        averages = OPTIMIZERS[self.training.optimizer].averages or self.training.ema_decay is not None
+        if isinstance(tuner, Paced) and averages:
+            found.append(problem("tuner_cuts_average", field="training.ema_decay", **named))
+        if self.data.mix_in is not None and head != "language":
+            found.append(problem("objective_cannot_mix", field="data.mix_in", **named))
+        return found
 
     def _of_training(self) -> list[Problem]:
         """What of the optimiser's settings does not go together."""
@@ -338,9 +358,23 @@ class JobSpec(Spec):
         return found
 
     @property
+    def measure(self) -> str:
+        """The name, among the results of an evaluation, of what the best checkpoint is chosen by."""
+        return measure_of(self.objective.kind, self.training.best_by)
+
+    @property
     def effective_batch(self) -> int:
         """Rows per optimiser step."""
         return self.training.batch_size * self.training.gradient_accumulation
+
+
+def measure_of(objective: str, best_by: str) -> str:
+    """What the best checkpoint is chosen by, from two fields of a spec; the loss where there is no such objective."""
+    entry = OBJECTIVES.get(objective)
+    if entry is None:
+        return LOSS
+    wanted = entry.best_by if best_by == "auto" else best_by
+    return f"eval_{entry.metric}" if wanted == "metric" else LOSS
 
 
 def parse(data: dict[str, Any]) -> JobSpec:

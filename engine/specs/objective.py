@@ -24,6 +24,10 @@ class Needs:
     (`base:MODEL`, JOB or JOB@STEP)."""
     least_batch: int = 1
     """The fewest rows of a forward pass that it can work on."""
+    reference: bool = False
+    """Whether it holds the model to where it starts, so that the start has to stay the same through the run."""
+    places: bool = False
+    """Whether it reads places of a sequence that a tuner must not move by tokens of its own before them."""
 
 
 class ObjectiveSpec(EntrySpec):
