@@ -19,6 +19,7 @@ CRASH_POINTS = (
     "checkpoint_before_rename",
     "checkpoint_after_rename",
     "checkpoint_listed",
+    "merge_listed",
     "result_written",
 )
 """The points in the order in which a run passes them; `step_N` besides, at the end of that step."""

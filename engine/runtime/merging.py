@@ -229,7 +229,7 @@ def _publish(work: Work, write: Any, *, dtype: str, adapter_of: Target | None = 
     )
     with context.store.write() as session:
         rows.add(session, context.claim, new)
-    crash_here("checkpoint_listed")
+    crash_here("merge_listed")
 
 
 if __name__ == "__main__":

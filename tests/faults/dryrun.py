@@ -30,8 +30,10 @@ from storage.metrics import Point
 from tests.faults import altered
 
 START = hashlib.sha256(b"start").digest()
-BEGIN = SimpleNamespace(base=Path("/models/dry"), is_adapter=True, quantization="none", dtype="float32")
-KEPT = SimpleNamespace(training=SimpleNamespace(keep_checkpoints=3, keep_every_steps=None))
+BEGIN = SimpleNamespace(
+    base=Path("/models/dry"), is_adapter=True, quantization="none", dtype="float32", head="language"
+)
+KEPT = SimpleNamespace(training=SimpleNamespace(keep_checkpoints=3, keep_every_steps=None), measure="eval_loss")
 WEIGHTS = "weights.hex"
 
 
@@ -78,7 +80,7 @@ def _train(context: Context, reporter: Reporter, told: threading.Event) -> dict[
     run = Run(context, KEPT)  # type: ignore[arg-type]
     resume = run._newest_good(BEGIN, reporter)
     weights = bytes.fromhex((resume / WEIGHTS).read_text()) if resume else START
-    save = run._saver(BEGIN, SimpleNamespace(eval_loss={}), reporter)
+    save = run._saver(BEGIN, SimpleNamespace(evaluated={}), reporter)
     step, wish = run._announce(resume, steps), None
     while step < steps and wish is None:
         step += 1

@@ -160,7 +160,7 @@ def test_15_a_broken_newest_checkpoint_is_passed_over_with_a_word(
 def test_22_a_long_save_is_no_hang(bare_house: House) -> None:
     _context, run = at_rest_after(bare_house)
     reporter = Beats()
-    save = run._saver(BEGIN, SimpleNamespace(eval_loss={}), reporter)
+    save = run._saver(BEGIN, SimpleNamespace(evaluated={}), reporter)
     save(30, lambda folder: (folder / WEIGHTS).write_text(weights_after(30)) and None)
     assert reporter.number > 0
 
