@@ -103,8 +103,10 @@
   });
 
   function focusFirst() {
-    const controls = form().querySelectorAll(":is(.at-fields, #at-search-elsewhere) :is(input, textarea, select, button)");
-    const first = [...controls].find((one) => one.checkVisibility() && !one.disabled);
+    const control = ":is(input, textarea, select, button)";
+    const places = ['[id^="field-"]', "#at-search-elsewhere"]; // settings come before what belongs to another choice
+    const controls = places.flatMap((place) => [...form().querySelectorAll(`${place} ${control}`)]);
+    const first = controls.find((one) => one.checkVisibility() && !one.disabled);
     if (first) first.focus();
   }
 

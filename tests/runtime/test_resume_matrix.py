@@ -14,6 +14,7 @@ from engine.runtime.start import Start
 from engine.specs.cadence import Cadence
 from engine.specs.job import parse
 from engine.tuners import TUNERS
+from engine.tuners.protocol import Given
 from tests.runtime.test_beginning import LENGTHS, Quiet
 
 STEPS = 7
@@ -75,8 +76,10 @@ def make_trainer(base, folder, tuner, kind):
         }
     )
     torch.manual_seed(3)
-    begin = Start(base, None, quantization, "float32", TUNERS[spec.tuner.kind].is_adapter)
-    model = TUNERS[spec.tuner.kind].prepare(load_model(base, quantization=quantization, dtype="float32"), spec.tuner)
+    tuner = TUNERS[spec.tuner.kind]
+    begin = Start(base, None, quantization, "float32", tuner.is_adapter, "language")
+    given = Given("CAUSAL_LM", STEPS, None, None, quantization)
+    model = tuner.prepare(load_model(base, quantization=quantization, dtype="float32"), spec.tuner, given)
     tokenizer = load_tokenizer(base)
     train, evaluation = (Dataset.from_list(ROWS[kind](first)) for first in (10, 90))
     rows = Rows(tokenizer, Renderer(tokenizer), base, train, evaluation, [], [], {}, Cadence(STEPS, 1, 2))

@@ -55,7 +55,7 @@ def save_step(context, step, loss):
 
     path, manifest = checkpoints.save(context.folder, write, step=step, token=context.claim.token, spec=context.spec)
     with context.store.write() as session:
-        rows.add(session, context.claim, describe(path, manifest, loss))
+        rows.add(session, context.claim, describe(path, manifest, {} if loss is None else {"eval_loss": loss}))
 
 
 FALLING_THEN_RISING = {10: 3.0, 20: 1.0, 30: 2.0, 40: 2.1, 50: 2.2, 60: 2.3}
