@@ -115,18 +115,18 @@ def llamafactory(setting: Setting, _studio: Studio) -> Result:
         "model_name_or_path": setting.model, "stage": "sft", "do_train": True, "finetuning_type": "lora",
         "lora_rank": 16, "lora_alpha": 32, "lora_target": "all", "dataset": "rows", "dataset_dir": "data",
         "template": "chatml", "cutoff_len": 512, "output_dir": "out", "logging_steps": 1, "save_strategy": "no",
-        "overwrite_output_dir": True, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2,
+        "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2,
         "learning_rate": 2e-4, "max_steps": setting.steps, "bf16": True, "use_cpu": True, "report_to": "none",
         "include_num_input_tokens_seen": "non_padding", "seed": 42, "disable_tqdm": True,
     }  # fmt: skip
     if setting.quantization == "nf4":
         spec |= {"quantization_bit": 4, "quantization_method": "bnb", "quantization_type": "nf4"}
-    (folder / "run.json").write_text(json.dumps(spec))
+    (folder / "run.yaml").write_text(json.dumps(spec))
     environment = {**os.environ, "PYTHONPATH": str(folder), "DISABLE_VERSION_CHECK": "1", "HF_HUB_OFFLINE": "1"}
     if threads := os.environ.get("ATELIER_TORCH_THREADS"):
         environment["OMP_NUM_THREADS"] = threads
     began = time.time()
-    command = [str(setting.llamafactory), "-c", "from llamafactory.cli import main; main()", "train", "run.json"]
+    command = [str(setting.llamafactory), "-c", "from llamafactory.cli import main; main()", "train", "run.yaml"]
     with (folder / "log").open("w") as log:
         child = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
         marks = watch(child, folder / "out" / "trainer_log.jsonl")
