@@ -102,3 +102,41 @@ def test_no_name_leads_outside_its_folder(tmp_path_factory, name):
 def test_nasty_names_are_refused(tmp_path, name):
     with pytest.raises(ValueError):
         inside(tmp_path, name)
+
+
+@pytest.mark.parametrize("tuner", ["prefix", "prompt", "p_tuning"])
+@pytest.mark.parametrize(
+    "objective", [{"kind": "reward"}, {"kind": "classify"}, {"kind": "distill", "teacher": "base:t"}]
+)
+def test_learned_tokens_before_a_row_are_refused_where_places_of_the_row_are_read(objective, tuner):
+    assert ("tuner_moves_places", "tuner.kind") in problems_of(objective=objective, tuner={"kind": tuner})
+    assert parse({**LEAST, "tuner": {"kind": tuner}}).tuner.kind == tuner
+
+
+@pytest.mark.parametrize("objective", ["dpo", "kto", "reward", "classify"])
+def test_a_run_that_changes_its_start_on_the_way_is_refused_where_the_start_has_to_stay(objective):
+    found = problems_of(objective={"kind": objective}, tuner={"kind": "full_then_lora"})
+    assert ("tuner_moves_start", "tuner.kind") in found
+    assert parse({**LEAST, "objective": {"kind": "orpo"}, "tuner": {"kind": "full_then_lora"}})
+
+
+def test_rewards_may_change_their_start_only_where_nothing_is_held_to_it():
+    held = {"kind": "grpo", "rewards": {"number_match": {"weight": 1.0}}}
+    batch = {"learning_rate": 1e-5, "batch_size": 8}
+    given = {"tuner": {"kind": "full_then_lora"}, "training": batch}
+    assert ("tuner_moves_start", "tuner.kind") in problems_of(objective={**held, "beta": 0.1}, **given)
+    assert parse({**LEAST, "objective": {**held, "beta": 0.0}, **given})
+
+
+@pytest.mark.parametrize("average", [{"ema_decay": 0.9}, {"optimizer": "schedule_free", "schedule": "constant"}])
+def test_no_average_brings_back_what_a_tuner_has_cut(average):
+    training = {"learning_rate": 1e-4, **average}
+    assert problems_of(tuner={"kind": "adalora"}, training=training) == {("tuner_cuts_average", "training.ema_decay")}
+    assert parse({**LEAST, "tuner": {"kind": "lora"}, "training": training})
+
+
+@pytest.mark.parametrize("objective", ["reward", "classify"])
+def test_no_second_dataset_is_mixed_into_labels_or_scores(objective):
+    data = {"dataset": "rows", "mix_in": "other"}
+    assert problems_of(objective={"kind": objective}, data=data) == {("objective_cannot_mix", "data.mix_in")}
+    assert parse({**LEAST, "data": data})
