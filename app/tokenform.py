@@ -21,10 +21,18 @@ from storage import models
 from storage.datasets import Version
 
 LENGTH, TRUNCATION, PACKING = "data.max_length", "data.truncation", "data.packing"
-TEMPLATE = "model.chat_template"
-SETTINGS = (LENGTH, TRUNCATION, TEMPLATE, "objective.sft.train_on", "objective.sft.train_on_prompt", PACKING)
+TEMPLATE, NEW_TOKENS = "model.chat_template", "model.add_tokens"
+SETTINGS = (
+    LENGTH,
+    TRUNCATION,
+    TEMPLATE,
+    NEW_TOKENS,
+    "objective.sft.train_on",
+    "objective.sft.train_on_prompt",
+    PACKING,
+)
 """The settings of a run that decide its tokens."""
-SHOWN_IN: Mapping[str, tuple[str, ...]] = {"tokens": SETTINGS, "figures": (TEMPLATE,)}
+SHOWN_IN: Mapping[str, tuple[str, ...]] = {"tokens": SETTINGS, "figures": (TEMPLATE, NEW_TOKENS)}
 """The views that depend on tokens, and which settings each is drawn for."""
 Updates = dict[Any, Any]
 
@@ -69,7 +77,8 @@ class Chosen:
     def question(self, one: Version, **more: Any) -> dict[str, Any]:
         """What the preview child must know to turn rows of a version into tokens."""
         told = {"version_id": one.id, "model": self.model, "max_length": self.length, "objective": self.objective_spec}
-        return {**told, "truncation": self.truncation, "chat_template": self.settings[TEMPLATE], **more}
+        known = {"chat_template": self.settings[TEMPLATE], "add_tokens": self.settings[NEW_TOKENS]}
+        return {**told, "truncation": self.truncation, **known, **more}
 
     def _nested(self) -> dict[str, Any]:
         return nested({**self.settings, **({"objective.kind": self.objective} if self.objective else {})})

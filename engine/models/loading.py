@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.models.chat_templates import choose
+from engine.models.vocabulary import add_tokens
 from engine.tuners.adapters import keep_format
 
 TRUST_REMOTE_CODE = False
@@ -30,17 +31,24 @@ def use_threads(*, spare: int = 0) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() - spare))
 
 
-def load_tokenizer(folder: str | Path, *, chat_template: str = "auto", adapter: Path | None = None) -> Any:
+def load_tokenizer(
+    folder: str | Path,
+    *,
+    chat_template: str = "auto",
+    adapter: Path | None = None,
+    new_tokens: Sequence[str] = (),
+) -> Any:
     """Load a model folder's tokenizer with the chat template that is wanted (see `engine/models/chat_templates.py`).
 
     `atelier_template` names the one of ours that a model without any was given.
 
     Raises:
-        ProblemError: `model_template_tokens_missing`.
+        ProblemError: `model_template_tokens_missing`, `model_token_known`.
     """
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), **SAFE)
+    add_tokens(tokenizer, new_tokens)
     tokenizer.atelier_template = choose(tokenizer, chat_template, adapter)
     return tokenizer
 

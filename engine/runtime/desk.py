@@ -19,7 +19,7 @@ from engine.models.loading import load_tokenizer
 from engine.objectives import OBJECTIVES
 from engine.runtime.fitting import Here
 from engine.runtime.run_data import sources_of
-from engine.specs.base import Spec, validate
+from engine.specs.base import Spec, validate, words
 from engine.specs.home import Home
 from engine.specs.job import JobSpec, parse
 from engine.specs.problem import ProblemError, problem
@@ -59,7 +59,7 @@ class Desk:
 
     def __init__(self, home: Home, store: Store) -> None:
         self._home, self._store = home, store
-        self._readings: dict[tuple[str, str, str | None], Reading] = {}
+        self._readings: dict[tuple[str, str, str | None, tuple[str, ...]], Reading] = {}
 
     def warm_up(self) -> None:
         """Import the library and load the starter's tokenizer, so that the first person does not wait."""
@@ -88,7 +88,8 @@ class Desk:
         return QUESTIONS[kind](self, payload)
 
     def tokens(self, payload: Payload) -> dict[str, Any]:
-        """`version_id row model [objective] [max_length] [truncation] [chat_template]` → the token view of a row.
+        """`version_id row model [objective] [max_length] [truncation] [chat_template] [add_tokens]` → the token view of
+        a row.
 
         `template` names the chat template: `model` for the model's own, else the one of ours that is used; `added`
         says whether the model has none, `template_text` is what ours writes.
@@ -103,8 +104,8 @@ class Desk:
         return {"row": row, **reading.told(), **view(found[0], reading.renderer, objective, _room(payload))}
 
     def lengths(self, payload: Payload, seen: Callable[[], None]) -> dict[str, Any]:
-        """`version_id model [objective] [max_length] [truncation] [chat_template]` → how many tokens rows, prompts and
-        answers have, of all rows or of a sample (`counted` of `rows`), and what the longest row would cut."""
+        """`version_id model [objective] [max_length] [truncation] [chat_template] [add_tokens]` → how many tokens rows,
+        prompts and answers have, of all rows or of a sample (`counted` of `rows`), and what the longest would cut."""
         version = self._version(int(payload["version_id"]))
         reading = self._asked(payload)
         objective = _objective(payload.get("objective"), version.row_kind)
@@ -129,6 +130,7 @@ class Desk:
         model = self._model(spec.model.id)
         reading, prepared = self._prepared(spec, seen)
         facts = {**model.facts, "parameters": model.parameters, "marks_turn_end": reading.renderer.marks_turn_end}
+        facts |= _grown(facts, len(spec.model.new_tokens))
         kind = "cuda" if Here.of(self._home).has_gpu and spec.resources.devices != "cpu" else "cpu"
         return plan(spec, prepared, {**facts, "template_added": reading.added, "device": kind})
 
@@ -137,7 +139,8 @@ class Desk:
             sources = sources_of(session, spec.data)
             start = _start(session, spec.model.start_from)
         base = self._model(spec.model.id).path if start is None else start.base_path
-        reading = self._reading(base, spec.model.chat_template, start.adapter_path if start else None)
+        model = spec.model
+        reading = self._reading(base, model.chat_template, start.adapter_path if start else None, model.new_tokens)
         cache = self._home.datasets / "tokens"
         return reading, prepare(sources.main, reading.renderer, spec, cache, mixed_in=sources.mixed_in, seen=seen)
 
@@ -157,16 +160,19 @@ class Desk:
 
     def _asked(self, payload: Payload) -> Reading:
         """The renderer of the model and the template that a question names."""
-        return self._reading(self._model(str(payload["model"])).path, str(payload.get("chat_template") or OWN))
+        new_tokens = words(payload.get("add_tokens"))
+        chat_template = str(payload.get("chat_template") or OWN)
+        return self._reading(self._model(str(payload["model"])).path, chat_template, new_tokens=new_tokens)
 
-    def _reading(self, folder: str, chat_template: str = OWN, adapter: str | None = None) -> Reading:
-        key = (folder, chat_template, adapter)
+    def _reading(
+        self, folder: str, chat_template: str = OWN, adapter: str | None = None, new_tokens: tuple[str, ...] = ()
+    ) -> Reading:
+        key = (folder, chat_template, adapter, new_tokens)
         known = self._readings.get(key)
         if known is None:
             try:
-                tokenizer = load_tokenizer(
-                    folder, chat_template=chat_template, adapter=Path(adapter) if adapter else None
-                )
+                how: dict[str, Any] = {"chat_template": chat_template, "new_tokens": new_tokens}
+                tokenizer = load_tokenizer(folder, adapter=Path(adapter) if adapter else None, **how)
                 added = tokenizer.atelier_template
                 shown = added or ("model" if chat_template == OWN else chat_template)
                 known = Reading(Renderer(tokenizer), shown, added)
@@ -191,6 +197,12 @@ def _objective(section: Any, row_kind: str) -> Spec | None:
         allowed = ", ".join(OBJECTIVES)
         raise ProblemError([problem("spec_not_a_choice", field="objective.kind", given=repr(kind), allowed=allowed)])
     return validate(OBJECTIVES[kind].Spec, {**given, "kind": kind}, at="objective")
+
+
+def _grown(facts: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The facts of a model that differ once it has this many more tokens."""
+    width = int(facts["hidden_size"] or 0) * (1 if facts["tied"] else 2)
+    return {"new_tokens": count, "parameters": facts["parameters"] + count * width}
 
 
 def _room(payload: Payload) -> Room:

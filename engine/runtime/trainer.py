@@ -83,7 +83,7 @@ class Run:
 
     def train(self, reporter: Any) -> dict[str, Any]:
         from engine.models.loading import use_threads
-        from engine.runtime import folding, phases, start
+        from engine.runtime import own_base, phases, start
         from engine.runtime.building import prepare
         from engine.runtime.device import choose
         from engine.runtime.others import means_of
@@ -93,8 +93,8 @@ class Run:
         device = choose(self.spec.resources.devices)
         begin = start.find(self.context.store, self.spec, device)
         way = begin.way
-        if begin.folds:
-            begin = folding.on_own_base(self.context, begin, device, seen=reporter.beat)
+        if begin.folds or self.spec.model.new_tokens:
+            begin = own_base.start_on(self.context, begin, self.spec.model, device, seen=reporter.beat)
         self.context.phase("tokenising")
         prepared = prepare(self.context, self.spec, begin, seen=reporter.beat)
         self.context.phase("loading")

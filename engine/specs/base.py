@@ -97,6 +97,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def words(setting: str | None) -> tuple[str, ...]:
+    """What a setting names, separated by spaces; each once."""
+    return tuple(dict.fromkeys((setting or "").split()))
+
+
 class SpecError(ValueError):
     """Raised inside a spec's own validator, with problems whose addresses are whole."""
 

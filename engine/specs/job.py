@@ -8,11 +8,11 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from engine.objectives import OBJECTIVES
 from engine.optimizers import OPTIMIZERS
-from engine.specs.base import EntrySpec, Spec, SpecError, entry_of, setting, validate
+from engine.specs.base import EntrySpec, Spec, SpecError, entry_of, setting, validate, words
 from engine.specs.objective import ObjectiveSpec
 from engine.specs.problem import Problem, problem
 from engine.tuners import TUNERS
-from engine.tuners.protocol import Paced, Particular, Phased
+from engine.tuners.protocol import Paced, Particular, Phased, Verbal
 
 LOSS = "eval_loss"
 
@@ -57,6 +57,18 @@ class ModelPart(Spec):
         "Number format",
         "Format of the base's weights; auto takes bfloat16, and float32 where all weights are trained.",
     )
+    add_tokens: str | None = setting(
+        None,
+        "New tokens",
+        "Words or marks, separated by spaces, that become tokens of the model and are learned: never split, shown in "
+        "answers. Each starts as the average of all others, in a copy of the base that the run keeps.",
+        max_length=2000,
+    )
+
+    @property
+    def new_tokens(self) -> tuple[str, ...]:
+        """Those of `add_tokens`, each once."""
+        return words(self.add_tokens)
 
 
 class DataPart(Spec):
@@ -336,6 +348,8 @@ class JobSpec(Spec):
             found.append(problem("tuner_moves_places", field="tuner.kind", **named))
         if isinstance(tuner, Phased) and (needs.reference or head != "language"):
             found.append(problem("tuner_moves_start", field="tuner.kind", **named))
+        if self.model.new_tokens and not isinstance(tuner, Verbal):
+            found.append(problem("tuner_cannot_add_tokens", field="model.add_tokens", **named))
         averages = OPTIMIZERS[self.training.optimizer].averages or self.training.ema_decay is not None
         if isinstance(tuner, Paced) and averages:
             found.append(problem("tuner_cuts_average", field="training.ema_decay", **named))

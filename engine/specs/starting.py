@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from engine.objectives import OBJECTIVES
+from engine.specs.base import words
 from engine.specs.job import JobSpec
 from engine.specs.problem import Problem, problem
 from engine.tuners import TUNERS
@@ -28,6 +29,8 @@ def way_of(spec: JobSpec, before: Mapping[str, Any], quantization: str, target: 
         stays = [problem("start_merged_adapter", field="model.start_as", target=target)] if wanted == "continue" else []
         return "merge", stays + _rounded(spec)
     differs = _differences(spec, before, quantization, target)
+    if spec.model.new_tokens:
+        differs.append(problem("start_adds_tokens", field="model.add_tokens", target=target))
     if not TUNERS[spec.tuner.kind].is_adapter:
         stays = [problem("start_not_an_adapter", field="model.start_as", tuner=spec.tuner.kind)]
         return "merge", (stays if wanted == "continue" else []) + _unfoldable(spec, before, target)
@@ -71,6 +74,8 @@ def _last_tuner(before: Mapping[str, Any]) -> Mapping[str, Any]:
         last = tuner.phases(spec, 2)[-1].tuner
         spec = TUNERS[last["kind"]].Spec.model_validate(last)
     found = spec.model_dump()
+    if brought := words(before.get("model", {}).get("add_tokens")):
+        found["train_tokens"] = " ".join(dict.fromkeys((*brought, *words(found.get("train_tokens")))))
     if found.get("initialisation") in ("pissa", "pissa_niter", "olora"):
         # written with what it started as beside it: see engine/tuners/starts.py
         found |= {"rank": 2 * found["rank"], "alpha": found["alpha"] * (2**0.5 if found["rslora"] else 2)}

@@ -16,6 +16,7 @@ class FullTuner:
     merges = True
     packs = True
     rate_factor = 1.0
+    learns_new_tokens: ClassVar[Literal[True]] = True
 
     class Spec(base.EntrySpec):
         """No settings of its own."""

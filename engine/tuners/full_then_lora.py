@@ -19,6 +19,7 @@ class FullThenLoraTuner:
     merges = True
     packs = True
     rate_factor = 1.0
+    learns_new_tokens: ClassVar[Literal[True]] = True
 
     class Spec(base.EntrySpec):
         """When LoRA begins, and its size and rate."""

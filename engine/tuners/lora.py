@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import model_validator
 
 from engine.specs import base
-from engine.specs.base import SpecError, setting
+from engine.specs.base import SpecError, setting, words
 from engine.specs.problem import Problem, ProblemError, problem
 from engine.tuners import starts
 from engine.tuners.adapters import Targets, names, shapes, wrap
@@ -23,6 +23,7 @@ class LoraTuner:
     merges = True
     packs = True
     rate_factor = 10.0
+    learns_new_tokens: ClassVar[Literal[True]] = True
 
     class Spec(base.EntrySpec):
         """Size, scale, place and start of the matrices."""
@@ -114,7 +115,8 @@ class LoraTuner:
     def trainable(self, spec: Spec, facts: dict[str, Any]) -> int:
         chosen = shapes(facts, spec.targets)
         lengths = sum(out for _, out in chosen) if spec.dora else 0
-        rows = len((spec.train_tokens or "").split()) * (1 if facts.get("tied", True) else 2)
+        tokens = len(words(spec.train_tokens)) + int(facts.get("new_tokens", 0))
+        rows = tokens * (1 if facts.get("tied", True) else 2)
         embeddings = rows * int(facts["hidden_size"]) if rows else 0
         return sum(spec.rank * (into + out) for into, out in chosen) + lengths + embeddings
 
@@ -139,10 +141,10 @@ def _token_places(model: Any, spec: LoraTuner.Spec, given: Given) -> dict[str, l
     Raises:
         ProblemError: `tuner_token_unknown`.
     """
-    if not spec.train_tokens:
+    wanted = dict.fromkeys((*given.new_tokens, *words(spec.train_tokens)))
+    if not wanted:
         return None
     known = given.tokenizer.get_vocab()
-    wanted = list(dict.fromkeys(spec.train_tokens.split()))
     if unknown := [one for one in wanted if one not in known]:
         raise ProblemError([problem("tuner_token_unknown", field="tuner.train_tokens", given=" ".join(unknown)[:200])])
     ids = [int(known[one]) for one in wanted]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from engine.specs.base import EntrySpec
 from engine.specs.problem import Problem
@@ -21,7 +21,8 @@ class Given:
     train: Any
     """The training rows of tokens, for what is initialised from data."""
     tokenizer: Any
-    quantization: str
+    new_tokens: Sequence[str] = ()
+    """Tokens that the run brings in, which have to be learned."""
     goes_on: bool = False
     """Whether the new weights only make room for an earlier run's, which are put into them next."""
 
@@ -98,6 +99,14 @@ class Restoring(Protocol):
     def stored(self, model: Any) -> Mapping[str, Any]:
         """The weights that the checkpoint of this very moment holds, by their names there; what it names here wins."""
         ...
+
+
+@runtime_checkable
+class Verbal(Protocol):
+    """A tuner that learns the embeddings of new tokens."""
+
+    @property
+    def learns_new_tokens(self) -> Literal[True]: ...
 
 
 @runtime_checkable

@@ -25,7 +25,7 @@ def made(request, tiny_model, tmp_path_factory):
     model = TUNERS[kind].prepare(
         load_model(tiny_model, dtype="float32"),
         spec_of({"kind": kind}).tuner,
-        Given("CAUSAL_LM", 4, rows.train, rows.tokenizer, "none"),
+        Given("CAUSAL_LM", 4, rows.train, rows.tokenizer),
     )
     with torch.no_grad():
         for weight in model.parameters():

@@ -77,7 +77,7 @@ def test_a_row_is_read_alike_alone_and_among_longer_ones_and_without_its_adapter
     numpy.testing.assert_allclose(together["mean"][0], states.mean(0), atol=1e-5)
     numpy.testing.assert_allclose(together["last"][0], states[-1], atol=1e-5)
     tuner = TUNERS["lora"]
-    adapted = tuner.prepare(model, tuner.Spec(rank=2), Given("CAUSAL_LM", 1, None, None, "none"))
+    adapted = tuner.prepare(model, tuner.Spec(rank=2), Given("CAUSAL_LM", 1, None, None))
     for name, weight in adapted.named_parameters():
         if "lora_B" in name:
             weight.data.fill_(1.0)

@@ -24,7 +24,7 @@ def adapters(tiny_model, tmp_path_factory):
         torch.manual_seed(5)
         spec = spec_of({"kind": kind, **SETTINGS.get(kind, {})}).tuner
         model = TUNERS[kind].prepare(
-            load_model(tiny_model, dtype="float32"), spec, Given("CAUSAL_LM", 4, rows.train, rows.tokenizer, "none")
+            load_model(tiny_model, dtype="float32"), spec, Given("CAUSAL_LM", 4, rows.train, rows.tokenizer)
         )
         with torch.no_grad():
             for weight in model.parameters():

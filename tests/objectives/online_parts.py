@@ -83,7 +83,7 @@ def trainer_of(
     begin = Start(base, None, spec.model.quantization, "float32", tuner.is_adapter, "language")
     torch.manual_seed(spec.seed)
     loaded = load_model(base, quantization=spec.model.quantization, dtype="float32")
-    given = Given("CAUSAL_LM", steps.total, train, tokenizer, spec.model.quantization)
+    given = Given("CAUSAL_LM", steps.total, train, tokenizer)
     model = tuner.prepare(loaded, spec.tuner, given)
     frame = Frame(spec, Device("cpu", False), begin, folder, means or Means())
     return build(frame, model=model, rows=prepared, save=save, watch=TrainerCallback(), measure_start=False)

@@ -87,7 +87,7 @@ def make(base, folder, objective, train, held_out, *, tuner=None, training=None,
     data, evaluation = (Dataset.from_list(rows) for rows in (train, held_out))
     labels = tuple(entry.labels(data))
     torch.manual_seed(3)
-    given = Given("SEQ_CLS" if labels else "CAUSAL_LM", steps, data, tokenizer, "none")
+    given = Given("SEQ_CLS" if labels else "CAUSAL_LM", steps, data, tokenizer)
     model = tuning.prepare(load_model(base, dtype="float32", labels=labels), spec.tuner, given)
     begin = Start(base, None, "none", "float32", tuning.is_adapter, entry.head)
     cadence = Cadence(steps, None, 1_000_000)

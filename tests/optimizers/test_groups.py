@@ -22,7 +22,7 @@ def rates_of(model, rates, decayed=()):
 def with_lora(folder):
     tuner = TUNERS["lora"]
     spec = tuner.Spec(rank=2)
-    return tuner.prepare(load_model(folder, dtype="float32"), spec, Given("CAUSAL_LM", 1, None, None, "none"))
+    return tuner.prepare(load_model(folder, dtype="float32"), spec, Given("CAUSAL_LM", 1, None, None))
 
 
 def test_layers_learn_slower_the_further_they_are_from_the_output(mini_model):

@@ -52,9 +52,7 @@ def make_trainer(model_folder, folder, spec, *, evaluation=False, resume=None, s
     torch.manual_seed(3)
     steps = spec.training.max_steps
     tuner = TUNERS[spec.tuner.kind]
-    model = tuner.prepare(
-        load_model(model_folder, dtype="float32"), spec.tuner, Given("CAUSAL_LM", steps, None, None, "none")
-    )
+    model = tuner.prepare(load_model(model_folder, dtype="float32"), spec.tuner, Given("CAUSAL_LM", steps, None, None))
     tokenizer = load_tokenizer(model_folder)
     columns = [{"input_ids": list(range(10, 10 + n)), "labels": list(range(10, 10 + n))} for n in LENGTHS]
     data, held = Dataset.from_list(columns), Dataset.from_list(columns[:2]) if evaluation else None

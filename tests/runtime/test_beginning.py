@@ -61,7 +61,7 @@ def make_trainer(tiny_model, folder, save=lambda step, write: None, steps=4):
     torch.manual_seed(3)
     begin = Start(tiny_model, None, "none", "float32", True, "language")
     model = TUNERS["lora"].prepare(
-        load_model(tiny_model, dtype="float32"), SPEC.tuner, Given("CAUSAL_LM", steps, None, None, "none")
+        load_model(tiny_model, dtype="float32"), SPEC.tuner, Given("CAUSAL_LM", steps, None, None)
     )
     tokenizer = load_tokenizer(tiny_model)
     data = Dataset.from_list(

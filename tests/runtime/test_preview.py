@@ -148,6 +148,16 @@ def test_a_base_without_a_template_says_which_one_it_was_given(desk, store, star
     assert [one["values"] for one in warnings if one["code"] == "template_added"] == [{"template": "chatml"}]
 
 
+def test_new_tokens_count_before_any_run_has_brought_them_in(desk, version):
+    asked = {"version_id": version.id, "row": 0, "model": "starter"}
+    before = desk.answer("tokens", asked)
+    word = max("".join(one["text"] for one in before["tokens"]).split(), key=len)
+    assert desk.answer("tokens", {**asked, "add_tokens": word})["num_tokens"] < before["num_tokens"]
+    plain, more = (desk.answer("plan", {"spec": spec(model={"add_tokens": new})}) for new in (None, f"<a> {word}"))
+    assert more["total_tokens"] < plain["total_tokens"]
+    assert more["parameters"] - plain["parameters"] == more["trainable"] - plain["trainable"] == 2 * 576
+
+
 @pytest.mark.parametrize("row", [-1, 300, 10**9])
 def test_a_row_that_is_not_there_is_a_problem(desk, version, row):
     with pytest.raises(ProblemError) as caught:

@@ -78,7 +78,7 @@ def make_trainer(base, folder, tuner, kind):
     torch.manual_seed(3)
     tuner = TUNERS[spec.tuner.kind]
     begin = Start(base, None, quantization, "float32", tuner.is_adapter, "language")
-    given = Given("CAUSAL_LM", STEPS, None, None, quantization)
+    given = Given("CAUSAL_LM", STEPS, None, None)
     model = tuner.prepare(load_model(base, quantization=quantization, dtype="float32"), spec.tuner, given)
     tokenizer = load_tokenizer(base)
     train, evaluation = (Dataset.from_list(ROWS[kind](first)) for first in (10, 90))

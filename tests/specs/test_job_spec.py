@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from engine.specs.home import Home, inside
 from engine.specs.job import parse
 from engine.specs.problem import Problem, ProblemError, problem
+from engine.tuners import TUNERS
 
 LEAST = {
     "data": {"dataset": "tickets"},
@@ -140,3 +141,12 @@ def test_no_second_dataset_is_mixed_into_labels_or_scores(objective):
     data = {"dataset": "rows", "mix_in": "other"}
     assert problems_of(objective={"kind": objective}, data=data) == {("objective_cannot_mix", "data.mix_in")}
     assert parse({**LEAST, "data": data})
+
+
+@pytest.mark.parametrize("tuner", TUNERS)
+def test_new_tokens_are_taken_where_their_embeddings_are_learned(tuner):
+    chosen = {"tuner": {"kind": tuner}, "model": {"add_tokens": "<a> <b> <a>"}}
+    if tuner in ("lora", "full", "full_then_lora"):
+        assert parse({**LEAST, **chosen}).model.new_tokens == ("<a>", "<b>")
+    else:
+        assert problems_of(**chosen) == {("tuner_cannot_add_tokens", "model.add_tokens")}

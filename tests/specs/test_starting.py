@@ -56,6 +56,25 @@ def test_what_was_asked_for_is_done_or_refused_with_what_differs():
     assert way(LORA, LORA, was="nf4", start_as="continue") == ("continue", ["start_from_quantization"])
 
 
+def test_new_tokens_need_a_merge_and_those_of_an_earlier_run_are_trained_on_by_name():
+    earlier = {"tuner": LORA, "objective": {"kind": "sft"}, "model": {"add_tokens": "<a> <b>"}}
+
+    def found(tuner, **model):
+        way, problems = way_of(parse({**spec_of(tuner).model_dump(), "model": {"start_from": "7", **model}}), *told)
+        return way, [(one.code, one.where.field) for one in problems]
+
+    told = (earlier, "none", "7@3")
+    assert found(LORA) == ("merge", [])
+    assert found({**LORA, "train_tokens": "<a> <b>"}) == ("continue", [])
+    assert found(LORA, start_as="continue") == ("continue", [("start_from_setting", "tuner.train_tokens")])
+    assert found(LORA, add_tokens="<c>") == ("merge", [])
+    named = {**LORA, "train_tokens": "<a> <b>"}
+    assert found(named, add_tokens="<c>", start_as="continue") == (
+        "continue",
+        [("start_adds_tokens", "model.add_tokens")],
+    )
+
+
 def test_on_a_quantised_base_only_the_adapter_itself_goes_on():
     assert way(LORA, LORA, was="nf4", quantization="nf4") == ("continue", [])
     assert way(LORA, {**LORA, "rank": 8}, was="nf4", quantization="nf4") == ("merge", ["start_merge_rounds"])

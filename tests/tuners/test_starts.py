@@ -18,7 +18,7 @@ RANK = 4
 def prepared(model, form="none", **settings):
     spec = spec_of({"kind": "lora", "rank": RANK, **settings}, form).tuner
     rows = rows_of(model)
-    given = Given("CAUSAL_LM", 4, rows.train, rows.tokenizer, form)
+    given = Given("CAUSAL_LM", 4, rows.train, rows.tokenizer)
     base = load_model(model, quantization=form, dtype="float32")
     return TUNERS["lora"].prepare(base, spec, given)
 
@@ -122,7 +122,7 @@ def test_only_the_named_tokens_move(tiny_model, tmp_path):
 def test_a_tuner_that_does_not_fit_the_model_says_so(tiny_model):
     spec = spec_of({"kind": "boft", "block_size": 7}).tuner
     with pytest.raises(ProblemError) as refused:
-        TUNERS["boft"].prepare(load_model(tiny_model, dtype="float32"), spec, Given("CAUSAL_LM", 4, None, None, "none"))
+        TUNERS["boft"].prepare(load_model(tiny_model, dtype="float32"), spec, Given("CAUSAL_LM", 4, None, None))
     assert refused.value.problems[0].code == "tuner_does_not_fit"
 
 

@@ -169,7 +169,7 @@ def test_a_new_head_is_trained_with_it(kind, tiny_model):
     from engine.tuners.protocol import Given
 
     spec = spec_of({"kind": kind, **({"targets": "attention"} if kind == "oft" else {})}).tuner
-    given = Given("SEQ_CLS", STEPS, None, None, "none")
+    given = Given("SEQ_CLS", STEPS, None, None)
     model = TUNERS[kind].prepare(load_model(tiny_model, dtype="float32", labels=("a", "b")), spec, given)
     model.config.pad_token_id = 2
     model(input_ids=IDS, labels=torch.tensor([1])).loss.backward()

@@ -1,4 +1,4 @@
-"""The base of a run that starts from another's adapter folded in: a folder of its own, the run's checkpoint 0."""
+"""The base that a run makes for itself, as its checkpoint 0: an earlier adapter folded in, new tokens added."""
 
 from __future__ import annotations
 
@@ -10,24 +10,32 @@ from typing import Any
 
 from engine.models import template as templates
 from engine.models.copying import CONFIGS, PLAIN
+from engine.models.loading import load_model, load_tokenizer
+from engine.models.vocabulary import make_room
 from engine.runtime import checkpoints
 from engine.runtime.checkpoints import BrokenCheckpoint
 from engine.runtime.child import Context
-from engine.runtime.device import Device
+from engine.runtime.device import Device, weights_bytes
 from engine.runtime.start import Start, folded
+from engine.specs.job import ModelPart
 from storage import checkpoints as checkpoint_rows
 from storage.checkpoints import NewCheckpoint
 
 STEP = 0
 
 
-def on_own_base(context: Context, begin: Start, device: Device, *, seen: Callable[[], None]) -> Start:
-    """The start of a run whose adapters stand on a base that it makes itself; made once, kept as long as the run.
+def start_on(context: Context, begin: Start, wanted: ModelPart, device: Device, *, seen: Callable[[], None]) -> Start:
+    """The start of a run on a base that it makes itself; made once, kept as long as the run.
 
     `seen` is called on the way.
+
+    Raises:
+        ProblemError: `model_token_known`, a new token is not new.
+        OSError: the disk has no room for it.
     """
-    base = _made(context, seen) or _make(context, begin, device, seen)
-    return replace(begin, base=base, adapter=None, quantization="none", way=None)
+    base = _made(context, seen) or _make(context, begin, wanted, device, seen)
+    quantization = "none" if begin.way == "merge" else begin.quantization
+    return replace(begin, base=base, adapter=None, quantization=quantization, way=None)
 
 
 def _made(context: Context, seen: Callable[[], None]) -> Path | None:
@@ -45,9 +53,13 @@ def _made(context: Context, seen: Callable[[], None]) -> Path | None:
     return None
 
 
-def _make(context: Context, begin: Start, device: Device, seen: Callable[[], None]) -> Path:
+def _make(context: Context, begin: Start, wanted: ModelPart, device: Device, seen: Callable[[], None]) -> Path:
+    checkpoints.require_space(context.folder, weights_bytes(begin.base))
+
     def write(folder: Path) -> None:
-        model: Any = folded(begin, device)
+        model: Any = folded(begin, device) if begin.adapter else load_model(begin.base, dtype=begin.dtype)
+        if wanted.new_tokens:
+            _add_tokens(model, begin, wanted, folder)
         model.save_pretrained(str(folder))
         _texts(begin, folder)
 
@@ -63,12 +75,21 @@ def _make(context: Context, begin: Start, device: Device, seen: Callable[[], Non
         dtype=begin.dtype,
         is_adapter=False,
         pinned=True,
-        head=begin.head,
     )
     with context.store.write() as session:
         checkpoint_rows.add(session, context.claim, new)
-    context.event("adapter_folded", {"target": context.spec["model"]["start_from"]})
+    if begin.adapter:
+        context.event("adapter_folded", {"target": wanted.start_from})
+    if wanted.new_tokens:
+        context.event("tokens_added", {"tokens": " ".join(wanted.new_tokens)})
     return path
+
+
+def _add_tokens(model: Any, begin: Start, wanted: ModelPart, folder: Path) -> None:
+    how: dict[str, Any] = {"chat_template": wanted.chat_template, "new_tokens": wanted.new_tokens}
+    tokenizer = load_tokenizer(begin.base, adapter=begin.adapter, **how)
+    make_room(model, tokenizer, wanted.new_tokens)
+    tokenizer.save_pretrained(str(folder))
 
 
 def _texts(begin: Start, folder: Path) -> None:
