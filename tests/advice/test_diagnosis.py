@@ -70,3 +70,11 @@ def test_preference_runs_have_findings_of_their_own():
     assert codes(rewards__chosen=falling) == ["chosen_reward_falls"]
     assert codes(rewards__accuracies=chance) == ["no_preference_yet"]
     assert codes(rewards__chosen=curve(lambda _: 0.1), rewards__accuracies=curve(lambda _: 0.9)) == []
+
+
+def test_where_the_evaluation_loss_is_not_the_measure_it_says_nothing_of_the_run():
+    turning = {"loss": FALLING, "eval_loss": curve(lambda step: 1 + abs(step - 10) / 10)}
+    by_loss, by_another = (
+        {advice.code for advice in diagnose(turning, "running", measure)} for measure in ("eval_loss", "eval_reward")
+    )
+    assert by_loss - by_another == {"overfitting"}

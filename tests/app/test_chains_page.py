@@ -11,6 +11,7 @@ from app import chainorders, chainview, draft
 from app import chains as written
 from app.pages import chains as page
 from app.ui import Ui
+from engine.specs.problem import ProblemError
 from storage import chains, checkpoints, jobs, stages
 from storage.states import State
 from tests.app.conftest import Runs, Shelf
@@ -203,3 +204,23 @@ def test_names_are_shown_as_they_are(ui: Ui, parts: page.Parts) -> None:
     with ui.store.read() as session:
         listed = chainview.listing(session, made.id, ui.t)
     assert "&lt;img" in listed and "<img" not in listed and "&lt;img" in shown(ui, made.id)
+
+
+def misfits(ui: Ui, *stages: dict[str, Any]) -> list[tuple[str, str | None]]:
+    with ui.store.write() as session, pytest.raises(ProblemError) as caught:
+        written.create(session, {**CHAIN, "stages": list(stages)}, going=True)
+    return [(one.code, one.where.field) for one in caught.value.problems]
+
+
+def test_stages_that_cannot_start_on_the_one_before_are_refused_when_the_chain_is_made(
+    ui: Ui, parts: page.Parts
+) -> None:
+    scores = {"name": "scores", "data": {"dataset": "likes"}, "objective": {"kind": "reward"}}
+    assert {code for code, _ in misfits(ui, scores, STAGES[1])} == {"start_from_head"}
+    soft = {"name": "soft", "data": {"dataset": "tickets"}, "tuner": {"kind": "prompt"}}
+    assert {code for code, _ in misfits(ui, soft, STAGES[0])} == {"start_cannot_merge"}
+    small = {**STAGES[0], "model": {"quantization": "nf4"}}
+    wide = {**STAGES[1], "tuner": {"kind": "lora", "rank": 16}, "model": {"quantization": "nf4"}}
+    assert {code for code, _ in misfits(ui, small, wide)} == {"start_merge_rounds"}
+    with ui.store.read() as session:
+        assert chains.listing(session) == []

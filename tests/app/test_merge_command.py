@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from app.commands import waiting
-from storage import jobs
+from storage import checkpoints, jobs
+from storage.checkpoints import NewCheckpoint
 from storage.database import Store
 from storage.jobs import Holder, Settlement
 from storage.states import State
@@ -87,3 +88,20 @@ def test_a_wrong_merge_is_refused(
 ) -> None:
     ended, out, _ = atelier("merge", *arguments, "--json")
     assert (ended, [one["code"] for one in json.loads(out)["problems"]]) == (64, [code])
+
+
+def test_an_average_of_a_run_takes_its_checkpoints_but_no_base_of_its_own(atelier: Run, store: Store) -> None:  # noqa: F811
+    with store.write() as session:
+        job = jobs.submit(session, kind="train", name="a", spec=SPEC, lane="gpu")
+        claimed = jobs.claim(session, Holder("w", "h", "b"), lanes=["gpu"], lease_s=600)
+        assert claimed is not None
+        for step in (0, 2, 4, 6):
+            new = NewCheckpoint(
+                step=step, path=f"/runs/{job.id}/{step}", manifest_sha="0", bytes=10, base_path="/models/starter",
+                quantization="none", dtype="float32", is_adapter=step > 2,
+            )  # fmt: skip
+            checkpoints.add(session, claimed[0], new)
+        jobs.settle(session, claimed[0], Settlement(State.SUCCEEDED, reason="done"))
+    _, out, _ = atelier("merge", job.id, "--method", "ema")
+    spec = json.loads(atelier("job", out.strip(), "--json")[1])["spec"]
+    assert [one["target"] for one in spec["sources"]] == ["1@4", "1@6"], "of one kind: full weights are no adapters"

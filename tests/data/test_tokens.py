@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+import pyarrow
 import pyarrow.parquet as pq
 import pytest
 
@@ -244,3 +245,9 @@ def test_labels_that_cannot_be_learned_stand_in_the_plan_before_the_start(stored
     assert told["problems"] == []
     (unknown,) = [item for item in told["warnings"] if item["code"] == "labels_unknown"]
     assert unknown["values"] == {"rows": many.counts["eval_rows"]}
+
+
+def test_the_length_of_a_row_is_that_of_its_ids_alone(tmp_path):
+    row = {"input_ids": [1, 2, 3], "labels": [-100, 2, 3], "prompt": [True, False, False], "task_type": "greeting"}
+    pq.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "rows.parquet")
+    assert lengths(tmp_path / "rows.parquet") == [3]
