@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from engine.data.packing import packed_sequences
 from engine.data.tokens import Prepared, lengths
 from engine.objectives import OBJECTIVES
+from engine.objectives.protocol import Labelling
 from engine.optimizers import OPTIMIZERS
 from engine.specs.cadence import cadence, steps_per_epoch
 from engine.specs.job import JobSpec
@@ -50,7 +51,7 @@ def plan(spec: JobSpec, prepared: Prepared, facts: Mapping[str, Any]) -> dict[st
 def _of_labels(spec: JobSpec, prepared: Prepared) -> tuple[list[Problem], list[Problem]]:
     """What keeps the rows' labels from being learned, and what has to be said of those of the evaluation."""
     objective = OBJECTIVES[spec.objective.kind]
-    if objective.head != "classifier":
+    if objective.head != "classifier" or not isinstance(objective, Labelling):
         return [], []
     try:
         known = set(objective.labels(pq.read_table(prepared.train_path, columns=["label"])))

@@ -69,10 +69,6 @@ class CpoObjective:
         del spec
         return [one.dpo_columns() for one in pairs(row, renderer, room, self.kind)]
 
-    def labels(self, train: Any) -> Sequence[str]:
-        del train
-        return ()
-
     def trainer(self, parts: Any) -> Any:
         chosen = parts.spec.objective
         return pair_trainer(parts, lambda sides: contrastive(sides, chosen))

@@ -76,10 +76,6 @@ class DistillObjective:
             missing = [] if self.teacher else [problem("distill_no_teacher", field="objective.teacher")]
             return [*missing, *(sampling.problems(run, 1) if self.on_policy else ())]
 
-    def labels(self, train: Any) -> Sequence[str]:
-        del train
-        return ()
-
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         last = max((at for at, one in enumerate(row["messages"]) if one["role"] == "assistant"), default=None)
         messages = row["messages"][: None if last is None else last + 1]

@@ -100,10 +100,6 @@ class DpoObjective:
         del spec
         return [one.dpo_columns() for one in pairs(row, renderer, room, self.kind)]
 
-    def labels(self, train: Any) -> Sequence[str]:
-        del train
-        return ()
-
     def trainer(self, parts: Any) -> Any:
         from trl import DPOConfig, DPOTrainer
 

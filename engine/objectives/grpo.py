@@ -41,10 +41,6 @@ class GrpoObjective:
             False, "Leave out cut answers", "Answers that were not finished teach nothing, whatever their reward."
         )
 
-    def labels(self, train: Any) -> Sequence[str]:
-        del train
-        return ()
-
     def tokens(self, row: dict[str, Any], renderer: Any, spec: Spec, room: Any) -> Sequence[dict[str, Any]]:
         return online.tokens(row, renderer, spec, room)
 

@@ -69,10 +69,6 @@ class KtoObjective:
             raise ProblemError([problem("row_no_label", field="data.dataset")])
         return [one.columns(label=bool(label)) for one in single(row, renderer, room, self.kind)]
 
-    def labels(self, train: Any) -> Sequence[str]:
-        del train
-        return ()
-
     def trainer(self, parts: Any) -> Any:
         from trl import KTOConfig, KTOTrainer
 

@@ -41,10 +41,6 @@ class OrpoObjective:
         del spec
         return [one.dpo_columns() for one in pairs(row, renderer, room, self.kind)]
 
-    def labels(self, train: Any) -> Sequence[str]:
-        del train
-        return ()
-
     def trainer(self, parts: Any) -> Any:
         weight = parts.spec.objective.odds_weight
         return pair_trainer(parts, lambda sides: odds_ratio(sides, weight))

@@ -29,10 +29,6 @@ class PretrainObjective:
         whole = [renderer.document(row["text"])] if "text" in row else _conversation(row, renderer)
         return [part.sft_columns() for one in whole for part in one.fit(room.or_else("split"))]
 
-    def labels(self, train: Any) -> Sequence[str]:
-        del train
-        return ()
-
     def trainer(self, parts: Any) -> Any:
         return token_trainer(parts)
 

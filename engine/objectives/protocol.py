@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from engine.specs.objective import ObjectiveSpec
 
@@ -62,10 +62,19 @@ class Objective(Protocol):
         """
         ...
 
-    def labels(self, train: Any) -> Sequence[str]:
-        """The names of the outputs of the head, from the training rows of tokens; none for a language model."""
-        ...
-
     def trainer(self, parts: Any) -> Any:
         """Build the library's trainer from the `TrainerParts` of `engine/runtime/parts.py`."""
+        ...
+
+
+@runtime_checkable
+class Labelling(Protocol):
+    """An objective whose model has a head of its own in the place of the language model's."""
+
+    def labels(self, train: Any) -> Sequence[str]:
+        """The names of the head's outputs, from the training rows of tokens.
+
+        Raises:
+            ProblemError: there are too few or too many.
+        """
         ...

@@ -62,10 +62,6 @@ class SftObjective:
         fitted = [part for one in rendered for part in one.fit(room.or_else("cut_end"))]
         return [part.weighted_columns() if weighs else part.sft_columns() for part in fitted]
 
-    def labels(self, train: Any) -> Sequence[str]:
-        del train
-        return ()
-
     def trainer(self, parts: Any) -> Any:
         chosen = parts.spec.objective
         dynamic, weight = chosen.loss == "dft", chosen.prompt_weight

@@ -15,6 +15,7 @@ from engine.data.tokens import TASK_TYPE
 from engine.data.tokens import prepare as prepare_tokens
 from engine.models.loading import keep_4_bit_weights, load_tokenizer
 from engine.objectives import OBJECTIVES
+from engine.objectives.protocol import Labelling
 from engine.runtime.child import Context
 from engine.runtime.device import Device
 from engine.runtime.optimising import optimising
@@ -84,7 +85,7 @@ def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[],
         raise ProblemError(too_long)
     train = Dataset.from_parquet(str(found.train_path))
     evaluation = Dataset.from_parquet(str(found.eval_path)) if found.eval_path else None
-    task_types = _task_types(train)
+    task_types, objective = _task_types(train), OBJECTIVES[spec.objective.kind]
     if spec.data.packing:
         train = pack(train, spec.data.max_length, task_types)
     steps = cadence(spec, len(train), len(evaluation) if evaluation else 0)
@@ -98,7 +99,7 @@ def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[],
         found.eval_indices,
         found.counts,
         steps,
-        tuple(OBJECTIVES[spec.objective.kind].labels(train)),
+        tuple(objective.labels(train)) if isinstance(objective, Labelling) else (),
         task_types,
     )
 

@@ -30,10 +30,6 @@ class EchoObjective:
             columns["labels"] = list(columns["input_ids"])
         return made
 
-    def labels(self, train: Any) -> tuple[str, ...]:
-        del train
-        return ()
-
     def trainer(self, parts: Any) -> Any:
         from trl import SFTConfig, SFTTrainer
 

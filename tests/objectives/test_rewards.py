@@ -176,10 +176,6 @@ def test_a_judge_is_asked_with_the_answer_as_material_and_its_mark_is_a_share():
     assert mark("7/10") == 0.7
 
 
-def test_only_the_judge_sends_anything_away():
-    assert [name for name, entry in REWARDS.items() if entry.leaves] == ["judge"]
-
-
 def test_a_reward_run_scores_the_whole_conversation():
     class Scorer:
         def scores(self, conversations):

@@ -10,6 +10,7 @@ import torch
 from engine.data.render import Renderer
 from engine.models.loading import load_model, load_tokenizer
 from engine.objectives import OBJECTIVES
+from engine.objectives.protocol import Labelling
 from engine.runtime.building import Frame, Rows, build
 from engine.runtime.device import Device
 from engine.runtime.start import Start
@@ -85,7 +86,7 @@ def make(base, folder, objective, train, held_out, *, tuner=None, training=None,
     entry, tuning = OBJECTIVES[spec.objective.kind], TUNERS[spec.tuner.kind]
     tokenizer, renderer = _reading(base)
     data, evaluation = (Dataset.from_list(rows) for rows in (train, held_out))
-    labels = tuple(entry.labels(data))
+    labels = tuple(entry.labels(data)) if isinstance(entry, Labelling) else ()
     torch.manual_seed(3)
     given = Given("SEQ_CLS" if labels else "CAUSAL_LM", steps, data, tokenizer)
     model = tuning.prepare(load_model(base, dtype="float32", labels=labels), spec.tuner, given)

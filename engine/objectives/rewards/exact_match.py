@@ -11,8 +11,6 @@ from engine.specs.base import setting
 
 
 class ExactMatch:
-    leaves = False
-
     class Spec(protocol.RewardSpec):
         """How alike they have to be."""
 

@@ -18,8 +18,6 @@ FIELD = "objective.rewards.json_schema.text"
 
 
 class JsonSchema:
-    leaves = False
-
     class Spec(protocol.RewardSpec):
         """What the JSON has to look like."""
 

@@ -11,8 +11,6 @@ from engine.objectives.rewards.protocol import Score, weight
 
 
 class JsonValid:
-    leaves = False
-
     class Spec(protocol.RewardSpec):
         """Nothing to choose."""
 

@@ -23,8 +23,6 @@ TASK = (
 
 
 class Judge:
-    leaves = True
-
     class Spec(protocol.RewardSpec):
         """Who judges, and by what."""
 

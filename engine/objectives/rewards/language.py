@@ -18,8 +18,6 @@ Judged = Literal[
 
 
 class Language:
-    leaves = False
-
     class Spec(protocol.RewardSpec):
         """Which language."""
 

@@ -14,8 +14,6 @@ from engine.specs.problem import problem
 
 
 class Length:
-    leaves = False
-
     class Spec(protocol.RewardSpec):
         """The range."""
 

@@ -23,8 +23,6 @@ _NUMBER = re.compile(
 
 
 class NumberMatch:
-    leaves = False
-
     class Spec(protocol.RewardSpec):
         """How near the number has to be."""
 

@@ -19,8 +19,6 @@ PATIENCE_S = 0.2
 
 
 class Pattern:
-    leaves = False
-
     class Spec(protocol.RewardSpec):
         """What is looked for."""
 

@@ -46,11 +46,6 @@ class Reward(Protocol):
         """Its settings in a run's spec. Their validator refuses a weight without what it needs."""
         ...
 
-    @property
-    def leaves(self) -> bool:
-        """Whether prompts and answers leave this machine for it."""
-        ...
-
     def targets(self, spec: Any) -> Mapping[str, str]:
         """The runs that it loads: the setting that names each, and the name."""
         ...

@@ -14,8 +14,6 @@ from engine.specs.problem import problem
 
 
 class RewardRun:
-    leaves = False
-
     class Spec(protocol.RewardSpec):
         """Which model."""
 
