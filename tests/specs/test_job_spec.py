@@ -140,3 +140,11 @@ def test_no_second_dataset_is_mixed_into_labels_or_scores(objective):
     data = {"dataset": "rows", "mix_in": "other"}
     assert problems_of(objective={"kind": objective}, data=data) == {("objective_cannot_mix", "data.mix_in")}
     assert parse({**LEAST, "data": data})
+
+
+def test_early_stopping_is_refused_where_no_row_is_kept_aside_to_stop_by():
+    training = {"learning_rate": 1e-4, "early_stopping_patience": 3}
+    data = {"dataset": "rows", "eval_fraction": 0}
+    expected = {("early_stopping_needs_evaluation", "training.early_stopping_patience")}
+    assert problems_of(data=data, training=training) == expected
+    assert parse({**LEAST, "training": training}) and parse({**LEAST, "data": data})
