@@ -87,6 +87,13 @@ class KtoObjective:
                 size = args.per_device_train_batch_size
                 return shuffled.add_column("KL_completion_ids", _others(shuffled["completion_ids"][:], size))
 
+            def groups_rows(self) -> bool:
+                """Not with the divergence: it grows with length, and would be another for short rows than for long."""
+                return not self.calculate_KL
+
+            def groups_evaluation(self) -> bool:
+                return not self.calculate_KL
+
         chosen = parts.spec.objective
         arguments = KTOConfig(
             **parts.arguments,

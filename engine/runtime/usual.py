@@ -13,6 +13,15 @@ class Usual:
     args: Any
     train_dataset: Any
 
+    def groups_rows(self) -> bool:
+        """Whether training puts rows of like length together: batches are padded, and rows have no part in what the
+        loss says of others."""
+        return True
+
+    def groups_evaluation(self) -> bool:
+        """Whether an evaluation does so too, and with rows of one task type: its figures are means over rows."""
+        return True
+
     def try_rows(self, longest: Callable[[int], Any]) -> None:
         """One forward and backward pass on the longest rows; `longest(n)` gives n of them."""
         trainer: Any = self
