@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput, EvalPrediction
 
 from engine.models.by_task import TASK_LOSS
-from engine.runtime.like_length import EvaluationBatches, LikeLength, padded_lengths
+from engine.models.like_length import EvaluationBatches, LikeLength, padded_lengths
 
 
 class Batching:
@@ -33,8 +33,8 @@ class Batching:
         if not trainer.groups_evaluation():
             return super().get_eval_dataloader(eval_dataset)  # type: ignore[misc]
         rows = trainer.eval_dataset if eval_dataset is None else eval_dataset
-        told_apart = self.task_types if len(self.task_types) > 1 else ()
-        batches = EvaluationBatches.of(rows, trainer.args.per_device_eval_batch_size, told_apart)
+        lengths = padded_lengths(rows) if trainer.groups_rows() else None
+        batches = EvaluationBatches.of(rows, trainer.args.per_device_eval_batch_size, self.task_types, lengths)
         return DataLoader(trainer._remove_unused_columns(rows), batch_sampler=batches, collate_fn=trainer.data_collator)
 
     def evaluation_loop(self, dataloader: Any, description: str, *positional: Any, **named: Any) -> Any:

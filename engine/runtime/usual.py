@@ -19,7 +19,8 @@ class Usual:
         return True
 
     def groups_evaluation(self) -> bool:
-        """Whether an evaluation does so too, and with rows of one task type: its figures are means over rows."""
+        """Whether the batches of an evaluation are of one task type each: its figures are means over rows. Rows of like
+        length are put together there as in training."""
         return True
 
     def try_rows(self, longest: Callable[[int], Any]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.specs.problem import ProblemError
+from tests.fakes import byte_model
+from tests.objectives.online_parts import conversations, spec_of, trainer_of
 from tests.objectives.workbench import judged, make, pairs
 
 STEPS = 12
@@ -20,6 +22,13 @@ def typed(rows, names=TYPES):
             if name in row:
                 row[name] = [*row[name], *[20] * (number * 7 % 23)]
     return rows
+
+
+def wholes(count, seed):
+    """Rows of pairs, each answer with its prompt before it."""
+    return [
+        {**row, **{n: row["prompt_ids"] + row[n] for n in ("chosen_ids", "rejected_ids")}} for row in pairs(count, seed)
+    ]
 
 
 def training(batch, passes):
@@ -113,6 +122,7 @@ def losses_by_type(made):
         ({"kind": "dpo", "reference": "live"}, pairs),
         ({"kind": "orpo"}, pairs),
         ({"kind": "cpo"}, pairs),
+        ({"kind": "reward"}, wholes),
         ({"kind": "kto", "loss": "apo_zero_unpaired"}, judged),
     ],
     ids=lambda one: one["kind"] if isinstance(one, dict) else "",
@@ -148,3 +158,54 @@ def test_training_tells_the_loss_of_each_task_type_where_rows_have_losses_of_the
     for one in points:
         told = [value for name, value in one.items() if name.startswith("task_loss/")]
         assert min(told) - 1e-4 <= one["loss"] <= max(told) + 1e-4
+
+
+def test_in_an_evaluation_kto_asks_how_far_it_has_moved_on_rows_of_one_task_type(small_model, tmp_path):
+    train, held_out = typed(judged(24, 1)), typed(judged(14, 2), ("short", "long", "long"))
+    made = make(small_model, tmp_path, {"kind": "kto", "beta": 0.5}, train, held_out, training=training(4, 1), steps=6)
+    tasks = {tuple(one["completion_ids"]): one["task_type"] for one in made.eval_dataset}
+    for row in made.eval_dataset:
+        assert tasks[tuple(row["KL_completion_ids"])] == row["task_type"]
+    made.train()
+    found = made.evaluate()
+    told = [found[f"eval_task_loss/{name}"] for name in ("short", "long")]
+    assert told[0] != told[1] and min(told) < found["eval_loss"] < max(told)
+
+
+def test_a_label_heads_losses_are_told_by_task_type_in_training_and_evaluation(small_model, tmp_path):
+    rows = [
+        {"input_ids": [3 + n, *[500 + n % 2] * (1 + n * 7 % 23)], "label": "ab"[n % 2], "task_type": TYPES[n % 3]}
+        for n in range(30)
+    ]
+    made = make(small_model, tmp_path, {"kind": "classify"}, rows, rows[:11], training=training(4, 1), steps=6)
+    made.train()
+    assert made.groups_rows()
+    found, alone = losses_by_type(made)
+    assert {name: found[f"eval_task_loss/{name}"] for name in alone} == pytest.approx(alone, rel=1e-5)
+    assert "eval_macro_f1" in found
+    names = {name for one in made.state.log_history for name in one if name.startswith("task_loss/")}
+    assert names == {f"task_loss/{name}" for name in TYPES}
+
+
+def test_scores_are_told_by_task_type_in_training_and_evaluation(small_model, tmp_path):
+    rows = [{"input_ids": [3 + n, 9, n], "score": float(n % 4), "task_type": TYPES[n % 2]} for n in range(24)]
+    made = make(small_model, tmp_path, {"kind": "reward"}, rows, rows[:8], training=training(4, 1), steps=6)
+    made.train()
+    found = made.evaluate()
+    names = {name for one in made.state.log_history for name in one if name.startswith("task_loss/")}
+    assert names == {"task_loss/short", "task_loss/long"}
+    assert found["eval_loss"] == pytest.approx(
+        (found["eval_task_loss/short"] + found["eval_task_loss/long"]) / 2, rel=1e-5
+    )
+
+
+def test_rewards_are_told_by_task_type(tmp_path):
+    told = {"kind": "grpo", "num_generations": 4, "max_new_tokens": 4, "beta": 0.0}
+    told["rewards"] = {"regex": {"weight": 2.0, "pattern": "[a-z]"}, "exact_match": {"weight": 1.0}}
+    rows = [{**row, "task_type": TYPES[n % 2]} for n, row in enumerate(conversations())]
+    made = trainer_of(spec_of(told, max_steps=2, batch_size=32), byte_model.write(tmp_path / "bytes"), tmp_path, rows)
+    made.train()
+    points = [one for one in made.state.log_history if "reward" in one]
+    for one in points:
+        assert one["reward"] == pytest.approx((one["task_reward/short"] + one["task_reward/long"]) / 2, rel=1e-5)
+    assert any(one["task_reward/short"] != one["task_reward/long"] for one in points)

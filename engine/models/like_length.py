@@ -35,26 +35,32 @@ def padded_lengths(dataset: Any) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationBatches:
-    """Every row once: batches of one task type each, rows of like length together, the same at each evaluation."""
+    """Every row once, in batches of one task type each, the same at each evaluation."""
 
     places: list[list[int]]
     tasks: Sequence[str]
     """The task type of each batch; "" for those that are not told apart."""
 
     @classmethod
-    def of(cls, dataset: Any, size: int, task_types: Sequence[str]) -> EvaluationBatches:
-        """Batches of at most `size` rows."""
-        lengths, kinds = padded_lengths(dataset), [0] * len(dataset)
-        if task_types:
+    def of(
+        cls, dataset: Any, size: int, task_types: Sequence[str], lengths: Sequence[int] | None = None
+    ) -> EvaluationBatches:
+        """Batches of at most `size` rows: the longest first, or in the order of the dataset where no lengths are told.
+
+        Where there is only one task type all rows are alike.
+        """
+        kinds, lengths = [0] * len(dataset), lengths or [0] * len(dataset)
+        if len(task_types) > 1:
             kinds = [place_of(name, task_types) for name in dataset[TASK_TYPE]]
         ordered = sorted(range(len(dataset)), key=lambda at: (kinds[at], -lengths[at]))
+        names = (*task_types, "") if len(task_types) > 1 else ("",)
         places: list[list[int]] = []
         tasks: list[str] = []
         for kind, found in groupby(ordered, key=kinds.__getitem__):
             rows = list(found)
             batches = [rows[first : first + size] for first in range(0, len(rows), size)]
             places += batches
-            tasks += [(*task_types, "")[kind]] * len(batches)
+            tasks += [names[kind]] * len(batches)
         return cls(places, tasks)
 
     def __iter__(self) -> Iterator[list[int]]:

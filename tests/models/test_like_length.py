@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from engine.runtime.like_length import EvaluationBatches, LikeLength, padded_lengths
+from engine.models.like_length import EvaluationBatches, LikeLength, padded_lengths
 
 BATCH, PASSES = 4, 2
 STEP = BATCH * PASSES
@@ -77,7 +77,8 @@ def test_of_two_answers_the_longer_counts_and_of_a_sequence_its_tokens():
 def test_a_batch_of_an_evaluation_is_of_one_task_type(lengths):
     names = [random.Random(n).choice(["a", "b", "rare"]) for n in range(len(lengths))]
     rows = [{"input_ids": [1] * length, "task_type": name} for length, name in zip(lengths, names, strict=True)]
-    found = EvaluationBatches.of(Dataset.from_list(rows), BATCH, ("a", "b"))
+    data = Dataset.from_list(rows)
+    found = EvaluationBatches.of(data, BATCH, ("a", "b"), padded_lengths(data))
     assert sorted(place for one in found for place in one) == list(range(len(rows)))
     for places, task in zip(found.places, found.tasks, strict=True):
         assert {names[place] for place in places} == {task or "rare"}
