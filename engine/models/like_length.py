@@ -76,7 +76,8 @@ class LikeLength(Sampler[int]):
     The library's sampler of that kind sorts pools of random rows too, but draws from the state that the process is in:
     a resumed run would not find its place. Here an epoch's order follows from the seed, the epoch and the rows of a
     step alone, so that it is the same after a resume, and also where memory ran out and a step is made of smaller
-    batches. It differs from epoch to epoch, and has no trend: steps of a pool are scattered over the epoch.
+    batches.
+    It differs from epoch to epoch, and has no trend: steps of a pool are scattered over the epoch.
     """
 
     def __init__(self, lengths: Sequence[int], *, step: int, seed: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.runtime.beginning import Beginning
 from engine.specs.problem import ProblemError
 from tests.fakes import byte_model
 from tests.objectives.online_parts import conversations, spec_of, trainer_of
@@ -35,6 +36,12 @@ def training(batch, passes):
     return {"batch_size": batch, "gradient_accumulation": passes, "log_every_steps": 1}
 
 
+class Quiet:
+    """A watch without a store."""
+
+    tokens = 0.0
+
+
 def watched(trainer):
     """The rows of each batch that the trainer is given from now on, by the first tokens of their prompts."""
     seen, collate = [], trainer.data_collator
@@ -48,27 +55,29 @@ def watched(trainer):
 
 
 def orpo(base, folder, batch=2, passes=2, save=None, **changes):
-    objective = changes.pop("objective", {"kind": "orpo"})
-    rows = typed(pairs(22, 1)), typed(pairs(10, 2))
-    return make(base, folder, objective, *rows, training=training(batch, passes), steps=STEPS, save=save, **changes)
+    rows, how = (typed(pairs(22, 1)), typed(pairs(10, 2))), {**training(batch, passes), **changes}
+    return make(base, folder, {"kind": "orpo"}, *rows, training=how, steps=STEPS, save=save)
 
 
-def test_a_resumed_trainer_goes_on_with_the_same_batches(small_model, tmp_path):
+def test_a_resumed_trainer_goes_on_with_the_same_batches_and_points(small_model, tmp_path):
     def save(step, write):
         (tmp_path / str(step)).mkdir(exist_ok=True)
-        if step == 8:  # within the second epoch, whose steps are 7 to 12
+        if step == 8:  # within the second epoch, whose steps are 7 to 12, and between two points
             write(tmp_path / str(step))
 
-    trainer = orpo(small_model, tmp_path, save=save)
+    trainer = orpo(small_model, tmp_path, save=save, log_every_steps=3)
     trainer.args.save_steps = 8
     seen = watched(trainer)
     trainer.train()
     epochs = [[row for batch in seen[at : at + 11] for row in batch] for at in (0, 11)]
     assert [sorted(one) for one in epochs] == [list(range(3, 25))] * 2 and epochs[0] != epochs[1]
-    again = orpo(small_model, tmp_path / "again")
+    again = orpo(small_model, tmp_path / "again", log_every_steps=3)
+    again.add_callback(Beginning(again, Quiet(), tmp_path / "8", lambda _: None))
     seen_again = watched(again)
     again.train(resume_from_checkpoint=str(tmp_path / "8"))
     assert seen_again == seen[11 + 2 * 2 :], "six steps of the first epoch had eleven batches"
+    first, second = ([one for one in made.state.log_history if "loss" in one] for made in (trainer, again))
+    assert first == second and "task_loss/odd" in first[-1]
 
 
 def test_smaller_batches_of_the_same_step_go_on_with_the_same_rows(small_model, tmp_path):
@@ -95,6 +104,20 @@ def test_rows_are_put_together_where_the_loss_takes_each_by_itself(small_model, 
         lengths.append(batch["attention_mask"].sum(dim=1).tolist())
     spread = sum(max(one) - min(one) for one in lengths)
     assert (spread < 60) == groups, spread
+
+
+def test_where_sequences_cannot_be_shared_rows_to_predict_are_put_together_too(small_model, tmp_path):
+    rows = [{"input_ids": ids, "labels": ids, "task_type": ""} for ids in ([7] * (2 + n * 7 % 23) for n in range(120))]
+    loss = []
+    for kind, shared in (({"kind": "full"}, True), ({"kind": "prompt"}, False)):
+        made = make(small_model, tmp_path, {"kind": "sft"}, rows, rows[:11], tuner=kind, training=training(2, 2))
+        assert made.groups_rows() is not shared
+    for size in (1, 4, 11):
+        made.args.per_device_eval_batch_size = size
+        loss.append(made.evaluate()["eval_loss"])
+    assert loss == pytest.approx([loss[0]] * 3, rel=1e-5)
+    batches = [batch["attention_mask"].sum(dim=1) for batch in made.get_train_dataloader()]
+    assert sum(int(one.max() - one.min()) for one in batches) < 120
 
 
 def test_early_stopping_is_refused_where_no_row_came_to_be_kept_aside(small_model, tmp_path):
