@@ -14,7 +14,8 @@ from engine.objectives import OBJECTIVES, rewards
 from storage import metrics
 
 COMMON = ("loss", "learning_rate", "grad_norm", "tokens_per_second")
-TASK_LOSS = "task_loss/"
+PER_TASK = ("task_loss/", "task_reward/")
+"""What the curves of task types are named by."""
 EXACT = ("learning_rate",)
 """Set, not measured: never smoothed."""
 WORDS = ("smoothing", "log", "reset", "table", "step", "best", "evaluation", "waiting", "live", "reconnecting")
@@ -36,9 +37,9 @@ def metric_names(spec: Mapping[str, Any], tasks: Sequence[str] = ()) -> list[str
 
 def task_curves(session: Session, run: int) -> list[str]:
     """Return the curves of a run's task types, as far as there are points of them."""
-    evaluated = metrics.names_under(session, run, f"eval_{TASK_LOSS}")
-    found = {*metrics.names_under(session, run, TASK_LOSS), *(name.removeprefix("eval_") for name in evaluated)}
-    return sorted(found)
+    told = [prefix + one for one in PER_TASK for prefix in ("", "eval_")]
+    names = [name for one in told for name in metrics.names_under(session, run, one)]
+    return sorted({name.removeprefix("eval_") for name in names})
 
 
 def charts(runs: Sequence[int], spec: Mapping[str, Any], t: Text, tasks: Sequence[str] = ()) -> Html:
@@ -53,6 +54,5 @@ def charts(runs: Sequence[int], spec: Mapping[str, Any], t: Text, tasks: Sequenc
 
 def _said(name: str, t: Text) -> dict[str, str]:
     """The title and the caption of a chart."""
-    task = name.removeprefix(TASK_LOSS)
-    key = name if task == name else TASK_LOSS.rstrip("/")
-    return {"title": t(f"chart.{key}.title", task=task), "caption": t(f"chart.{key}.caption", task=task)}
+    kind, _, task = name.partition("/") if name.startswith(PER_TASK) else (name, "", "")
+    return {"title": t(f"chart.{kind}.title", task=task), "caption": t(f"chart.{kind}.caption", task=task)}

@@ -13,6 +13,8 @@ from torch.nn import functional
 from transformers import Trainer
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from engine.models.by_task import note
+
 Labels = NDArray[numpy.int64]
 
 
@@ -77,8 +79,10 @@ class LabelTrainer(Trainer):
     _smoothing = 0.0
     _total_train_tokens = 0.0
 
-    def __init__(self, *positional: Any, **named: Any) -> None:
+    def __init__(self, *positional: Any, told_apart: Sequence[str] = (), **named: Any) -> None:
         super().__init__(*positional, compute_metrics=_measured, **named)
+        self._told_apart = told_apart
+        self._metrics: dict[str, dict[str, list[float]]] = {"train": {}}
         self.loss_is_scaled_for_ga = False  # a mean over the rows of a batch
 
     def weigh(self, balanced: bool, smoothing: float, numbers: Mapping[str, int]) -> None:
@@ -94,9 +98,11 @@ class LabelTrainer(Trainer):
         del num_items_in_batch
         labels = inputs["labels"]
         outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        losses = label_losses(outputs.logits, labels, self._weights, self._smoothing)
         if model.training:
             self._total_train_tokens += float(inputs["attention_mask"].sum())
-        loss = label_loss(outputs.logits, labels, self._weights, self._smoothing)
+            note(self._metrics["train"], losses, inputs, self._told_apart)
+        loss = losses.mean()
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(
@@ -112,16 +118,18 @@ class LabelTrainer(Trainer):
     def log(self, logs: dict[str, float], *more: Any, **named: Any) -> None:
         if "loss" in logs:
             logs["num_tokens"] = self._total_train_tokens
+            logs |= {name: sum(each) / len(each) for name, each in self._metrics["train"].items()}
+            self._metrics["train"].clear()
         super().log(logs, *more, **named)
 
 
-def label_loss(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-    """Mean cross-entropy of rows; with `weights`, each row's counts as much as its label's weight.
+def label_losses(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """The cross-entropy of each row; with `weights`, each counts as much as its label's weight.
 
-    The mean is over the rows, not over their weights: batches of any size then add up to the same step.
+    What is learned is their mean over the rows, not over the weights: batches of any size add up to the same step.
     """
     each = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="none")
-    return (each if weights is None else each * weights[labels]).mean()
+    return each if weights is None else each * weights[labels]
 
 
 def predict(

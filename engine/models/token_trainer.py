@@ -17,12 +17,12 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from engine.data.rendered import NOT_TRAINED
+from engine.models.by_task import TASK_LOSS
 from engine.models.rows_apart import ATTENTION, keeps_rows_apart
 from engine.models.token_batches import TokenBatches
 from engine.models.token_loss import weighted_loss
 
 PROBE_TOKENS = 8
-TASK_LOSS = "task_loss/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,20 @@ class TokenTrainer(Trainer):
         self._has_head: bool | None = None
         self._total_train_tokens = 0
         self._metrics: dict[str, dict[str, list[float]]] = {"train": {}, "eval": {}}
+
+    def groups_rows(self) -> bool:
+        """Where rows are padded: those that share a sequence need not be alike."""
+        return not self._apart
+
+    def groups_evaluation(self) -> bool:
+        return False  # it evaluates by itself
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """The longest rows first where rows are padded: the loss of an evaluation knows of no order."""
+        if self._apart:
+            return super()._get_eval_sampler(eval_dataset)
+        lengths = [len(row) for row in eval_dataset["input_ids"]]
+        return sorted(range(len(lengths)), key=lambda place: -lengths[place])
 
     def _inner_training_loop(self, *positional: Any, **named: Any) -> Any:
         with self._computing():

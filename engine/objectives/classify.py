@@ -61,6 +61,7 @@ class ClassifyObjective:
     def trainer(self, parts: Any) -> Any:
         from transformers import TrainingArguments
 
+        from engine.models.by_task import with_tasks
         from engine.models.labelling import LabelTrainer, collator, known, read_last
 
         chosen = parts.spec.objective
@@ -71,7 +72,8 @@ class ClassifyObjective:
         trainer = parts.staged(LabelTrainer)(
             model=parts.model,
             args=arguments,
-            data_collator=collator(common["processing_class"], numbers),
+            data_collator=with_tasks(collator(common["processing_class"], numbers), parts.task_types),
+            told_apart=parts.task_types,
             **common,
         )
         trainer.weigh(chosen.class_weights == "balanced", chosen.label_smoothing, numbers)

@@ -134,6 +134,9 @@ def _distilling(library: type) -> type:
             self._share = share
             self._given: list[list[int]] = []
 
+        def groups_evaluation(self) -> bool:
+            return True
+
         def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
             self._given = [list(row["answer"]) for row in inputs]
             return super()._generate_and_score_completions(inputs)

@@ -110,6 +110,12 @@ class DpoObjective:
                 del arguments, named
                 return dataset
 
+            def groups_rows(self) -> bool:
+                return chosen.loss not in SORTED
+
+            def groups_evaluation(self) -> bool:
+                return chosen.loss not in SORTED
+
         chosen = parts.spec.objective
         losses = {chosen.loss: 1.0, **({"sft": chosen.sft_weight} if chosen.sft_weight else {})}
         arguments = DPOConfig(

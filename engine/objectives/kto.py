@@ -72,16 +72,23 @@ class KtoObjective:
     def trainer(self, parts: Any) -> Any:
         from trl import KTOConfig, KTOTrainer
 
+        from engine.models.like_length import EvaluationBatches
+
         class PretokenisedKtoTrainer(KTOTrainer):
             """The rows arrive as tokens: what the token view shows is what is trained."""
 
             def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-                del processing_class, dataset_name
+                del processing_class
                 if not self.calculate_KL:
                     return dataset
                 shuffled = dataset.shuffle(seed=args.seed).flatten_indices()
-                size = args.per_device_train_batch_size
-                return shuffled.add_column("KL_completion_ids", _others(shuffled["completion_ids"][:], size))
+                size, named = args.per_device_train_batch_size, parts.task_types if dataset_name == "eval" else ()
+                batches = EvaluationBatches.of(shuffled, size, named).places
+                return shuffled.add_column("KL_completion_ids", _others(shuffled["completion_ids"][:], batches))
+
+            def groups_rows(self) -> bool:
+                """Not with the divergence: it grows with length, and would be another for short rows than for long."""
+                return not self.calculate_KL
 
         chosen = parts.spec.objective
         arguments = KTOConfig(
@@ -101,14 +108,15 @@ class KtoObjective:
         )
 
 
-def _others(answers: Sequence[list[int]], batch_size: int) -> list[list[int]]:
+def _others(answers: Sequence[list[int]], batches: Sequence[Sequence[int]]) -> list[list[int]]:
     """For each row the answer of another row of its batch, from which the loss estimates how far the model has moved.
 
-    The batches keep their rows from epoch to epoch, shuffled once. A last batch of one row takes the answer before it.
+    The batches keep their rows from epoch to epoch, shuffled once; those of an evaluation are of one task type each.
+    A batch of one row takes the last answer of the batch before it.
     """
-    found: list[list[int]] = []
-    for first in range(0, len(answers), batch_size):
-        batch = list(answers[first : first + batch_size])
-        before = batch[-1] if len(batch) > 1 else answers[first - 1]
-        found += [before, *batch[:-1]]
+    found: list[list[int]] = [[]] * len(answers)
+    for number, batch in enumerate(batches):
+        before = batch[-1] if len(batch) > 1 else batches[number - 1][-1]
+        for place, other in zip(batch, [before, *batch[:-1]], strict=True):
+            found[place] = answers[other]
     return found

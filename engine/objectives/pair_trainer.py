@@ -43,6 +43,9 @@ def pair_trainer(parts: Any, judge: Callable[[Sides], Judged]) -> Any:
     from trl.trainer.dpo_trainer import DataCollatorForPreference
     from trl.trainer.utils import add_fused_lm_head
 
+    from engine.data.tokens import TASK_TYPE
+    from engine.models.by_task import note, with_tasks
+
     class PairTrainer(Trainer):
         loss_is_scaled_for_ga = False
 
@@ -54,20 +57,21 @@ def pair_trainer(parts: Any, judge: Callable[[Sides], Judged]) -> Any:
             add_fused_lm_head(model.get_base_model() if hasattr(model, "peft_config") else model)
 
         def _set_signature_columns_if_needed(self) -> None:
-            self._signature_columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
+            self._signature_columns = ["prompt_ids", "chosen_ids", "rejected_ids", TASK_TYPE]
 
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             del return_outputs, num_items_in_batch
             judged = judge(_sides(model, inputs))
-            self._note(judged, int(inputs["attention_mask"].sum()))
+            self._note(judged, inputs)
             return judged.losses.mean()
 
-        def _note(self, judged: Judged, num_tokens: int) -> None:
+        def _note(self, judged: Judged, inputs: dict[str, Any]) -> None:
             mode = "train" if self.model.training else "eval"
             if mode == "train":
-                self._total_train_tokens += num_tokens
+                self._total_train_tokens += int(inputs["attention_mask"].sum())
+                note(self._metrics["train"], judged.losses, inputs, parts.task_types)
             figures = {
                 "rewards/chosen": judged.chosen,
                 "rewards/rejected": judged.rejected,
@@ -101,7 +105,7 @@ def pair_trainer(parts: Any, judge: Callable[[Sides], Judged]) -> Any:
     return parts.staged(PairTrainer)(
         model=parts.model,
         args=TrainingArguments(**parts.arguments),
-        data_collator=DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id),
+        data_collator=with_tasks(DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id), parts.task_types),
         **parts.common,
     )
 

@@ -22,6 +22,8 @@ def with_reference(base: type, columns: Sequence[str], parts: Any) -> type:
     """
     import torch
 
+    from engine.models.like_length import longest_first, padded_lengths
+
     class Nobody(torch.nn.Module):
         """Stands where TRL would make a reference of its own."""
 
@@ -69,14 +71,17 @@ def with_reference(base: type, columns: Sequence[str], parts: Any) -> type:
             return dataset
 
         def _figures(self, dataset: Any) -> dict[str, Any]:
-            """Log-probabilities of each row, in order; the trainer's callbacks hear of each batch."""
+            """Log-probabilities of each row, computed with rows of like length; callbacks hear of each batch."""
             rows, size = self._remove_unused_columns(dataset), self.args.per_device_eval_batch_size
-            made = []
+            order, made = longest_first(range(len(rows)), padded_lengths(rows)), []
             for first in range(0, len(rows), size):
-                batch = self.data_collator([rows[place] for place in range(first, min(first + size, len(rows)))])
+                batch = self.data_collator([rows[place] for place in order[first : first + size]])
                 made.append([one.float().cpu() for one in start_log_probs(self, batch, parts) if one is not None])
                 self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-            return dict(zip(columns, (torch.cat(each).numpy() for each in zip(*made, strict=True)), strict=True))
+            back = torch.tensor(order).argsort()
+            return {
+                name: torch.cat(each)[back].numpy() for name, each in zip(columns, zip(*made, strict=True), strict=True)
+            }
 
     return Referring
 

@@ -93,6 +93,13 @@ def sampling(base: type, per_prompt: Callable[[Any], int]) -> type:
                 measured: dict[str, float] = super().evaluate(*positional, **named)
             return measured
 
+        def groups_rows(self) -> bool:
+            """No: prompts are repeated in an order of the library's own, and it is the answers that take the time."""
+            return False
+
+        def groups_evaluation(self) -> bool:
+            return False
+
         def try_rows(self, longest: Callable[[int], Any]) -> None:
             """Draw the longest answers that there can be to the longest prompts, and learn from them."""
             each = per_prompt(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.specs.problem import ProblemError, problem
@@ -18,11 +19,18 @@ def score_trainer(parts: Any, base: type, named: dict[str, Any]) -> Any:
     """
     import torch
 
+    from engine.data.tokens import TASK_TYPE
+    from engine.models.by_task import note, with_tasks
+
     mean, deviation = _spread(parts.common["train_dataset"])
 
     class ScoreTrainer(base):
         def _set_signature_columns_if_needed(self) -> None:
-            self._signature_columns = ["input_ids", "score"]
+            self._signature_columns = ["input_ids", "score", TASK_TYPE]
+
+        def groups_evaluation(self) -> bool:
+            """No: accuracy and margin compare the rows of a batch, which are to be any."""
+            return False
 
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -32,8 +40,10 @@ def score_trainer(parts: Any, base: type, named: dict[str, Any]) -> Any:
             outputs = model(**given, use_cache=False)
             found = outputs.logits.squeeze(-1)
             wanted = ((inputs["score"] - mean) / deviation).to(found.dtype)
+            losses = torch.nn.functional.mse_loss(found, wanted, reduction="none")
             self._note(found.detach(), wanted, inputs["attention_mask"])
-            loss = torch.nn.functional.mse_loss(found, wanted)
+            note(self._metrics["train" if self.model.training else "eval"], losses, inputs, parts.task_types)
+            loss = losses.mean()
             return (loss, outputs) if return_outputs else loss
 
         def _note(self, found: torch.Tensor, wanted: torch.Tensor, mask: torch.Tensor) -> None:
@@ -50,7 +60,7 @@ def score_trainer(parts: Any, base: type, named: dict[str, Any]) -> Any:
                 self._metrics[mode]["margin"].append(margins.mean().item())
 
     padding = named["processing_class"].convert_tokens_to_ids(named["args"].pad_token)
-    return parts.staged(ScoreTrainer)(**named, data_collator=_collator(padding))
+    return parts.staged(ScoreTrainer)(**named, data_collator=with_tasks(_collator(padding), parts.task_types))
 
 
 def _spread(train: Any) -> tuple[float, float]:
@@ -67,7 +77,7 @@ def _collator(padding: int) -> Any:
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ids = [torch.tensor(row["input_ids"]) for row in rows]
         return {
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=padding),

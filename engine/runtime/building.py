@@ -85,9 +85,9 @@ def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[],
         raise ProblemError(too_long)
     train = Dataset.from_parquet(str(found.train_path))
     evaluation = Dataset.from_parquet(str(found.eval_path)) if found.eval_path else None
-    task_types, objective = _task_types(train), OBJECTIVES[spec.objective.kind]
+    kinds, objective = task_types(train), OBJECTIVES[spec.objective.kind]
     if spec.data.packing:
-        train = pack(train, spec.data.max_length, task_types)
+        train = pack(train, spec.data.max_length, kinds)
     steps = cadence(spec, len(train), len(evaluation) if evaluation else 0)
     return Rows(
         tokenizer,
@@ -100,11 +100,11 @@ def prepare(context: Context, spec: JobSpec, begin: Start, *, seen: Callable[[],
         found.counts,
         steps,
         tuple(objective.labels(train)) if isinstance(objective, Labelling) else (),
-        task_types,
+        kinds,
     )
 
 
-def _task_types(rows: Any) -> tuple[str, ...]:
+def task_types(rows: Any) -> tuple[str, ...]:
     """The task types with the most rows, whose losses are told apart."""
     counts = Counter(rows[TASK_TYPE])
     return tuple(name for name, _ in counts.most_common(MOST_TASK_TYPES) if name)
@@ -126,7 +126,9 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
     if frame.spec.training.best_by == "metric" and rows.evaluation is None:
         raise ProblemError([problem("best_by_needs_evaluation", field="training.best_by")])
     callbacks: list[Any] = [watch]
-    if frame.spec.training.early_stopping_patience and rows.evaluation is not None:
+    if frame.spec.training.early_stopping_patience:
+        if rows.evaluation is None:
+            raise ProblemError([problem("early_stopping_needs_evaluation", field="training.early_stopping_patience")])
         # before the watch, which saves where this one stops
         callbacks.insert(0, EarlyStoppingCallback(frame.spec.training.early_stopping_patience))
     common = {
@@ -142,7 +144,7 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
         model,
         named,
         common,
-        staged(save, tuning, optimising(frame.spec)),
+        staged(save, tuning, optimising(frame.spec), rows.task_types),
         reference=lambda: load_reference(frame.begin, frame.device),
         goes_on=frame.begin.goes_on,
         cache=frame.cache or frame.folder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from transformers.trainer_callback import ExportableState
 
 from engine.runtime import carried
 from engine.runtime.averaging import Average, read_raw, shown, trained, write_raw
+from engine.runtime.batching import Batching
 from engine.runtime.child import NonFinite
 from engine.runtime.optimising import Optimising
 from engine.runtime.tuning import Tuning
@@ -25,21 +26,22 @@ Save = Callable[[int, Callable[[Path], None]], None]
 """Publishes the checkpoint of a step that the given function writes into a folder."""
 
 
-def staged(save: Save, tuning: Tuning, how: Optimising) -> Callable[[type], type]:
-    """Wrap a trainer class: each save goes through `save`, its optimiser is ours, the tuner has its say, and adapters
-    stay in float32."""
+def staged(save: Save, tuning: Tuning, how: Optimising, named: Sequence[str] = ()) -> Callable[[type], type]:
+    """Wrap a trainer class: each save goes through `save`, its optimiser is ours, the tuner has its say, adapters stay
+    in float32, and the losses of the task types in `named` are told apart."""
 
     def wrap(base: type) -> type:
-        class Staged(base, Usual):
+        class Staged(Batching, base, Usual):
             """The library's trainer with our checkpoints and our optimisers."""
 
             optimising = how
+            task_types = named
             average: Average | None = None
             optimizer: Any
             lr_scheduler: Any
 
-            def __init__(self, *positional: Any, **named: Any) -> None:
-                super().__init__(*positional, **named)
+            def __init__(self, *positional: Any, **arguments: Any) -> None:
+                super().__init__(*positional, **arguments)
                 # The library starts an adapter on a quantised base in bfloat16 and resumes it in float32: one format
                 # for both keeps a resumed run equal to an uninterrupted one, and small updates are not rounded away.
                 for weight in self.model.parameters():

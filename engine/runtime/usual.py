@@ -13,6 +13,16 @@ class Usual:
     args: Any
     train_dataset: Any
 
+    def groups_rows(self) -> bool:
+        """Whether training puts rows of like length together: batches are padded, and rows have no part in what the
+        loss says of others."""
+        return True
+
+    def groups_evaluation(self) -> bool:
+        """Whether the batches of an evaluation are of one task type each: its figures are means over rows. Rows of like
+        length are put together there as in training."""
+        return True
+
     def try_rows(self, longest: Callable[[int], Any]) -> None:
         """One forward and backward pass on the longest rows; `longest(n)` gives n of them."""
         trainer: Any = self

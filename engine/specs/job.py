@@ -363,6 +363,8 @@ class JobSpec(Spec):
         if training.batch_size < (least := self.objective.needs().least_batch):
             needed: dict[str, Any] = {"objective": kind, "given": training.batch_size, "allowed": least}
             found.append(problem("objective_needs_batch", field="training.batch_size", **needed))
+        if training.early_stopping_patience is not None and not self.data.eval_fraction:
+            found.append(problem("early_stopping_needs_evaluation", field="training.early_stopping_patience"))
         if training.best_by == "metric" and OBJECTIVES[kind].metric is None:
             found.append(problem("objective_has_no_metric", field="training.best_by", objective=kind))
         if OPTIMIZERS[training.optimizer].averages and training.schedule != "constant":

@@ -8,9 +8,10 @@ from datasets import Dataset
 from transformers import AutoTokenizer, TrainingArguments
 
 from engine.data.packing import pack
+from engine.models.by_task import TASK_LOSS
 from engine.models.loading import load_model
 from engine.models.rows_apart import keeps_rows_apart
-from engine.models.token_trainer import TASK_LOSS, TokenSettings, TokenTrainer
+from engine.models.token_trainer import TokenSettings, TokenTrainer
 
 LENGTHS = (5, 17, 9, 30, 3, 12)
 

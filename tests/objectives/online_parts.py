@@ -11,7 +11,7 @@ from engine.data.render import Renderer
 from engine.data.room import Room
 from engine.models.loading import load_model, load_tokenizer
 from engine.objectives import OBJECTIVES
-from engine.runtime.building import Frame, Rows, build
+from engine.runtime.building import Frame, Rows, build, task_types
 from engine.runtime.device import Device
 from engine.runtime.parts import Means
 from engine.runtime.start import Start
@@ -74,11 +74,12 @@ def trainer_of(
 
     def made(some: list[dict[str, Any]]) -> Any:
         objective = OBJECTIVES[chosen.kind]
-        return Dataset.from_list([dict(one) for row in some for one in objective.tokens(row, renderer, chosen, room)])
+        each = ((row, one) for row in some for one in objective.tokens(row, renderer, chosen, room))
+        return Dataset.from_list([{**one, "task_type": row.get("task_type", "")} for row, one in each])
 
     train, evaluation = made(rows), made(held_out) if held_out else None
     steps = cadence(spec, len(train), len(evaluation) if evaluation else 0)
-    prepared = Rows(tokenizer, renderer, base, train, evaluation, [], [], {}, steps)
+    prepared = Rows(tokenizer, renderer, base, train, evaluation, [], [], {}, steps, (), task_types(train))
     tuner = TUNERS[spec.tuner.kind]
     begin = Start(base, None, spec.model.quantization, "float32", tuner.is_adapter, "language")
     torch.manual_seed(spec.seed)

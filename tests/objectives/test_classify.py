@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from engine.data.render import Renderer
 from engine.data.room import Room
-from engine.models.labelling import balanced_weights, label_loss, last_places, measures, padded, read_last
+from engine.models.labelling import balanced_weights, label_losses, last_places, measures, padded, read_last
 from engine.models.loading import load_model, load_tokenizer
 from engine.objectives import OBJECTIVES
 from engine.runtime import start
@@ -65,12 +65,12 @@ def test_the_loss_is_the_cross_entropy_of_the_labels():
     logits, labels = torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 2, 2, 1, 2])
     share = numpy.exp(logits.numpy()) / numpy.exp(logits.numpy()).sum(1, keepdims=True)
     right = share[range(5), labels.numpy()]
-    assert label_loss(logits, labels, None, 0.0).item() == pytest.approx(-numpy.log(right).mean(), rel=1e-6)
+    assert label_losses(logits, labels, None, 0.0).mean().item() == pytest.approx(-numpy.log(right).mean(), rel=1e-6)
     weights = balanced_weights(labels.numpy(), 3)
     assert weights.tolist() == pytest.approx([5 / 3, 5 / 3, 5 / 9])
     smoothed = -(0.9 * numpy.log(right) + 0.1 * numpy.log(share).mean(1))
     expected = (smoothed * weights.numpy()[labels.numpy()]).mean()
-    assert label_loss(logits, labels, weights, 0.1).item() == pytest.approx(expected, rel=1e-6)
+    assert label_losses(logits, labels, weights, 0.1).mean().item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_measures_are_those_of_their_definitions():

@@ -104,6 +104,18 @@ def test_the_model_comes_nearer_to_its_teacher_on_held_out_rows(on_policy, tuner
     assert measured[-1] == pytest.approx(kl_on_held_out(trainer), rel=0.05), "forward KL on the rows' answers"
 
 
+def test_an_evaluation_tells_the_loss_of_each_task_type(base, teacher, tmp_path):
+    spec = spec_of({"kind": "distill", "teacher": "teacher", "max_new_tokens": 8}, batch_size=4)
+    rows = [{**row, "task_type": "ab"[place % 2]} for place, row in enumerate(conversations("the sea is wide."))]
+    trainer = trainer_of(spec, base, tmp_path, rows, held_out=rows[:6], means=means_of(teacher))
+    found = trainer.evaluate()
+    for place, name in enumerate("ab"):
+        trainer.eval_dataset = trainer.train_dataset.select(range(place, 6, 2))
+        assert trainer.evaluate()["eval_loss"] == pytest.approx(found[f"eval_task_loss/{name}"], rel=1e-5)
+    assert found["eval_loss"] == pytest.approx((found["eval_task_loss/a"] + found["eval_task_loss/b"]) / 2, rel=1e-5)
+    assert found["eval_task_loss/a"] != pytest.approx(found["eval_task_loss/b"], rel=1e-4)
+
+
 def test_without_its_loss_it_stays_where_it_is(base, teacher, tmp_path, monkeypatch):
     trainer = made(base, teacher, tmp_path)
     before = kl_on_held_out(trainer)

@@ -92,8 +92,16 @@ def test_nothing_is_learned_of_shuffled_labels_or_without_a_loss(small_model, tm
 
 def test_each_row_gets_the_answer_of_another_row_of_its_batch():
     answers = [[number] for number in range(7)]
-    assert _others(answers, 3) == [[2], [0], [1], [5], [3], [4], [5]]  # the last batch has one row alone
-    assert _others(answers[:6], 3) == [[2], [0], [1], [5], [3], [4]]
+    assert _others(answers, [[0, 1, 2], [3, 4, 5], [6]]) == [
+        [2],
+        [0],
+        [1],
+        [5],
+        [3],
+        [4],
+        [5],
+    ]  # the last batch has one row alone
+    assert _others(answers[:6], [[0, 2], [4, 1, 3], [5]]) == [[2], [4], [0], [1], [3], [3]]
 
 
 def test_rows_sorted_by_their_label_are_mixed_before_batches_are_made(small_model, tmp_path):

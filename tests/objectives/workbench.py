@@ -11,7 +11,7 @@ from engine.data.render import Renderer
 from engine.models.loading import load_model, load_tokenizer
 from engine.objectives import OBJECTIVES
 from engine.objectives.protocol import Labelling
-from engine.runtime.building import Frame, Rows, build
+from engine.runtime.building import Frame, Rows, build, task_types
 from engine.runtime.device import Device
 from engine.runtime.start import Start
 from engine.specs.cadence import Cadence
@@ -61,7 +61,7 @@ def swap_half(place):
 
 
 def make(base, folder, objective, train, held_out, *, tuner=None, training=None, steps=STEPS, save=None):
-    """The trainer of an objective as a run builds it, evaluating when it is asked to."""
+    """The trainer of an objective as a run builds it, evaluating when it is asked to; `held_out` may be None."""
     from datasets import Dataset
     from transformers import TrainerCallback
 
@@ -85,14 +85,15 @@ def make(base, folder, objective, train, held_out, *, tuner=None, training=None,
     )
     entry, tuning = OBJECTIVES[spec.objective.kind], TUNERS[spec.tuner.kind]
     tokenizer, renderer = _reading(base)
-    data, evaluation = (Dataset.from_list(rows) for rows in (train, held_out))
+    data, evaluation = (rows and Dataset.from_list(rows) for rows in (train, held_out))
     labels = tuple(entry.labels(data)) if isinstance(entry, Labelling) else ()
+    kinds = task_types(data) if "task_type" in data.column_names else ()
     torch.manual_seed(3)
     given = Given("SEQ_CLS" if labels else "CAUSAL_LM", steps, data, tokenizer)
     model = tuning.prepare(load_model(base, dtype="float32", labels=labels), spec.tuner, given)
     begin = Start(base, None, "none", "float32", tuning.is_adapter, entry.head)
     cadence = Cadence(steps, None, 1_000_000)
-    rows = Rows(tokenizer, renderer, base, data, evaluation, [], [], {}, cadence, labels)
+    rows = Rows(tokenizer, renderer, base, data, evaluation, [], [], {}, cadence, labels, kinds)
     frame = Frame(spec, Device("cpu", False), begin, folder, cache=folder / "references")
     keep = save or (lambda step, write: None)
     return build(frame, model=model, rows=rows, save=keep, watch=TrainerCallback(), measure_start=False)

@@ -150,3 +150,11 @@ def test_new_tokens_are_taken_where_their_embeddings_are_learned(tuner):
         assert parse({**LEAST, **chosen}).model.new_tokens == ("<a>", "<b>")
     else:
         assert problems_of(**chosen) == {("tuner_cannot_add_tokens", "model.add_tokens")}
+
+
+def test_early_stopping_is_refused_where_no_row_is_kept_aside_to_stop_by():
+    training = {"learning_rate": 1e-4, "early_stopping_patience": 3}
+    data = {"dataset": "rows", "eval_fraction": 0}
+    expected = {("early_stopping_needs_evaluation", "training.early_stopping_patience")}
+    assert problems_of(data=data, training=training) == expected
+    assert parse({**LEAST, "training": training}) and parse({**LEAST, "data": data})
