@@ -24,8 +24,10 @@ class Optimizer:
     """Its usual learning rate as a multiple of AdamW's."""
     home: str = ""
     """The kind of device that it is made for; on others it works, slowly. Empty: any."""
-    orthogonalises: bool = False
-    """Whether it treats the matrices of the layers in a way of their own: see `engine/optimizers/muon.py`."""
+    by_matrix: bool = False
+    """Whether it treats the matrices of the layers in a way of their own: see `muon.py` and `galore.py`."""
+    only_whole: bool = False
+    """Whether it is made for the model's own weights: an adapter's have nothing to save."""
     averages: bool = False
     """Whether its result is an average that it keeps itself: see `engine/optimizers/schedule_free.py`."""
 
@@ -69,6 +71,12 @@ def _muon(rate: float) -> Made:
     return MuonAdamW, {"lr": rate, "betas": BETAS, "eps": EPSILON}
 
 
+def _galore(rate: float) -> Made:
+    from engine.optimizers.galore import PlainGaLoreAdamW
+
+    return PlainGaLoreAdamW, {"lr": rate, "betas": BETAS, "eps": EPSILON}
+
+
 def _schedule_free(rate: float) -> Made:
     from engine.optimizers.schedule_free import ScheduleFreeAdamW
 
@@ -89,7 +97,8 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "adafactor": Optimizer(_adafactor, 0.0),
     "lion": Optimizer(_lion_of_bits(32), 4.0, rate_factor=0.2),
     "lion_8bit": Optimizer(_lion_of_bits(8), 1.0, rate_factor=0.2),
-    "muon": Optimizer(_muon, 4.0, orthogonalises=True),
+    "muon": Optimizer(_muon, 4.0, by_matrix=True),
+    "galore": Optimizer(_galore, 2.5, by_matrix=True, only_whole=True),
     "schedule_free": Optimizer(_schedule_free, 8.0, averages=True),
     "sgd": Optimizer(_sgd, 0.0),
 }

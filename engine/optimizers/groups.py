@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from engine.optimizers.muon import ORTHOGONAL
+from engine.optimizers.muon import MATRIX
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|wpe|embed_in|word_embeddings)\.")
@@ -23,7 +23,8 @@ class Rates:
     """Of each layer, relative to the one above it; the last layer and what follows it have the whole rate."""
     lora_plus: float = 1.0
     """Of LoRA's B relative to its A (Hayou et al. 2024)."""
-    orthogonalises: bool = False
+    by_matrix: bool = False
+    """Whether the matrices of the layers stand in groups of their own, which say so."""
 
 
 def groups(model: Any, decayed: Collection[str], rates: Rates) -> list[dict[str, Any]]:
@@ -33,16 +34,16 @@ def groups(model: Any, decayed: Collection[str], rates: Rates) -> list[dict[str,
     """
     made: dict[tuple[float, bool, bool], list[Any]] = {(1.0, False, True): [], (1.0, False, False): []}
     for name, weight, factor in _factors(model, rates):
-        orthogonal = rates.orthogonalises and weight.ndim == 2 and LAYER.search(name) is not None
-        made.setdefault((factor, orthogonal, name in decayed), []).append(weight)
+        is_matrix = rates.by_matrix and weight.ndim == 2 and LAYER.search(name) is not None
+        made.setdefault((factor, is_matrix, name in decayed), []).append(weight)
     return [
         {
             "params": weights,
             "lr": rates.rate * factor,
             "weight_decay": rates.weight_decay if decays else 0.0,
-            **({ORTHOGONAL: orthogonal} if rates.orthogonalises else {}),
+            **({MATRIX: is_matrix} if rates.by_matrix else {}),
         }
-        for (factor, orthogonal, decays), weights in made.items()
+        for (factor, is_matrix, decays), weights in made.items()
     ]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.optim import AdamW, Muon, Optimizer
 
-ORTHOGONAL = "orthogonal"
-"""The key of a group of weights that says whether its steps are orthogonalised."""
+MATRIX = "matrix"
+"""The key of a group of weights that says whether they are matrices of the layers."""
 
 
 class MuonAdamW(Optimizer):
@@ -44,4 +44,4 @@ class MuonAdamW(Optimizer):
 
 
 def _of(groups: list[dict[str, Any]], orthogonal: bool) -> list[dict[str, Any]]:
-    return [group for group in groups if group[ORTHOGONAL] is orthogonal]
+    return [group for group in groups if group[MATRIX] is orthogonal]

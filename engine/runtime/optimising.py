@@ -58,7 +58,7 @@ def optimising(spec: JobSpec) -> Optimising:
         training.weight_decay,
         layer_decay=training.layer_decay,
         lora_plus=getattr(tuner, "lora_plus_ratio", 1.0),
-        orthogonalises=entry.orthogonalises,
+        by_matrix=entry.by_matrix,
     )
     return Optimising(entry, rates, training)
 

@@ -207,13 +207,14 @@ class TrainingPart(Spec):
         "lion",
         "lion_8bit",
         "muon",
+        "galore",
         "schedule_free",
         "sgd",
     ] = setting(
         "adamw",
         "Optimiser",
-        "The rule that turns gradients into steps. 8-bit ones, Adafactor and Lion keep less in memory; paged ones move "
-        "what they keep out of a full GPU.",
+        "The rule that turns gradients into steps. 8-bit ones, Adafactor, Lion and GaLore keep less in memory; paged "
+        "ones move what they keep out of a full GPU.",
     )
     ema_decay: float | None = setting(
         None,
@@ -369,6 +370,9 @@ class JobSpec(Spec):
             found.append(problem("objective_has_no_metric", field="training.best_by", objective=kind))
         if OPTIMIZERS[training.optimizer].averages and training.schedule != "constant":
             found.append(problem("optimizer_needs_constant", field="training.schedule", given=training.schedule))
+        tuner = TUNERS[self.tuner.kind]
+        if OPTIMIZERS[training.optimizer].only_whole and (tuner.is_adapter or isinstance(tuner, Phased)):
+            found.append(problem("optimizer_needs_whole", field="training.optimizer", tuner=self.tuner.kind))
         if OPTIMIZERS[training.optimizer].averages and training.ema_decay is not None:
             found.append(problem("optimizer_averages_itself", field="training.ema_decay"))
         return found

@@ -46,9 +46,9 @@ def test_the_second_matrices_of_lora_learn_faster_and_both_ways_go_together(mini
 def test_weight_decay_pulls_at_what_the_library_says_and_muon_takes_the_matrices_of_the_layers(mini_model):
     model = load_model(mini_model, dtype="float32")
     decayed = [name for name, _ in model.named_parameters() if "norm" not in name]
-    found = rates_of(model, Rates(0.1, 0.3, orthogonalises=True), decayed)
+    found = rates_of(model, Rates(0.1, 0.3, by_matrix=True), decayed)
     assert {name for name, group in found.items() if group["weight_decay"] == 0.3} == set(decayed)
-    orthogonal = {name for name, group in found.items() if group["orthogonal"]}
+    orthogonal = {name for name, group in found.items() if group["matrix"]}
     assert orthogonal == {name for name in found if name.endswith("_proj.weight")}
 
 

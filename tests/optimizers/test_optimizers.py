@@ -45,6 +45,7 @@ def held_bytes(trainer):
     """What is kept for each weight of the layers; 8-bit optimisers keep more for embeddings and for small weights."""
     layers = [one for key, one in trainer.model.named_parameters() if ".mlp." in key]
     kept = [value for weight in layers for value in trainer.optimizer.state[weight].values()]
+    kept = [getattr(value, "ortho_matrix", value) for value in kept]
     large = [value for value in kept if isinstance(value, torch.Tensor) and value.numel() > 256]
     return sum(one.numel() * one.element_size() for one in large) / sum(one.numel() for one in layers)
 
@@ -68,12 +69,39 @@ def test_adafactor_keeps_rows_and_columns_alone():
 def test_muon_turns_a_matrix_of_a_layer_by_an_orthogonal_step_and_the_rest_as_adamw_does():
     start, gradient, rate = torch.randn(48, 80), torch.randn(48, 80), 0.01
     left, _, right = torch.linalg.svd(gradient, full_matrices=False)
-    step = (start - stepped("muon", start, gradient, rate, 0.0, orthogonal=True)) / (rate * 0.2 * 80**0.5)
+    step = (start - stepped("muon", start, gradient, rate, 0.0, matrix=True)) / (rate * 0.2 * 80**0.5)
     singular = torch.linalg.svdvals(step)
     assert singular.min() > 0.5 and singular.max() < 1.5, "Jordan 2024: near one, not equal"
     assert torch.nn.functional.cosine_similarity(step.flatten(), (left @ right).flatten(), dim=0) > 0.97
-    ours, theirs = (stepped(name, start, gradient, rate, 0.1, orthogonal=False) for name in ("muon", "adamw"))
+    ours, theirs = (stepped(name, start, gradient, rate, 0.1, matrix=False) for name in ("muon", "adamw"))
     assert ours.allclose(theirs, atol=1e-7)
+
+
+def test_galore_moves_a_matrix_in_a_quarter_of_its_directions_and_the_rest_as_adamw_does():
+    start, gradient, rate = torch.randn(80, 48), torch.randn(80, 48), 0.01
+    step = (start - stepped("galore", start, gradient, rate, 0.0, matrix=True)) / rate
+    _, _, right = torch.linalg.svd(gradient, full_matrices=False)
+    within = gradient @ right[:12].T
+    expected = (within / (within.abs() + 1e-8)) @ right[:12]
+    assert step.allclose(expected, atol=1e-4) and torch.linalg.matrix_rank(step, atol=1e-3) == 12
+    ours, theirs = (stepped(name, start, gradient, rate, 0.0, matrix=False) for name in ("galore", "adamw"))
+    assert ours.allclose(theirs, atol=1e-5)
+
+
+def test_what_galore_keeps_is_read_without_a_pickle(tmp_path):
+    weight = torch.nn.Parameter(torch.randn(80, 48))
+    made, arguments = OPTIMIZERS["galore"].make(0.01)
+    first, second = (made([{"params": [weight], "weight_decay": 0.0, "matrix": True}], **arguments) for _ in range(2))
+    weight.grad = torch.randn(80, 48)
+    first.step()
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    before, found = weight.detach().clone(), []
+    for one in (first, second):
+        weight.data.copy_(before)
+        one.step()
+        found.append(weight.detach().clone())
+    assert torch.equal(*found) and not torch.equal(found[0], before)
 
 
 def test_schedule_free_steps_are_those_of_the_paper_with_its_three_sequences():

@@ -158,3 +158,11 @@ def test_early_stopping_is_refused_where_no_row_is_kept_aside_to_stop_by():
     expected = {("early_stopping_needs_evaluation", "training.early_stopping_patience")}
     assert problems_of(data=data, training=training) == expected
     assert parse({**LEAST, "training": training}) and parse({**LEAST, "data": data})
+
+
+def test_galore_is_for_weights_of_the_model_itself():
+    training = {"learning_rate": 1e-4, "optimizer": "galore"}
+    for tuner in ("lora", "full_then_lora"):
+        found = problems_of(tuner={"kind": tuner}, training=training)
+        assert ("optimizer_needs_whole", "training.optimizer") in found
+    assert parse({**LEAST, "tuner": {"kind": "full"}, "training": training})
