@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import random
 import subprocess
@@ -13,19 +15,25 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 
 from engine.data.render import Renderer
+from engine.exporters import EXPORTERS
+from engine.exporters.limits import LIMITS
+from engine.exporters.merged import MergedExporter, merge
 from engine.models.labelling import padded, read_last
 from engine.models.loading import load_adapter, load_model, load_tokenizer
-from engine.runtime import exporting
+from engine.runtime import export_decisions, exporting, head_rows
 from engine.runtime.head_rows import JudgedRows, read
+from engine.runtime.plain_rows import BLANK, PlainRows
 from engine.specs.job import parse
-from tests.runtime.test_exporting import context_for
+from engine.specs.problem import ProblemError
+from tests.runtime.test_exporting import context_for, refused
 
 WORDS = {"billing": "invoice refund card", "custom_kernels": "password account locked", "late": "parcel courier delay"}
 LABELS = tuple(sorted(WORDS))
 ASK = "Which label fits this text? Answer with the label alone.\n\n"
-STEPS = 30
+STEPS = 16
 
 
 def said(role: str, text: str) -> dict[str, Any]:
@@ -170,56 +178,87 @@ def run_of(studio, tiny_model, trained):
     return make
 
 
-def own_outputs(name: str, base: Path, files: Path, conversation: list[dict[str, str]], *, asked: bool) -> Any:
-    """What the run's own model says of a conversation, through the code that it was trained with."""
-    kind = KINDS[name]
+def own_says(name: str, base: Path, files: Path, conversations: list[list[dict[str, str]]]) -> list[Any]:
+    """What the run's own model says of each conversation, through the code that it was trained with."""
+    kind, renderer = KINDS[name], Renderer(load_tokenizer(base))
     how = {"quantization": kind.quantization, "dtype": kind.dtype, "labels": kind.labels}
     model = load_model(base if kind.is_adapter else files, **how)
     model = load_adapter(model, files) if kind.is_adapter else model
-    renderer = Renderer(load_tokenizer(base))
-    ids = renderer.prompt(conversation) if asked else None
-    if ids is None:
-        answered = renderer.answer(conversation[:-1], conversation[-1:])
-        ids = answered.whole_columns()["input_ids"]
     read_last(model)
-    with torch.inference_mode():
-        return model(**padded([ids], 0)).logits[0].float()
+    found = []
+    for one in conversations:
+        ids = renderer.prompt(one) if one[-1]["role"] == "user" else renderer.conversation(one)[0].ids
+        with torch.inference_mode():
+            outputs = model(**padded([ids[: ids_end(ids, one)]], 0)).logits[0].float()
+        found.append(outputs)
+    return found
+
+
+def ids_end(ids: Any, conversation: list[dict[str, str]]) -> int:
+    """An answer ends with the token that ends its turn, 2; a question where the answer would begin."""
+    return len(ids) if conversation[-1]["role"] == "user" else len(ids) - list(ids)[::-1].index(2)
+
+
+def conversations_of(name: str) -> list[list[dict[str, str]]]:
+    """Three held-out conversations of different lengths."""
+    rows = [row for row in KINDS[name].rows if row["split"] == "test"][:3]
+    if "messages" in rows[0]:
+        made = [row["messages"][:-1] for row in rows]
+    else:
+        made = [[*row["prompt"], *(row.get("chosen") or row["completion"])] for row in rows]
+    return [[{"role": one["role"], "content": one["content"]} for one in messages] for messages in made]
 
 
 def code_of(result: dict[str, Any], base: Path, conversations: list[list[dict[str, str]]]) -> str:
-    """The lines of the card with other conversations and the folders of this machine, and nothing else changed."""
-    lines = [
-        f"conversations = {conversations!r}" if line.startswith("conversations = ") else line
-        for line in result["lines"]
-    ]
-    code = "\n".join(lines).replace("'folder/of/the/base'", repr(str(base)))
+    """The card's lines with other conversations and the folders of this machine, and nothing else changed."""
+    given = f"conversations = {conversations!r}"
+    code = "\n".join(given if line.startswith("conversations = ") else line for line in result["lines"])
+    assert given in code and f"\n{code.splitlines()[0]}\n" in (Path(result["path"]) / "README.md").read_text()
+    code = code.replace("'folder/of/the/base'", repr(str(base)))
     return code.replace(repr(f"export-{Path(result['path']).name}"), repr(result["path"]))
 
 
-def printed(code: str) -> list[str]:
-    """What the lines print in a process that knows nothing of the studio."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-W", "ignore", "-c", code], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout.splitlines()
+def printed(code: str, *, apart: bool) -> list[str]:
+    """What the lines print; `apart`, in a process that knows nothing of the studio."""
+    if apart:
+        order = [sys.executable, "-I", "-W", "ignore", "-c", code]
+        done = subprocess.run(order, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout.splitlines()
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(code, {})
+    return out.getvalue().splitlines()
 
 
+def must_say(name: str, lines: list[str], own: list[Any], close: float) -> None:
+    """The lines print what the run's own model says: labels with their shares, or scores."""
+    if len(KINDS[name].labels) == 1:
+        assert json.loads(lines[-1]) == pytest.approx([float(one[0]) for one in own], abs=close)
+        return
+    told = [line.rsplit(" ", 1) for line in lines[-len(own) :]]
+    assert [label for label, _ in told] == [LABELS[int(one.argmax())] for one in own]
+    shares = [float(one.softmax(-1).max()) for one in own]
+    assert [float(share) for _, share in told] == pytest.approx(shares, abs=close)
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("name", "form"),
     [
         ("labels", "merged"),
-        ("labels", "adapter"),
-        ("labels_4_bit", "merged"),
         ("labels_4_bit", "adapter"),
         ("labels_full", "merged"),
-        ("pairs", "merged"),
         ("pairs", "adapter"),
         ("points", "merged"),
-        ("points", "adapter"),
+        pytest.param("labels", "adapter", marks=pytest.mark.slow),
+        pytest.param("labels_4_bit", "merged", marks=pytest.mark.slow),
+        pytest.param("pairs", "merged", marks=pytest.mark.slow),
+        pytest.param("points", "adapter", marks=pytest.mark.slow),
     ],
 )
-def test_a_head_is_written_loaded_back_and_published_if_it_decides_alike(studio, run_of, name, form):
+def test_a_head_is_exported_and_the_lines_of_its_card_say_what_the_run_says(
+    studio, tiny_model, trained, run_of, name, form
+):
     kind = KINDS[name]
     result = exporting.main(context_for(studio, target=str(run_of(name)), form=form))
     checks, folder = result["checks"], Path(result["path"])
@@ -228,20 +267,101 @@ def test_a_head_is_written_loaded_back_and_published_if_it_decides_alike(studio,
     assert checks["rows_from"] == {"held_out": 60} and checks["num_rows"] == 60
     assert checks["num_compared"] == (30 if name == "points" else 60)
     assert checks["num_alike"] == checks["num_sequences"] == (120 if name == "pairs" else 60)
+    _is_complete(kind, folder, form)
+    traces = [str(studio.home.root).encode(), b"/tmp/"]
+    assert not any(trace in path.read_bytes() for path in folder.iterdir() for trace in traces)
+    conversations = conversations_of(name)
+    own = own_says(name, tiny_model, trained(name), conversations)
+    lines = printed(code_of(result, tiny_model, conversations), apart=(name, form) in APART)
+    must_say(name, lines, own, 0.01 if kind.dtype == "float32" else 0.05)
+
+
+APART = [("labels", "merged"), ("pairs", "adapter")]
+
+
+def _is_complete(kind: Kind, folder: Path, form: str) -> None:
     filler = load_tokenizer(folder).pad_token_id
-    assert filler not in {token for row in ids_of(kind, load_tokenizer(folder)) for token in row}
+    assert filler not in {token for ids in ids_of(kind, load_tokenizer(folder)) for token in ids}
     if form == "merged":
         config = json.loads((folder / "config.json").read_text())
         assert config["pad_token_id"] == filler and config["architectures"] == ["LlamaForSequenceClassification"]
         assert config["id2label"] == {str(place): label for place, label in enumerate(kind.labels)}
         assert config["label2id"] == {label: place for place, label in enumerate(kind.labels)}
+        kinds = {value.dtype for value in load_file(folder / "model.safetensors").values()}
+        assert len(kinds) == 1 and kinds <= {torch.bfloat16, torch.float16}
     assert not (folder / "generation_config.json").exists()
     card = (folder / "README.md").read_text()
     assert "rows compared | 60 \\(held\\_out 60\\)" in card and "the run's own model" in card
-    traces = [str(studio.home.root).encode(), b"/tmp/"]
-    assert not any(trace in path.read_bytes() for path in folder.iterdir() for trace in traces)
 
 
 def ids_of(kind: Kind, tokenizer: Any) -> list[tuple[int, ...]]:
     made = [one for row in kind.rows for one in read(row, parse(kind.spec), Renderer(tokenizer))]
     return JudgedRows(made, {}).ids
+
+
+class Once(MergedExporter):
+    """Tries one format alone."""
+
+    def formats(self, parts: Any) -> tuple[str, ...]:
+        del parts
+        return ("float16",)
+
+
+class WithoutHead(Once):
+    """Writes the base with a head that was never trained."""
+
+    def write(self, parts: Any, folder: Path) -> None:
+        torch.manual_seed(9)
+        parts.base().to(torch.float16).save_pretrained(str(folder))
+
+
+class OtherLabels(Once):
+    """Writes the rows of the head in another order."""
+
+    def write(self, parts: Any, folder: Path) -> None:
+        model = merge(parts.attach(parts.base()))
+        model.score.weight.data = model.score.weight.data.roll(1, 0)
+        model.to(torch.float16).save_pretrained(str(folder))
+
+
+@pytest.mark.parametrize("wrong", [WithoutHead, OtherLabels])
+def test_a_head_that_was_lost_or_mixed_up_is_refused_and_nothing_is_left(studio, run_of, monkeypatch, wrong):
+    monkeypatch.setitem(EXPORTERS, "merged", wrong())
+    checks = refused(studio, target=str(run_of("labels")), form="merged")
+    assert checks["agreement"] < LIMITS["original"].min_agreement and checks["kl"] > LIMITS["trained"].max_kl
+
+
+def test_rows_filled_up_with_the_token_that_ends_them_are_noticed(studio, run_of, monkeypatch):
+    monkeypatch.setattr(export_decisions, "unused_token", lambda tokenizer, rows: rows[0][-1])
+    checks = refused(studio, target=str(run_of("pairs")), form="adapter")
+    assert checks["agreement"] < 0.98 or checks["kl"] > 0.02
+
+
+def test_few_rows_are_filled_up_from_those_that_were_trained_on_and_said(studio, run_of):
+    rows = [row for row in CLASSIFY.rows if row["split"] == "test"][:5]
+    rows += [row for row in CLASSIFY.rows if row["split"] == "train"][:30]
+    result = exporting.main(context_for(studio, target=str(run_of("labels", rows)), form="adapter"))
+    counts = result["checks"]["rows_from"]
+    assert counts["held_out"] == 5 and counts["training"] > 0 and sum(counts.values()) == 35
+    few = result["checks"]["caution"]
+    assert few["code"] == "export_few_rows" and few["values"]["held_out"] == 5 and few["values"]["least"] == 50
+    assert "fewer than 50 rows" in (Path(result["path"]) / "README.md").read_text()
+
+
+def test_too_few_rows_are_refused(studio, run_of):
+    run = run_of("labels", CLASSIFY.rows[: head_rows.LEAST_ROWS - 1])
+    with pytest.raises(ProblemError, match="data_too_few_judged"):
+        exporting.main(context_for(studio, target=str(run), form="adapter"))
+
+
+def test_the_lines_show_the_instruction_that_all_rows_have_and_no_text_of_a_row(tiny_model):
+    tokenizer, spec = load_tokenizer(tiny_model), parse(CLASSIFY.spec)
+    rows = JudgedRows([one for row in CLASSIFY.rows for one in read(row, spec, Renderer(tokenizer))], {})
+    shown = PlainRows(tokenizer, rows, asked=True)
+    assert shown.example() == ({"role": "user", "content": ASK + BLANK},)
+    assert shown.kept(spec.data) == "[:64]" and shown.alike(spec.data) == 240
+    pairs = JudgedRows([one for row in REWARD.rows for one in read(row, parse(REWARD.spec), Renderer(tokenizer))], {})
+    answered = PlainRows(tokenizer, pairs, asked=False)
+    assert [one["content"] for one in answered.example()] == [BLANK, BLANK]
+    assert answered.kept(spec.data) == "[:-1]", "the template writes a line break after an answer"
+    assert PlainRows(tokenizer, pairs, asked=True).alike(spec.data) == 0
