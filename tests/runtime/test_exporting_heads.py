@@ -33,7 +33,7 @@ from tests.runtime.test_exporting import context_for, refused
 WORDS = {"billing": "invoice refund card", "custom_kernels": "password account locked", "late": "parcel courier delay"}
 LABELS = tuple(sorted(WORDS))
 ASK = "Which label fits this text? Answer with the label alone.\n\n"
-STEPS = 16
+STEPS = 40
 
 
 def said(role: str, text: str) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _train(kind: Kind, base: Path, folder: Path) -> None:
         one for row in kind.rows if row["split"] == "train" for one in read(row, parse(kind.spec), Renderer(tokenizer))
     ]
     moving = [one for one in model.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(moving, lr=1e-2 if kind.is_adapter else 3e-3)
+    optimizer = torch.optim.AdamW(moving, lr=2e-3 if kind.is_adapter else 3e-3)
     for _ in range(STEPS):
         chosen = draw.sample(rows, 12)
         outputs = model(**padded([ids for row in chosen for ids in row.ids], 0)).logits.float()
@@ -328,7 +328,7 @@ class OtherLabels(Once):
 def test_a_head_that_was_lost_or_mixed_up_is_refused_and_nothing_is_left(studio, run_of, monkeypatch, wrong):
     monkeypatch.setitem(EXPORTERS, "merged", wrong())
     checks = refused(studio, target=str(run_of("labels")), form="merged")
-    assert checks["agreement"] < LIMITS["original"].min_agreement and checks["kl"] > LIMITS["trained"].max_kl
+    assert checks["agreement"] < LIMITS["original"].min_agreement and checks["kl"] > LIMITS["original"].max_kl
 
 
 def test_rows_filled_up_with_the_token_that_ends_them_are_noticed(studio, run_of, monkeypatch):
