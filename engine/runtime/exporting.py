@@ -1,4 +1,4 @@
-"""The export process: writes a checkpoint out, loads it back, and publishes it only if it agrees with the chat.
+"""The export process: writes a checkpoint out, loads it back, and publishes it only if it agrees with the run.
 
 `python -m engine.runtime.exporting JOB_ID TOKEN`
 """
@@ -34,7 +34,7 @@ def main(context: Context) -> Mapping[str, Any]:
 
     Raises:
         ProblemError: the target, its checkpoint or its data cannot be used.
-        Refused: the export is too far from the chat (`export_not_verified`).
+        Refused: the export is too far from the run's own model (`export_not_verified`).
     """
     use_threads()
     order = find(context.store, validate(ExportSpec, context.spec))
