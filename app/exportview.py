@@ -16,6 +16,7 @@ from storage.jobs import Job
 from storage.states import State
 
 REFUSED = "export_not_verified"
+LANGUAGE = "language"
 
 
 def top(t: Text) -> Html:
@@ -56,11 +57,11 @@ def _state(one: Job, t: Text) -> str:
     return t.either(f"export.state.{one.state}", f"state.{one.state}")
 
 
-def meaning(form: str, base: str, bases: Sequence[str], t: Text) -> Html:
+def meaning(form: str, base: str, bases: Sequence[str], t: Text, *, head: str = LANGUAGE) -> Html:
     """Return what a choice gives, and the limits that it will be held to."""
     limits = LIMITS[base if base in LIMITS else "trained"]
     said = t(f"export.base.{base}.meaning") if form == "merged" and len(bases) > 1 else ""
-    bound = t("export.limits", agreement=f"{100 * limits.min_agreement:g}", kl=f"{limits.max_kl:g}")
+    bound = t(_of(head, "export.limits"), agreement=f"{100 * limits.min_agreement:g}", kl=f"{limits.max_kl:g}")
     parts = [t(f"export.form.{form}.meaning"), said, bound]
     return tag("div", *(tag("p", part, cls="at-soft") for part in parts if part), cls="at-stack")
 
@@ -110,7 +111,7 @@ def _done(ui: Ui, job: Job) -> list[Any]:
     path = tag("span", result.get("path", ""), id=f"at-path-{job.id}", cls="at-path")
     copy_path = tag("button", t("export.copy"), type="button", cls="at-button at-small", data_copy=f"#at-path-{job.id}")
     return [
-        [tag("p", t("export.passed"), cls="at-soft"), figures(checks, t), _caution(checks, t)],
+        [tag("p", t(_of(head_of(checks), "export.passed")), cls="at-soft"), figures(checks, t), _caution(checks, t)],
         card(_files(job, result.get("files", []), t), title=t("export.files"), aside=measure.size(_total(result))),
         card(tag("div", path, copy_path, cls="at-copy-line"), title=t("export.folder")),
         card(tag("div", code(lines), id=name), title=t("export.lines"), aside=copy),
@@ -124,7 +125,7 @@ def _failed(ui: Ui, job: Job) -> list[Any]:
     if checks.get("agreement") is not None:
         remedy = t(f"export.refused.fix.{job.spec.get('base', 'trained')}")
         return [
-            [tag("p", t("export.refused")), figures(checks, t), _caution(checks, t)],
+            [tag("p", t(_of(head_of(checks), "export.refused"))), figures(checks, t), _caution(checks, t)],
             note(t("export.remedy"), remedy),
             _delete(job, t),
         ]
@@ -140,14 +141,16 @@ def figures(checks: Mapping[str, Any], t: Text) -> Html:
     agreement = f"{100 * checks['agreement']:.2f} %"
     least = t("export.at_least", value=f"{100 * checks['min_agreement']:g}")
     most = t("export.at_most", value=f"{checks['max_kl']:g}")
-    source = checks["tokens_from"]
+    what = head_of(checks)
+    source = checks["tokens_from" if what == LANGUAGE else "rows_from"]
+    compared = checks["num_tokens" if what == LANGUAGE else "num_rows"]
     names = ", ".join(t(f"export.from.{one}") for one in source)
     if len(source) > 1:
         names = ", ".join(f"{t(f'export.from.{one}')} {measure.number(n)}" for one, n in source.items())
     items = [
-        (t("export.agreement"), agreement, least),
+        (t(f"export.agreement.{what}"), agreement, least),
         (t("export.kl"), measure.number(checks["kl"]), most),
-        (t("export.compared"), measure.number(checks["num_tokens"]), names),
+        (t(_of(what, "export.compared")), measure.number(compared), names),
     ]
     if tried := checks.get("tried"):
         before = [
@@ -161,6 +164,16 @@ def figures(checks: Mapping[str, Any], t: Text) -> Html:
         ]
         items.append((t("export.format"), checks["format"], " ".join(before)))
     return facts(items)
+
+
+def head_of(checks: Mapping[str, Any]) -> str:
+    """Return what was compared: `labels`, `scores`, or the tokens of `language`."""
+    return str(checks.get("compared", LANGUAGE))
+
+
+def _of(head: str, sentence: str) -> str:
+    """Return the sentence's key for a language model, or for any other head."""
+    return sentence if head == LANGUAGE else f"{sentence}.head"
 
 
 def _caution(checks: Mapping[str, Any], t: Text) -> Html:

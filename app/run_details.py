@@ -18,6 +18,7 @@ from storage import checkpoints, jobs
 from storage.jobs import Event, Job
 
 MOST_LINES = 200
+LANGUAGE = "language"
 TONES = {"failed": "bad", "succeeded": "good"}
 
 
@@ -44,14 +45,14 @@ def saved(t: Text, session: Session, job: Job, now: float) -> Html:
     for one in reversed(found):
         target = f"{job.id}@{one.step}"
         mark = chip(t("runs.best"), "good") if best is not None and best.id == one.id else ""
-        ways = _ways(t, target) if one.head == "language" else ""
+        ways = _ways(t, target, one.head)
         step = tag("span", number(one.step), " ", mark)
         rows.append([step, number(one.eval_loss), size(one.bytes), when(t, one.created_at, now), ways])
     return card(table(head, rows))
 
 
-def _ways(t: Text, target: str) -> Html:
-    chat = button_link(t("page.chat"), f"/chat?target={target}", small=True)
+def _ways(t: Text, target: str, head: str) -> Html:
+    chat = button_link(t("page.chat"), f"/chat?target={target}", small=True) if head == LANGUAGE else ""
     return tag("span", chat, " ", button_link(t("page.export"), f"/export?target={target}", small=True))
 
 

@@ -170,15 +170,16 @@ def _reading(t: Text, advice: Advice) -> Html:
 
 
 def links(t: Text, found: Standing) -> Html:
-    """Return where one can go from here: chat and export, once there is a checkpoint."""
+    """Return where one can go from here: export, and chat where it gives text, once there is a checkpoint."""
     saved = found.best or found.last
-    if saved is None or saved.head != "language":
+    if saved is None:
         return Html("")
     target = f"{found.job.id}@{saved.step}"
     failed = found.job.state == State.FAILED  # the one button that stands out is then that of the remedy
+    talks, ended = saved.head == "language", found.job.state in FINAL
     chat = button_link(t("runs.chat_with", step=saved.step), f"/chat?target={target}", primary=not failed)
-    export = button_link(t("runs.export"), f"/export?target={target}") if found.job.state in FINAL else ""
-    return tag("div", chat, export, cls="at-ways")
+    export = button_link(t("runs.export"), f"/export?target={target}", primary=not (talks or failed))
+    return tag("div", chat if talks else "", export if ended else "", cls="at-ways")
 
 
 def offers(job: Job) -> dict[str, bool]:

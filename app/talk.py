@@ -28,13 +28,16 @@ MOST_CHARACTERS = 100_000
 Choices = list[tuple[str, str]]
 
 
-def choices(session: Session, t: Text, *, also: Iterable[str | None] = ()) -> Choices:
-    """Return whom one can talk to: every checkpoint of the newest runs, the bases, and who is named besides."""
+def choices(session: Session, t: Text, *, also: Iterable[str | None] = (), silent: bool = False) -> Choices:
+    """Return whom one can talk to: every checkpoint of the newest runs, the bases, and who is named besides.
+
+    With `silent`, checkpoints that give labels or scores too.
+    """
     runs = jobs.listing(session, kinds=targets.MAKERS, limit=MOST_RUNS)
     found: Choices = []
     forms: set[tuple[str, str]] = set()
     for run in runs:
-        kept = [one for one in checkpoints.listing(session, run.id) if one.head == "language"]
+        kept = [one for one in checkpoints.listing(session, run.id) if silent or one.head == "language"]
         best = checkpoints.best(session, run.id)
         for one in reversed(kept):
             marks = [t("chat.is_best")] if best is not None and len(kept) > 1 and one.id == best.id else []
@@ -49,15 +52,16 @@ def choices(session: Session, t: Text, *, also: Iterable[str | None] = ()) -> Ch
         for path, form in sorted(forms):
             if path == model.path:
                 found.append((f"{name} · {t(f'choice.quantization.{form}')}", f"{BASE}{model.name}{FORM}{form}"))
-    return [*found, *_besides(session, t, set(filter(None, also)) - {value for _, value in found})]
+    look = find if silent else resolve
+    return [*found, *_besides(session, t, set(filter(None, also)) - {value for _, value in found}, look)]
 
 
-def _besides(session: Session, t: Text, named: Iterable[str]) -> Choices:
+def _besides(session: Session, t: Text, named: Iterable[str], look: Callable[[Session, str], Target]) -> Choices:
     """Those that are there, of runs however old."""
     found: Choices = []
     for choice in sorted(named):
         with contextlib.suppress(StoreError):
-            target = resolve(session, choice)
+            target = look(session, choice)
             form = t(f"choice.quantization.{target.quantization}")
             last = form if target.job_id is None else t("chat.run_number", id=target.job_id)
             found.append((f"{name_of(session, target.text, t)} · {last}", choice))
@@ -76,14 +80,22 @@ def exact(session: Session, choice: str) -> str:
 
 
 def resolve(session: Session, choice: str) -> Target:
-    """Return the target that a choice means.
+    """Return the target that a choice means, of those that one can talk to.
 
     Raises:
         NotFound, Conflict: it is not there, or not any more, or gives no text.
     """
+    return targets.must_talk(find(session, choice))
+
+
+def find(session: Session, choice: str) -> Target:
+    """Return the target that a choice means, whatever it gives.
+
+    Raises:
+        NotFound, Conflict: it is not there, or not any more.
+    """
     text, _, form = choice.partition(FORM)
-    found = targets.resolve(session, text, quantization=form if form in ("int8", "nf4") else "none")
-    return targets.must_talk(found)
+    return targets.resolve(session, text, quantization=form if form in ("int8", "nf4") else "none")
 
 
 def settings_of(session: Session, conversation_id: int | None) -> dict[str, Any]:

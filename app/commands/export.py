@@ -112,7 +112,10 @@ def _figures(said: dict[str, Any]) -> list[str]:
     shown = {
         "agreement": f"{100 * checks['agreement']:.2f}",
         "kl": measure.number(checks["kl"]),
-        "num_tokens": checks["num_tokens"],
+        "num": checks["num_rows" if "compared" in checks else "num_tokens"],
     }
     caution = checks.get("caution")
-    return [t("cli.export.figures", **shown), *([caution["what"]] if caution else [])]
+    return [
+        t(f"cli.export.figures.{checks.get('compared', 'tokens')}", **shown),
+        *([caution["what"]] if caution else []),
+    ]

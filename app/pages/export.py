@@ -120,7 +120,8 @@ def show(ui: Ui, parts: Parts, chosen: str, *, target: str | None = None) -> Upd
         wanted = kept.get("target")
         if target:
             wanted, updates[parts.said] = _named(ui, session, target)
-        options = [one for one in talk.choices(session, ui.t, also=[wanted]) if not one[1].startswith(BASE)]
+        known = talk.choices(session, ui.t, also=[wanted], silent=True)
+        options = [one for one in known if not one[1].startswith(BASE)]
         values = [value for _, value in options]
         if wanted not in values:
             wanted = None if target else next(iter(values), None)
@@ -190,24 +191,25 @@ def _offer(ui: Ui, session: Session, parts: Parts, given: tuple[str | None, str,
     if target is None:
         return {parts.meaning: None}
     try:
-        forms, bases = exports.choices_for(session, talk.resolve(session, target))
+        found = talk.find(session, target)
     except StoreError as error:
         return {parts.meaning: refusal(error, ui.t)}
     t = ui.t
+    forms, bases = exports.choices_for(session, found)
     kind = kind if kind in forms else forms[0]
     base = base if base in bases else bases[0]
     shown = len(bases) > 1 and kind == "merged"
     return {
         parts.kind: gr.update(choices=[(t(f"export.form.{one}"), one) for one in forms], value=kind),
         parts.base: gr.update(value=base, visible=shown),
-        parts.meaning: exportview.meaning(kind, base if shown else "trained", bases, t),
+        parts.meaning: exportview.meaning(kind, base if shown else "trained", bases, t, head=found.head),
     }
 
 
 def _named(ui: Ui, session: Session, target: str) -> tuple[str | None, Html | None]:
     """The checkpoint that the address names, or why there is none: nothing else is chosen instead."""
     try:
-        found = talk.resolve(session, target)
+        found = talk.find(session, target)
         if found.job_id is None:
             raise NotFound("target", target)
     except StoreError as error:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from engine.exporters.heads import reading
 from engine.exporters.protocol import Parts
 
 
@@ -16,8 +17,9 @@ class AdapterExporter:
     needs_adapter: ClassVar[bool] = True
 
     def formats(self, parts: Parts) -> Sequence[str]:
-        del parts
-        return ("float32",)  # as the adapter was trained and stored
+        if parts.head is None:
+            return ("float32",)  # as the adapter was trained and stored
+        return tuple(dict.fromkeys((parts.dtype, "float32")))  # in which the base and the head are computed
 
     def write(self, parts: Parts, folder: Path) -> None:
         for name, content in parts.adapter_files().items():
@@ -29,27 +31,33 @@ class AdapterExporter:
     def load_back(self, parts: Parts, folder: Path) -> Any:
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(parts.chat_base(), str(folder)).eval()
+        return PeftModel.from_pretrained(parts.plain_base(), str(folder)).eval()
 
     def lines(self, parts: Parts, name: str) -> Sequence[str]:
         """The base is loaded as it was trained on and checked: its very weights, quantised the same way."""
         named = {"revision": parts.revision} if parts.revision else {}
-        arguments = [f"{key}={value!r}" for key, value in {**named, "dtype": parts.dtype}.items()]
-        classes, quantized = ["AutoModelForCausalLM", "AutoTokenizer"], []
+        head, library = parts.head, parts.library_class
+        names = {"id2label": dict(enumerate(head.labels))} if head else {}
+        told = {**named, **names, "dtype": parts.arithmetic if head else parts.dtype}
+        arguments = [f"{key}={value!r}" for key, value in told.items()]
+        classes, quantized = [library, "AutoTokenizer"], []
         if parts.quantizer:
             classes.append("BitsAndBytesConfig")
             settings = ", ".join(f"{key}={value!r}" for key, value in parts.quantizer.items())
             quantized.append(f"quantized = BitsAndBytesConfig({settings})")
             arguments.append("quantization_config=quantized")
         return (
+            *(["import torch"] if head else []),
             "from peft import PeftModel",
             f"from transformers import {', '.join(classes)}",
             "",
             *_base_lines(parts),
             *quantized,
             f"tokenizer = AutoTokenizer.from_pretrained({name!r})",
-            f"base = AutoModelForCausalLM.from_pretrained(base_model, {', '.join(arguments)})",
-            f"model = PeftModel.from_pretrained(base, {name!r})",
+            f"base = {library}.from_pretrained(base_model, {', '.join(arguments)})",
+            *(["base.config.get_text_config().pad_token_id = tokenizer.pad_token_id"] if head else []),
+            f"model = PeftModel.from_pretrained(base, {name!r}){'.eval()' if head else ''}",
+            *(reading(head) if head else []),
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from engine.exporters.heads import reading
 from engine.exporters.protocol import Parts
 
 SHARD = "4GB"
@@ -24,25 +25,33 @@ class MergedExporter:
         return ("float16",) if parts.dtype == "float16" else ("bfloat16", "float16")
 
     def write(self, parts: Parts, folder: Path) -> None:
+        import torch
+
         model = parts.base()
         if parts.has_adapter:
             model = merge(parts.attach(model))
-        model.save_pretrained(str(folder), max_shard_size=SHARD)
+        model.to(getattr(torch, parts.written)).save_pretrained(str(folder), max_shard_size=SHARD)
 
     def load_back(self, parts: Parts, folder: Path) -> Any:
-        from transformers import AutoModelForCausalLM
+        import transformers
 
-        model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=parts.arithmetic, local_files_only=True)
+        library = getattr(transformers, parts.library_class)
+        model: Any = library.from_pretrained(str(folder), dtype=parts.arithmetic, local_files_only=True)
         return model.to(parts.device).eval()
 
     def lines(self, parts: Parts, name: str) -> Sequence[str]:
-        # float16 overflows in the arithmetic of some architectures: it is loaded as it was checked.
-        dtype = parts.arithmetic if parts.written == "float16" else "auto"
+        # float16 overflows in the arithmetic of some architectures, and scores that are close become equal in bfloat16:
+        # it is loaded as it was checked.
+        exact = parts.written == "float16" or parts.head is not None
+        dtype = parts.arithmetic if exact else "auto"
+        library, head = parts.library_class, parts.head
         return (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            *(["import torch"] if head else []),
+            f"from transformers import {library}, AutoTokenizer",
             "",
             f"tokenizer = AutoTokenizer.from_pretrained({name!r})",
-            f"model = AutoModelForCausalLM.from_pretrained({name!r}, dtype={dtype!r})",
+            f"model = {library}.from_pretrained({name!r}, dtype={dtype!r}){'.eval()' if head else ''}",
+            *(reading(head) if head else []),
         )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from engine.exporters.heads import Head
+
 
 class Parts(Protocol):
     """What a form is made from; see `engine.models.sources`. Loading methods import torch."""
@@ -57,12 +59,26 @@ class Parts(Protocol):
         """Whether there is an adapter beside a base; else the base is the trained model itself."""
         ...
 
+    @property
+    def head(self) -> Head | None:
+        """What is in the place of the language model's head; None for a language model."""
+        ...
+
+    @property
+    def library_class(self) -> str:
+        """The class of transformers that loads it."""
+        ...
+
     def base(self) -> Any:
         """The base to merge onto, in the format `written`: as the run saw it, or the original."""
         ...
 
     def chat_base(self) -> Any:
         """The base exactly as the chat loads it."""
+        ...
+
+    def plain_base(self) -> Any:
+        """The base as the lines of an adapter load it."""
         ...
 
     def attach(self, model: Any) -> Any:

@@ -66,6 +66,21 @@ def load_model(
     `dtype` is the format of what is not quantised, and of the arithmetic on what is. With `labels` the model has a
     head with one output for each of them in the place of the language model's: new where the folder has none.
     """
+    model = load_plain(folder, quantization=quantization, dtype=dtype, device=device, labels=labels)
+    if labels:
+        _keep_exact(model)
+    return model
+
+
+def load_plain(
+    folder: str | Path,
+    *,
+    quantization: str = "none",
+    dtype: str = "bfloat16",
+    device: str = "cpu",
+    labels: Sequence[str] = (),
+) -> Any:
+    """The same as the library itself loads it: a head's arithmetic is that of the rest."""
     import transformers
 
     quantized = _quantizer(quantization, dtype)
@@ -82,8 +97,6 @@ def load_model(
         attn_implementation="sdpa",
         **({"quantization_config": quantized, "device_map": {"": device}} if quantized is not None else {}),
     )
-    if labels:
-        _keep_exact(model)
     if quantized is None:
         model = model.to(device)
     return model.eval()

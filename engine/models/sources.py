@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.exporters.heads import CLASS, Head
 from engine.models import template as templates
 from engine.models.copying import CONFIGS, PLAIN, sanitise
-from engine.models.loading import dequantised, load_adapter, load_model, quantizer_settings
+from engine.models.loading import dequantised, load_adapter, load_model, load_plain, quantizer_settings
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
+GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Source:
     """The 16-bit number format that whole weights are written in."""
     arithmetic: str = "bfloat16"
     """The number format that is computed in to check whole weights; 16 bits are slow where they are emulated."""
+    head: Head | None = None
+    """What is in the place of the language model's head; None for a language model."""
 
     @property
     def has_adapter(self) -> bool:
@@ -42,15 +46,37 @@ class Source:
 
     @property
     def quantizer(self) -> Mapping[str, Any]:
-        return quantizer_settings(self.quantization, self.dtype)
+        return quantizer_settings(self.quantization, self.arithmetic if self.head else self.dtype)
+
+    @property
+    def library_class(self) -> str:
+        return CLASS if self.head else "AutoModelForCausalLM"
+
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        return self.head.labels if self.head else ()
 
     def base(self) -> Any:
-        if self.original or self.quantization == "none":
-            return load_model(self.base_path, quantization="none", dtype=self.written, device=self.device)
-        return dequantised(self.base_path, quantization=self.quantization, dtype=self.written, device=self.device)
+        load = load_model if self.original or self.quantization == "none" else dequantised
+        kind = "none" if self.original else self.quantization
+        how: dict[str, Any] = {"dtype": self.written, "device": self.device, "labels": self._labels}
+        return self._filled(load(self.base_path, quantization=kind, **how))
 
     def chat_base(self) -> Any:
-        return load_model(self.base_path, quantization=self.quantization, dtype=self.dtype, device=self.device)
+        how: dict[str, Any] = {"dtype": self.dtype, "device": self.device, "labels": self._labels}
+        return load_model(self.base_path, quantization=self.quantization, **how)
+
+    def plain_base(self) -> Any:
+        if self.head is None:
+            return self.chat_base()
+        how: dict[str, Any] = {"dtype": self.arithmetic, "device": self.device, "labels": self._labels}
+        return self._filled(load_plain(self.base_path, quantization=self.quantization, **how))
+
+    def _filled(self, model: Any) -> Any:
+        """The model, told which token fills rows up."""
+        if self.head:
+            model.config.get_text_config().pad_token_id = self.head.filler
+        return model
 
     def attach(self, model: Any) -> Any:
         assert self.adapter_path is not None
@@ -67,7 +93,7 @@ class Source:
             ADAPTER_CONFIG: json.dumps(told, indent=2, sort_keys=True).encode(),
         }
 
-    def write_texts(self, folder: Path, *, stop_ids: list[int]) -> None:
+    def write_texts(self, folder: Path, *, stop_ids: Sequence[int]) -> None:
         """Put tokenizer, chat template, generation config and licence beside the weights; no trace of this machine."""
         for name in PLAIN:
             if name != "README.md" and (self.base_path / name).is_file():
@@ -77,10 +103,19 @@ class Source:
             (folder / templates.FILE).write_text(kept, encoding="utf-8")
         for name in CONFIGS:
             path = folder / name if name == "config.json" else self.base_path / name
-            if path.is_file():
+            if path.is_file() and not (self.head and name == GENERATION):
                 told = sanitise(json.loads(path.read_text(encoding="utf-8")))
-                if name == "generation_config.json":
-                    told["eos_token_id"] = stop_ids[0] if len(stop_ids) == 1 else stop_ids
+                if name == GENERATION:
+                    told["eos_token_id"] = stop_ids[0] if len(stop_ids) == 1 else list(stop_ids)
+                told |= self._of_head(name)
                 (folder / name).write_text(
                     json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False), encoding="utf-8"
                 )
+
+    def _of_head(self, name: str) -> dict[str, Any]:
+        """What a head needs in a configuration: its labels, however they are called, and how rows are filled up."""
+        if self.head is None:
+            return {}
+        filled = {"pad_token": self.head.filler_text, "padding_side": "right"}
+        needed: dict[str, dict[str, Any]] = {"config.json": {**self.head.names}, "tokenizer_config.json": filled}
+        return needed.get(name, {})

@@ -12,6 +12,7 @@ from engine.specs.merge import MergeSpec
 
 def card_of(order: Order, checks: Mapping[str, Any], lines: Sequence[str]) -> str:
     """The card as Markdown. It holds no row of the data and no path of this machine."""
+    other = "the run's own model" if "compared" in checks else "the chat"
     sections = {
         "Data": _data(order),
         **({"Merged": _merged(order.merge)} if order.merge else _trained(order)),
@@ -19,7 +20,7 @@ def card_of(order: Order, checks: Mapping[str, Any], lines: Sequence[str]) -> st
             "run and step": order.target.text,
             "evaluation loss": order.checkpoint.eval_loss,
         },
-        "Compared with the chat": _comparison(order, checks),
+        f"Compared with {other}": _comparison(order, checks),
     }
     licence = order.base.licence if order.base else None
     lineage = order.base.facts.get("derived_from") if order.base else None
@@ -71,17 +72,46 @@ def _settings(order: Order) -> dict[str, Any]:
 
 
 def _comparison(order: Order, checks: Mapping[str, Any]) -> dict[str, Any]:
-    origins = ", ".join(f"{name} {count}" for name, count in checks["tokens_from"].items())
-    few = checks.get("caution")
-    caution = (
-        "fewer than {least} answer tokens of rows that were not trained on: {held_out} held-out, {evaluation} "
-        "evaluation, {training} training"
-    )
     return {
         "form": f"{order.spec.form}, base {order.spec.base}",
         **{f"written in {one['format']}": f"{one['agreement']:.4f}, {one['kl']}" for one in checks["tried"]},
-        "answer tokens compared": f"{checks['num_tokens']} ({origins})",
-        **({"caution": caution.format(**few["values"])} if few else {}),
-        "same likeliest token": f"{checks['agreement']:.4f}, at least {checks['min_agreement']:.4f}",
+        **(_decisions(checks) if "compared" in checks else _tokens(checks)),
         "mean KL divergence, nats": f"{checks['kl']:.5f}, at most {checks['max_kl']:.5f}",
     }
+
+
+def _tokens(checks: Mapping[str, Any]) -> dict[str, str]:
+    unit = "answer tokens of rows that were not trained on"
+    return {
+        "answer tokens compared": f"{checks['num_tokens']} ({_origins(checks['tokens_from'])})",
+        **_caution(checks, unit),
+        "same likeliest token": _agreement(checks),
+    }
+
+
+def _decisions(checks: Mapping[str, Any]) -> dict[str, str]:
+    """What a head was compared on, and how many of the texts the lines above write as the run reads them."""
+    same = {"labels": "same label", "scores": "same one of two is better"}
+    return {
+        "rows compared": f"{checks['num_rows']} ({_origins(checks['rows_from'])})",
+        "decisions": str(checks["num_compared"]),
+        **_caution(checks, "rows that were not trained on"),
+        "texts that the lines above write token for token as in training": (
+            f"{checks['num_alike']} of {checks['num_sequences']}"
+        ),
+        same[checks["compared"]]: _agreement(checks),
+    }
+
+
+def _origins(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _agreement(checks: Mapping[str, Any]) -> str:
+    return f"{checks['agreement']:.4f}, at least {checks['min_agreement']:.4f}"
+
+
+def _caution(checks: Mapping[str, Any], unit: str) -> dict[str, str]:
+    few = checks.get("caution")
+    told = f"fewer than {{least}} {unit}: {{held_out}} held-out, {{evaluation}} evaluation, {{training}} training"
+    return {"caution": told.format(**few["values"])} if few else {}

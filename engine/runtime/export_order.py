@@ -101,8 +101,6 @@ def find(store: Store, spec: ExportSpec) -> Order:
     except StoreError as error:
         missing = problem("spec_target_missing", field="target", given=spec.target, detail=error.code)
         raise ProblemError([missing]) from error
-    if target.head != "language":
-        raise ProblemError([problem("target_does_not_talk", field="target", target=target.text, head=target.head)])
     if spec.form not in EXPORTERS:
         raise ProblemError([problem("spec_not_a_choice", field="form", given=spec.form, allowed=", ".join(EXPORTERS))])
     if EXPORTERS[spec.form].needs_adapter and target.adapter_path is None:

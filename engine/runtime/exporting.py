@@ -1,4 +1,4 @@
-"""The export process: writes a checkpoint out, loads it back, and publishes it only if it agrees with the chat.
+"""The export process: writes a checkpoint out, loads it back, and publishes it only if it agrees with the run.
 
 `python -m engine.runtime.exporting JOB_ID TOKEN`
 """
@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.files import publish
-from engine.models.agreement import Agreement, compare, log_probabilities, tokens_wanted
-from engine.models.loading import load_tokenizer, use_threads
-from engine.models.serving import Served
+from engine.models.agreement import Agreement
+from engine.models.loading import use_threads
 from engine.models.sources import Source
-from engine.runtime import held_out
 from engine.runtime.chat import choose_device
 from engine.runtime.checkpoints import sha256_of
 from engine.runtime.child import Context, Refused, Stopped, run
-from engine.runtime.device import arithmetic, weights_bytes
+from engine.runtime.device import weights_bytes
 from engine.runtime.export_card import card_of
+from engine.runtime.export_checks import CHECKS, Check
 from engine.runtime.export_order import Order, find, source_of, written_in
-from engine.runtime.held_out import Answers
 from engine.specs.base import validate
 from engine.specs.other import ExportSpec
 
@@ -36,7 +34,7 @@ def main(context: Context) -> Mapping[str, Any]:
 
     Raises:
         ProblemError: the target, its checkpoint or its data cannot be used.
-        Refused: the export is too far from the chat (`export_not_verified`).
+        Refused: the export is too far from the run's own model (`export_not_verified`).
     """
     use_threads()
     order = find(context.store, validate(ExportSpec, context.spec))
@@ -53,7 +51,8 @@ def main(context: Context) -> Mapping[str, Any]:
 
 def _export(context: Context, order: Order, source: Source, staged: Path) -> Mapping[str, Any]:
     _enter(context, "export_reference")
-    answers, reference, stop_ids = _chat_says(order, source)
+    check = CHECKS[order.target.head](context, order, source)
+    source = check.source
     gc.collect()
     _check_space(context.home.exports, source)
     tried: list[dict[str, Any]] = []
@@ -62,14 +61,14 @@ def _export(context: Context, order: Order, source: Source, staged: Path) -> Map
         _empty(staged)
         _enter(context, "export_writing")
         order.exporter.write(source, staged)
-        source.write_texts(staged, stop_ids=stop_ids)
+        source.write_texts(staged, stop_ids=check.stop_ids)
         gc.collect()
         _enter(context, "export_checking")
         written = order.exporter.load_back(source, staged)
-        agreement = compare(reference, log_probabilities(written, answers.rows))
+        agreement = check.agreement(written, staged)
         del written
         tried.append({"format": kind, "agreement": agreement.top1, "kl": _number(agreement.kl)})
-        checks = {**_judge(order, answers, agreement, staged), "format": kind, "tried": tried}
+        checks = {**_judge(order, check, agreement, staged), "format": kind, "tried": tried}
         if checks["passed"]:
             break
     else:
@@ -93,22 +92,9 @@ def _export(context: Context, order: Order, source: Source, staged: Path) -> Map
     }
 
 
-def _chat_says(order: Order, source: Source) -> tuple[Answers, Any, list[int]]:
-    """What the chat's model thinks of the answers of rows that it was not trained on."""
-    base, kind, device = source.base_path, source.quantization, source.device
-    dtype = arithmetic(base, quantization=kind, dtype=source.dtype, device=device)
-    served = Served(base, quantization=kind, dtype=dtype, device=device)
-    wanted = tokens_wanted(served.vocab_size, source.device)
-    voice = served.voice(source.adapter_path)
-    answers = held_out.answers(order.version, order.run_spec, voice.renderer, wanted=wanted)
-    with served.speaking(source.adapter_path) as chat:
-        return answers, log_probabilities(chat, answers.rows), voice.stop_ids
-
-
-def _judge(order: Order, answers: Answers, agreement: Agreement, staged: Path) -> dict[str, Any]:
+def _judge(order: Order, check: Check, agreement: Agreement, staged: Path) -> dict[str, Any]:
     limits = order.limits
-    same_tokens = _same_tokens(order, answers, staged)
-    caution = held_out.caution(answers.sources)
+    same_tokens = check.same_tokens(staged)
     close = agreement.top1 >= limits.min_agreement and agreement.kl <= limits.max_kl
     return {
         "passed": close and same_tokens,
@@ -116,22 +102,9 @@ def _judge(order: Order, answers: Answers, agreement: Agreement, staged: Path) -
         "kl": _number(agreement.kl),
         "min_agreement": limits.min_agreement,
         "max_kl": limits.max_kl,
-        "num_tokens": agreement.num_tokens,
-        "num_rows": len(answers.rows),
-        "tokens_from": answers.sources,
-        "caution": caution.as_dict() if caution else None,
+        **check.told(),
         "same_tokens": same_tokens,
     }
-
-
-def _same_tokens(order: Order, answers: Answers, staged: Path) -> bool:
-    """Whether the exported tokenizer and template give the very tokens that the chat's give."""
-    from engine.data.render import Renderer
-
-    again = Renderer(load_tokenizer(staged))
-    length = order.run_spec.data.max_length
-    found = [row for said in answers.said for row in held_out.rows_of(said, length, again)]
-    return found == list(answers.rows)
 
 
 def _number(value: float) -> float | None:

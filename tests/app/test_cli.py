@@ -597,6 +597,15 @@ def test_an_export_that_rests_on_few_tokens_says_so_in_words():
     assert len(_figures({"checks": {"agreement": 1.0, "kl": 0.0, "num_tokens": 900, "caution": None}})) == 1
 
 
+@pytest.mark.parametrize(("compared", "words"), [("labels", "the same label"), ("scores", "ranked alike")])
+def test_the_export_of_a_head_is_told_in_rows(compared, words):
+    from app.commands.export import _figures
+
+    checks = {"agreement": 0.99, "kl": 0.001, "compared": compared, "num_rows": 87, "caution": None}
+    (said,) = _figures({"checks": checks})
+    assert "87 rows" in said and words in said and "99.00 %" in said
+
+
 def test_exports_of_the_form_and_target_are_checked(atelier):
     assert atelier("export", "99")[0] == 64
     assert validate(ExportSpec, {"target": "3@4"}).form == "merged"

@@ -6,7 +6,7 @@ import html
 
 import pytest
 
-from app import exports, talk
+from app import exports, run_details, run_head, talk
 from app.pages import export
 from engine.specs.problem import ProblemError
 from storage import checkpoints, jobs, models
@@ -137,6 +137,45 @@ def test_a_target_of_the_address_that_is_not_there_is_said_and_no_other_is_chose
     shown = export.show(ui, PARTS, "", target=odd)
     assert shown["target"]["value"] is None and html.escape(odd) in shown["said"]
     assert export.start(ui, None, "merged", "trained")[1] is not None
+
+
+@pytest.fixture
+def labelling(ui, runs):
+    """A run that ended with a head of labels."""
+    runs.submit("sorter")
+    claim = runs.claim()
+    new = NewCheckpoint(
+        step=7, path="/runs/7", manifest_sha="0" * 64, bytes=9, base_path="/models/starter", quantization="none", dtype="float32",
+        is_adapter=True, head="classifier",
+    )  # fmt: skip
+    with ui.store.write() as session:
+        checkpoints.add(session, claim, new)
+    return runs.settle(claim, State.SUCCEEDED)
+
+
+def test_a_classifier_is_offered_for_export_and_not_for_chat(ui, labelling):
+    target = f"{labelling.id}@7"
+    shown = export.show(ui, PARTS, "", target=target)
+    assert shown["target"]["value"] == target and shown["said"] is None
+    assert "the run&#x27;s own model" in shown["meaning"] or "the run's own model" in shown["meaning"]
+    with ui.store.read() as session:
+        assert target not in [value for _, value in talk.choices(session, ui.t)]
+        shown = run_details.saved(ui.t, session, labelling, 0.0) + run_head.links(
+            ui.t, run_head.standing(session, labelling.id)
+        )
+    assert shown.count(f"/export?target={target}") == 2 and "/chat" not in shown
+    assert begin(ui, target)
+
+
+@pytest.mark.parametrize("compared", ["labels", "scores"])
+def test_the_check_of_a_head_is_told_in_rows(ui, labelling, compared):
+    number = begin(ui, f"{labelling.id}@7")
+    told = {"compared": compared, "num_rows": 87, "num_compared": 87, "rows_from": {"held_out": 80, "evaluation": 7}}
+    kept = {name: value for name, value in CHECKS.items() if name not in ("num_tokens", "tokens_from")}
+    settle(ui, State.SUCCEEDED, reason="done", result={**published(ui, number), "checks": {**kept, **told}})
+    shown = detail(ui, number)
+    assert ui.t(f"export.agreement.{compared}") in shown and ui.t("export.compared.head") in shown
+    assert ui.t("export.compared") not in shown and "held-out rows 80" in shown and "87" in shown
 
 
 # --- starting --------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Studio:
 
     def add_run(self, base: str, write: Any, *, step: int = 10, quantization: str = "none", **spec: Any) -> int:
         """A run that has ended with one checkpoint, whose files `write(folder)` makes."""
-        is_adapter = spec.pop("is_adapter", True)
+        is_adapter, head = spec.pop("is_adapter", True), spec.pop("head", "language")
         dtype = spec.pop("dtype", "float32")
         told = {
             "name": "run",
@@ -91,6 +91,7 @@ class Studio:
             dtype=dtype,
             is_adapter=is_adapter,
             eval_loss=0.5,
+            head=head,
         )
         with self.store.write() as session:
             checkpoints.add(session, claim, new)
