@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ MOST_RUNS = 100
 SPARK_POINTS = 60
 MOST_SPARKS = 400
 DISK_FULL = "disk_full"
+BEHIND_COLON = re.compile("[:：].*")
 Loss = tuple[list[float | None], float | None]
 
 
@@ -96,9 +98,15 @@ def _queued(t: Text, job: Job, position: int | None, now: float) -> str:
 def method(t: Text, spec: Mapping[str, Any]) -> str:
     """Return the method in a word or two: QLoRA, DPO · LoRA."""
     objective, tuner, model = (spec.get(part) or {} for part in ("objective", "tuner", "model"))
-    how = t.either(f"runs.method.{tuner.get('kind')}.{model.get('quantization')}", f"runs.method.{tuner.get('kind')}")
-    what = t(f"runs.method.{objective.get('kind')}")
-    return f"{what} · {how}"
+    kind, base = tuner.get("kind"), model.get("quantization")
+    how = _short(t, "tuner", kind)
+    how = t.get(f"runs.method.{kind}.{base}") or t.get(f"runs.method.{base}", how, tuner=how)
+    return f"{_short(t, 'objective', objective.get('kind'))} · {how}"
+
+
+def _short(t: Text, catalogue: str, kind: object) -> str:
+    """Return the name of an entry without what it explains behind a colon."""
+    return BEHIND_COLON.sub("", t.get(f"{catalogue}.{kind}", str(kind)))
 
 
 def subtitle(t: Text, spec: Mapping[str, Any]) -> str:

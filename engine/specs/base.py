@@ -70,9 +70,9 @@ def entry_of(value: Any, catalogue: Mapping[str, type[EntrySpec]], at: str) -> E
 _CODES = {
     "extra_forbidden": "spec_unknown_field",
     "missing": "spec_missing_field",
-    "greater_than": "spec_too_small",
+    "greater_than": "spec_not_above",
     "greater_than_equal": "spec_too_small",
-    "less_than": "spec_too_large",
+    "less_than": "spec_not_below",
     "less_than_equal": "spec_too_large",
     "literal_error": "spec_not_a_choice",
     "finite_number": "spec_not_finite",

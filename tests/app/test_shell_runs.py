@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 
 import gradio as gr
 import pytest
@@ -12,6 +14,8 @@ from app.language import text
 from app.pages import runs as layout
 from app.run_list import Sparks
 from app.run_page import Page, Parts
+from engine.objectives import OBJECTIVES
+from engine.tuners import TUNERS
 from storage import drafts, jobs, metrics
 from storage.errors import NotFound
 from storage.states import State
@@ -283,8 +287,18 @@ def test_methods_are_named_as_people_name_them():
     )
     assert (
         run_list.method(T, {"objective": {"kind": "dpo"}, "tuner": {"kind": "full"}, "model": {"quantization": "none"}})
-        == "DPO · full"
+        == "DPO · Full"
     )
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_objective_and_tuner_has_a_name_on_every_form_of_the_base(language):
+    t = text(language)
+    for objective, tuner, base in itertools.product(OBJECTIVES, TUNERS, ("none", "int8", "nf4")):
+        spec = {"objective": {"kind": objective}, "tuner": {"kind": tuner}, "model": {"quantization": base}}
+        said = run_list.method(t, spec)
+        assert not re.search(r"[a-z]\.[a-z]|_|[:：]", said), said
+        assert len(said) < 48, said
 
 
 def test_an_empty_spec_does_not_break_the_list(ui, show, parts):
