@@ -129,12 +129,18 @@ def _learned(t: Text, found: Standing, value: Mapping[str, float | None]) -> lis
     if measure == LOSS:
         rows += [(t("runs.eval_loss"), number(value[LOSS]), said)] if LOSS in value else []
     elif measure in value or first in value:
-        rows = [(t(f"chart.{first}.title"), number(value.get(measure, value.get(first))), said), loss]
+        rows = [(_called(t, first), number(value.get(measure, value.get(first))), said), loss]
     for name in (*_metric(found.job), "rewards/margins", "rewards/accuracies"):
-        shown, title = value.get(f"eval_{name}", value.get(name)), t(f"chart.{name}.title")
+        shown, title = value.get(f"eval_{name}", value.get(name)), _called(t, name)
         if shown is not None and title not in [row[0] for row in rows]:
             rows.append((title, number(shown), ""))
     return rows
+
+
+def _called(t: Text, name: str) -> str:
+    """The title of a curve as the label of a figure: loss, reward, macro F1."""
+    title = t(f"chart.{name}.title")
+    return title[:1].lower() + title[1:]
 
 
 def _metric(job: Job) -> Sequence[str]:
