@@ -60,7 +60,7 @@ def test_a_filled_form_queues_one_merge(ui: Ui, parts: mergeform.Parts) -> None:
     assert job.spec["method"] == {"kind": "dare", "density": 0.25, "then": "ties", "scale": 1.0}
     assert [one["weight"] for one in job.spec["sources"]] == [0.7, 0.3]
     assert (job.name, job.spec["form"]) == ("both", "weights")
-    assert "DARE · 1@5 × 0.700 + 2@5 × 0.300" in found[parts.listed]
+    assert "DARE · one, step 5 × 0.700 + two, step 5 × 0.300" in found[parts.listed]
 
 
 def test_a_form_that_cannot_work_says_why(ui: Ui, parts: mergeform.Parts) -> None:
