@@ -66,6 +66,11 @@ def test_a_filled_form_queues_one_merge(ui: Ui, parts: mergeform.Parts) -> None:
 def test_a_form_that_cannot_work_says_why(ui: Ui, parts: mergeform.Parts) -> None:
     for filled in (given(parts, ["1@5"], "linear"), given(parts, ["1@5", "2@5"], "linear", "1,2,3")):
         assert "at-bad" in mergeform.start(ui, parts, "", *filled)[parts.said]
+    for filled, label in (
+        (given(parts, ["1@5"], "linear"), "What is merged"),
+        (given(parts, ["1@5", "2@5"], "dare", density=7.0), "Density"),
+    ):
+        assert f'<span class="at-where">{label}</span>' in mergeform.start(ui, parts, "", *filled)[parts.said]
     assert merging(ui) == []
 
 

@@ -405,10 +405,10 @@ def test_the_settings_show_what_is_different_from_an_overlaid_run(runs):
 def test_the_sparkline_of_an_ended_run_is_read_once(ui, runs, monkeypatch):
     job = finished(runs)
     sparks, read = Sparks(), []
-    monkeypatch.setattr(run_list, "_losses", lambda session, job_id: read.append(job_id) or ([1.0], 1.0))
+    monkeypatch.setattr(run_list, "_points", lambda session, job_id, name: read.append(job_id) or ([1.0], 1.0))
     for _ in range(3):
         with ui.store.read() as session:
-            sparks.of(session, job.id)
+            sparks.of(session, job)
     assert read == [job.id]
 
 
