@@ -79,7 +79,7 @@ def build(t: Text) -> TrainForm:
 
 def _titled(members: list[Setting], built: Scene, t: Text) -> dict[str, Component]:
     """Lay settings out by the parts of the spec, each with its heading; a part within one has narrow fields."""
-    fields = {}
+    fields: dict[str, Component] = {}
     for name, heading, own in _sections(members, t):
         with gr.Column(elem_classes=["at-titled"]):
             gr.Markdown(heading, elem_classes=["at-section"])
