@@ -125,7 +125,7 @@ def _learned(t: Text, found: Standing, value: Mapping[str, float | None]) -> lis
     best = found.best is not None and found.best.step == found.latest.get(measure, (None,))[0]
     said = tag("span", t("runs.best_so_far"), cls="at-good") if best else ""
     first = measure.removeprefix("eval_")
-    rows: list[tuple[object, object, object]] = [loss]
+    rows: list[tuple[object, object, object]] = [loss] if "loss" in value else []
     if measure == LOSS:
         rows += [(t("runs.eval_loss"), number(value[LOSS]), said)] if LOSS in value else []
     elif measure in value or first in value:

@@ -15,6 +15,7 @@ from app.pages import runs as layout
 from app.run_list import Sparks
 from app.run_page import Page, Parts
 from engine.objectives import OBJECTIVES
+from engine.specs.problem import Problem, Where
 from engine.tuners import TUNERS
 from storage import drafts, jobs, metrics
 from storage.errors import NotFound
@@ -305,6 +306,18 @@ def test_an_empty_spec_does_not_break_the_list(ui, show, parts):
     with ui.store.write() as session:
         job = jobs.submit(session, kind="train", name="bare", spec={}, lane="gpu")
     assert "bare" in show(job.id)[parts.runs]
+
+
+def test_a_run_that_ended_before_its_first_point_tells_its_problem_once_and_waits_for_nothing(ui, runs, show, parts):
+    job = runs.submit()
+    found = {"count": 1, "fewest": 2, "most": 9}
+    values = {"problems": [Problem("data_label_count", Where("data.max_length"), found).as_dict()], **found}
+    runs.settle(runs.claim(), State.FAILED, "data_label_count", values=values)
+    updates = show(job.id)
+    said = updates[parts.panels["remarks"]]
+    assert said.count("The training rows have 1 different labels") == 1
+    assert "data.max_length" not in said and "Longest row" in said
+    assert updates[parts.panels["curves"]] == "" and "loss" not in updates[parts.head]
 
 
 # --- panels --------------------------------------------------------------------------------------------------------
