@@ -88,8 +88,13 @@ def _problems(error: ValidationError, at: str) -> Iterator[Problem]:
             continue
         field = ".".join(str(part) for part in (at, *item["loc"]) if part != "")
         limit = next((context[key] for key in ("ge", "gt", "le", "lt", "expected") if key in context), "")
-        values = {"given": _short(item.get("input")), "allowed": str(limit), "detail": item["msg"]}
+        values = {"given": _short(item.get("input")), "allowed": _plain(limit), "detail": item["msg"]}
         yield Problem(_CODES.get(item["type"], "spec_invalid"), Where(field or None), values)
+
+
+def _plain(limit: Any) -> str:
+    """A bound as it was meant: 0 for 0.0."""
+    return str(int(limit)) if isinstance(limit, float) and limit.is_integer() else str(limit)
 
 
 def _short(value: Any) -> str:
