@@ -177,6 +177,8 @@ def _progress(t: Text, one: Link) -> list[Html]:
         if name in one.latest:
             figures.append(f"{t(f'runs.{name}')} {number(one.latest[name][1])}")
     share = [bar(step / total, tone=_tone(one.item), label=one.item.stage.name)] if total else []
+    if one.item.state == State.FAILED and run.reason:
+        share.append(tag("span", t.reason(run.reason, run.values), cls="at-bad at-small"))
     where = link(t("chains.open_run", id=run.id), f"/runs?run={run.id}")
     return [*share, tag("span", " · ".join(figures), " " if figures else "", where, cls="at-small")]
 

@@ -22,11 +22,21 @@ WORDS = ("smoothing", "log", "reset", "table", "step", "best", "evaluation", "wa
 
 
 def chart_names(spec: Mapping[str, Any], tasks: Sequence[str] = ()) -> list[str]:
-    """Return the curves of a run: those that every run has, those of its objective, and those of its task types."""
+    """Return the curves of a run, the one that it is judged by first.
+
+    They are those that every run has, those of its objective, and those of its task types.
+    """
     section = spec.get("objective") or {}
     objective = OBJECTIVES.get(str(section.get("kind")))
-    own = list(objective.curves) if objective else []
-    return [COMMON[0], *own, *rewards.curves(section), *COMMON[1:], *tasks]
+    own = [*(objective.curves if objective else ()), *rewards.curves(section)]
+    first = [*own, COMMON[0]] if _by_metric(spec) else [COMMON[0], *own]
+    return [*first, *COMMON[1:], *tasks]
+
+
+def _by_metric(spec: Mapping[str, Any]) -> bool:
+    """Whether the objective is judged by a measure of its own, and its loss says little."""
+    objective = OBJECTIVES.get(str((spec.get("objective") or {}).get("kind")))
+    return objective is not None and objective.best_by == "metric"
 
 
 def metric_names(spec: Mapping[str, Any], tasks: Sequence[str] = ()) -> list[str]:
@@ -44,9 +54,12 @@ def task_curves(session: Session, run: int) -> list[str]:
 
 def charts(runs: Sequence[int], spec: Mapping[str, Any], t: Text, tasks: Sequence[str] = ()) -> Html:
     """Return the place of the charts; curves.js fills it. The first of `runs` is the chosen one."""
+    said = [{"name": name, **_said(name, t), "exact": name in EXACT} for name in chart_names(spec, tasks)]
+    if _by_metric(spec):
+        said = [{**one, "caption": t("chart.loss.says_little")} if one["name"] == COMMON[0] else one for one in said]
     told = {
         "runs": list(runs),
-        "charts": [{"name": name, **_said(name, t), "exact": name in EXACT} for name in chart_names(spec, tasks)],
+        "charts": said,
         "words": {word: t(f"chart.word.{word}") for word in WORDS},
     }
     return tag("div", cls="at-curves", data_curves=json.dumps(told, ensure_ascii=False))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from app import failure
 from app.failure import Remedy
+from app.form import named
 from app.joblog import tail
 from app.measure import readable
 from app.render import Html, button_link, card, chip, log, problems, tag
@@ -19,8 +20,10 @@ LAST_LINES = 12
 def failed(ui: Ui, job: Job, attempts: Sequence[Attempt], *, title: object = "") -> Html:
     """Return the card. With a title it is one of several: its lines are folded and no button stands out."""
     t, values = ui.t, readable(job.values)
-    said = tag("p", " ".join(part for part in (ui.reason(job.reason, values), ui.t.remedy(job.reason, values)) if part))
-    listed = [Problem.from_dict(item) for item in job.values.get("problems", ())]
+    listed = [named(Problem.from_dict(item), t) for item in job.values.get("problems", ())]
+    told = [one.code for one in listed[:1]] == [job.reason]  # the list says it, with the field and the fix
+    sentences = ["" if told else ui.reason(job.reason, values), ui.t.remedy(job.reason, values)]
+    said = tag("p", " ".join(filter(None, sentences))) if any(sentences) else ""
     lines = tail(ui.home.log(job.id), lines=LAST_LINES)
     alone = not title
     kept = {"data_keep": f"lines-{job.id}", "open": alone}

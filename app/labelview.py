@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.language import Text
-from app.measure import number, percent
+from app.measure import number, percent, plain
 from app.render import Html, card, note, table, tag
 from storage.jobs import Job
 
@@ -37,7 +37,7 @@ def _figures(t: Text, found: Found) -> Iterator[list[object]]:
 def _said(t: Text, found: Found) -> Iterator[str]:
     yield t(f"labels.origin.{found['origin']}", n=number(found["rows"]), step=number(found["step"]))
     if found["baseline"]:
-        rows, seconds = number(found["baseline"]["rows"]), number(found["baseline"]["seconds"])
+        rows, seconds = number(found["baseline"]["rows"]), plain(found["baseline"]["seconds"])
         yield " " + t("labels.without", rows=rows, seconds=seconds)
     if found["unknown"]:
         yield " " + t("labels.unknown", n=number(found["unknown"]))

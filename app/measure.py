@@ -49,10 +49,12 @@ def share(part: float, whole: float) -> str:
 def plain(value: float) -> str:
     """Return a setting's number as it was meant.
 
-    >>> plain(0.5), plain(131072.0), plain(2.5)
-    ('0.5', '131,072', '2.5')
+    >>> plain(0.5), plain(131072.0), plain(2.5), plain(2.5e-05)
+    ('0.5', '131,072', '2.5', '0.000025')
     """
-    return number(value) if float(value).is_integer() else f"{value:g}"
+    if float(value).is_integer():
+        return number(value)
+    return f"{value:.10f}".rstrip("0") if 1e-7 < abs(value) < 1e-4 else f"{value:g}"
 
 
 def short(value: float) -> str:

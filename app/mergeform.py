@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_args
 
@@ -21,7 +21,7 @@ from app.render import Html, button_link, note, tag
 from app.ui import Ui
 from engine.merging import MERGES
 from engine.specs.merge import MergeSpec
-from engine.specs.problem import ProblemError
+from engine.specs.problem import Problem, ProblemError, Where
 from storage import datasets, jobs, models
 from storage.errors import StoreError
 from storage.targets import BASE
@@ -191,11 +191,22 @@ def start(ui: Ui, parts: Parts, seen: str, *given: Any) -> Updates:
         wanted = wanted_of(parts, given)
         with ui.store.write() as session:
             job = merges.submit(session, wanted)
-    except (ProblemError, StoreError) as error:
+    except ProblemError as error:
+        return {parts.said: refusal(ProblemError([_named(parts, one) for one in error.problems]), ui.t)}
+    except StoreError as error:
         return {parts.said: refusal(error, ui.t)}
     action = button_link(ui.t("page.queue"), "/queue", small=True)
     said = note(ui.t("merge.started", id=job.id), job.name, tone="good", action=action)
     return {parts.said: said, **_listed(ui, parts, seen)}
+
+
+def _named(parts: Parts, found: Problem) -> Problem:
+    """Return a problem whose field is called as on the form."""
+    fields: dict[str, Any] = {"sources": parts.targets, "weights": parts.weights, "form": parts.form}
+    fields |= {"base": parts.base, "data": parts.data, "name": parts.name, **parts.own}
+    section, _, rest = (found.where.field or "").partition(".")
+    field = fields.get(section) or fields.get(rest)
+    return found if field is None else replace(found, where=Where(field.label, found.where.line))
 
 
 def wanted_of(parts: Parts, given: tuple[Any, ...]) -> Mapping[str, Any]:

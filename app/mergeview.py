@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -15,8 +16,10 @@ from app.render import Html, bar, button_link, card, chip, problems, tag
 from app.ui import Ui
 from engine.specs.problem import Problem
 from storage import checkpoints, jobs
+from storage.errors import NotFound
 from storage.jobs import Job
 from storage.states import FINAL, State
+from storage.targets import BASE
 
 MOST_LISTED = 20
 
@@ -31,7 +34,7 @@ def listing(ui: Ui, session: Session, chosen: int | None) -> Html:
 def _card(ui: Ui, session: Session, job: Job, chosen: bool) -> Html:
     t = ui.t
     words, tone = run_list.state_words(t, job, jobs.queue_position(session, job.id), time.time())
-    parts = [tag("p", made_of(t, job.spec), cls="at-soft at-small")]
+    parts = [tag("p", made_of(t, job.spec, partial(_called, session, t)), cls="at-soft at-small")]
     if job.state == State.RUNNING:
         total = job.progress_total
         parts.append(bar((job.progress_step or 0) / total if total else None, label=job.name))
@@ -45,13 +48,24 @@ def _card(ui: Ui, session: Session, job: Job, chosen: bool) -> Html:
     return card(*parts, title=title, aside=chip(words, tone), tone="accent" if chosen else "")
 
 
-def made_of(t: Text, spec: Mapping[str, Any]) -> str:
+def made_of(t: Text, spec: Mapping[str, Any], called: Callable[[str], str]) -> str:
     """Return method and sources in one line; weights where they differ."""
     found: Sequence[Mapping[str, Any]] = spec["sources"]
     equal = len({one["weight"] for one in found}) == 1
-    named = [str(one["target"]) if equal else f"{one['target']} × {number(one['weight'])}" for one in found]
+    named = [called(one["target"]) + ("" if equal else f" × {number(one['weight'])}") for one in found]
     kind = str(spec["method"]["kind"])
     return f"{t(f'merge.method.{kind}')} · {' + '.join(named)}"
+
+
+def _called(session: Session, t: Text, target: str) -> str:
+    """The name of a source: of a checkpoint its run and step, while that run is there."""
+    run, _, step = target.partition("@")
+    if not step:
+        return target.removeprefix(BASE)
+    try:
+        return t("merge.source", run=jobs.get(session, int(run)).name, step=step)
+    except NotFound:
+        return target
 
 
 def result(t: Text, found: Mapping[str, Any]) -> str:

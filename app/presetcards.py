@@ -47,7 +47,8 @@ def _taken(filled: Filled, t: Text) -> Html:
     if filled.preset is None or not filled.wanted:
         return Html("")
     name = t.get(f"preset.{filled.preset}", filled.preset)
-    key = "train.preset_taken" if _whole(filled) else "train.preset_partly"
+    differs = not set(filled.wanted).isdisjoint(filled.changed)
+    key = ("train.preset_taken" if differs else "train.preset_same") if _whole(filled) else "train.preset_partly"
     in_list = "objective.kind" in filled.changed
     why = sentence(filled.wanted["objective.kind"], t) if _whole(filled) and not in_list else ""
     said = tag("span", t(key, name=name, why=why))

@@ -40,13 +40,15 @@ def saved(t: Text, session: Session, job: Job, now: float) -> Html:
     if not found:
         return empty(t("runs.no_checkpoints"), t("runs.no_checkpoints_text"))
     best = checkpoints.best(session, job.id)
+    mixed = len({one.is_adapter for one in found}) > 1
     head = [t("runs.column.step"), t("runs.eval_loss"), t("runs.column.size"), t("runs.column.saved"), ""]
     rows = []
     for one in reversed(found):
         target = f"{job.id}@{one.step}"
-        mark = chip(t("runs.best"), "good") if best is not None and best.id == one.id else ""
+        marks = [chip(t("runs.best"), "good")] if best is not None and best.id == one.id else []
+        marks += [chip(t("runs.all_weights"))] if mixed and not one.is_adapter else []
         ways = _ways(t, target, one.head)
-        step = tag("span", number(one.step), " ", mark)
+        step = tag("span", number(one.step), *(part for mark in marks for part in (" ", mark)))
         rows.append([step, number(one.eval_loss), size(one.bytes), when(t, one.created_at, now), ways])
     return card(table(head, rows))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from app.run_list import DISK_FULL, state_words, subtitle
 from app.ui import Ui
 from engine.advice.advice import Advice
 from engine.advice.diagnosis import diagnose
-from engine.specs.job import measure_of
+from engine.objectives import OBJECTIVES
+from engine.specs.job import LOSS, measure_of
 from storage import checkpoints, jobs, metrics
 from storage.checkpoints import Checkpoint
 from storage.jobs import Attempt, Job
@@ -105,15 +106,7 @@ def _epoch(job: Job, share: float) -> str:
 
 def _facts(t: Text, found: Standing) -> list[tuple[object, object, object]]:
     value = {name: point[1] for name, point in found.latest.items()}
-    rows: list[tuple[object, object, object]] = [(t("runs.loss"), number(value.get("loss")), "")]
-    if "eval_loss" in value:
-        best = found.best is not None and found.best.step == found.latest["eval_loss"][0]
-        said = tag("span", t("runs.best_so_far"), cls="at-good") if best else ""
-        rows.append((t("runs.eval_loss"), number(value["eval_loss"]), said))
-    for name in ("rewards/margins", "rewards/accuracies"):
-        shown = value.get(f"eval_{name}", value.get(name))
-        if shown is not None:
-            rows.append((t(f"chart.{name}.title"), number(shown), ""))
+    rows = _learned(t, found, value)
     if found.best is not None:
         rows.append((t("runs.best_checkpoint"), t("runs.at_step", step=found.best.step), size(found.best.bytes)))
     if value.get("tokens_per_second") is not None:
@@ -124,6 +117,42 @@ def _facts(t: Text, found: Standing) -> list[tuple[object, object, object]]:
     if memory:
         rows.append((t("runs.peak_memory"), size(float(memory)), ""))
     return rows
+
+
+def _learned(t: Text, found: Standing, value: Mapping[str, float | None]) -> list[tuple[object, object, object]]:
+    """What the run is judged by first: the loss, or where its best checkpoint is chosen by another figure, that."""
+    measure, loss = _measure(found.job), (t("runs.loss"), number(value.get("loss")), "")
+    best = found.best is not None and found.best.step == found.latest.get(measure, (None,))[0]
+    said = tag("span", t("runs.best_so_far"), cls="at-good") if best else ""
+    first = measure.removeprefix("eval_")
+    rows: list[tuple[object, object, object]] = [loss] if "loss" in value else []
+    if measure == LOSS:
+        rows += [(t("runs.eval_loss"), number(value[LOSS]), said)] if LOSS in value else []
+    elif measure in value or first in value:
+        rows = [(_called(t, first), number(value.get(measure, value.get(first))), said), loss]
+    for name in (*_metric(found.job), "rewards/margins", "rewards/accuracies"):
+        shown, title = value.get(f"eval_{name}", value.get(name)), _called(t, name)
+        if shown is not None and title not in [row[0] for row in rows]:
+            rows.append((title, number(shown), ""))
+    return rows
+
+
+def _called(t: Text, name: str) -> str:
+    """The title of a curve as the label of a figure: loss, reward, macro F1."""
+    title = t(f"chart.{name}.title")
+    return title[:1].lower() + title[1:]
+
+
+def _metric(job: Job) -> Sequence[str]:
+    """The measure of success of the run's objective, if it has one of its own."""
+    objective = OBJECTIVES.get(str((job.spec.get("objective") or {}).get("kind")))
+    return (objective.metric,) if objective is not None and objective.metric else ()
+
+
+def _measure(job: Job) -> str:
+    """What the best checkpoint of the run is chosen by."""
+    best_by = (job.spec.get("training") or {}).get("best_by", "auto")
+    return measure_of(str((job.spec.get("objective") or {}).get("kind")), best_by)
 
 
 def _recent(points: list[tuple[int, float | None]]) -> float:
@@ -160,9 +189,7 @@ def _waiting(ui: Ui, job: Job) -> list[Html]:
 
 def _diagnosis(found: Standing) -> list[Advice]:
     phase = "finished" if found.job.state in FINAL else "running"
-    spec = found.job.spec
-    best_by = (spec.get("training") or {}).get("best_by", "auto")
-    return diagnose(found.series, phase, measure_of(str((spec.get("objective") or {}).get("kind")), best_by))
+    return diagnose(found.series, phase, _measure(found.job))
 
 
 def _reading(t: Text, advice: Advice) -> Html:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.curves import chart_names
 from app.language import Text
 from app.measure import number, when
 from app.render import Html, chip, link, sparkline, tag
@@ -20,7 +22,8 @@ MOST_RUNS = 100
 SPARK_POINTS = 60
 MOST_SPARKS = 400
 DISK_FULL = "disk_full"
-Loss = tuple[list[float | None], float | None]
+BEHIND_COLON = re.compile("[:：].*")
+Spark = tuple[list[float | None], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,35 +32,36 @@ class Entry:
 
     job: Job
     position: int | None
-    losses: Sequence[float | None]
-    last_loss: float | None
+    points: Sequence[float | None]
+    """Of the curve that the run is judged by."""
+    last: float | None
 
 
 class Sparks:
     """The small curves of the list, read again only where points were added."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[int, int, int], Loss] = OrderedDict()
+        self._known: OrderedDict[tuple[int, int, int], Spark] = OrderedDict()
 
-    def of(self, session: Session, job_id: int) -> Loss:
-        here = metrics.cursor(session, job_id)
-        key = (job_id, here.version, here.generation)
+    def of(self, session: Session, job: Job) -> Spark:
+        here = metrics.cursor(session, job.id)
+        key = (job.id, here.version, here.generation)
         if key not in self._known:
-            self._known[key] = _losses(session, job_id)
+            self._known[key] = _points(session, job.id, chart_names(job.spec)[0])
             if len(self._known) > MOST_SPARKS:
                 self._known.popitem(last=False)
         return self._known[key]
 
 
-def _losses(session: Session, job_id: int) -> Loss:
-    points = metrics.series(session, job_id, names=["loss"], limit=SPARK_POINTS).get("loss", [])
+def _points(session: Session, job_id: int, name: str) -> Spark:
+    points = metrics.series(session, job_id, names=[name], limit=SPARK_POINTS).get(name, [])
     return [value for _, value in points], points[-1][1] if points else None
 
 
 def entries(session: Session, sparks: Sparks) -> list[Entry]:
     """Read the runs, newest first."""
     found = jobs.listing(session, kinds=["train"], limit=MOST_RUNS)
-    return [Entry(job, jobs.queue_position(session, job.id), *sparks.of(session, job.id)) for job in found]
+    return [Entry(job, jobs.queue_position(session, job.id), *sparks.of(session, job)) for job in found]
 
 
 def state_words(t: Text, job: Job, position: int | None, now: float) -> tuple[str, str]:
@@ -96,9 +100,15 @@ def _queued(t: Text, job: Job, position: int | None, now: float) -> str:
 def method(t: Text, spec: Mapping[str, Any]) -> str:
     """Return the method in a word or two: QLoRA, DPO · LoRA."""
     objective, tuner, model = (spec.get(part) or {} for part in ("objective", "tuner", "model"))
-    how = t.either(f"runs.method.{tuner.get('kind')}.{model.get('quantization')}", f"runs.method.{tuner.get('kind')}")
-    what = t(f"runs.method.{objective.get('kind')}")
-    return f"{what} · {how}"
+    kind, base = tuner.get("kind"), model.get("quantization")
+    how = _short(t, "tuner", kind)
+    how = t.get(f"runs.method.{kind}.{base}") or t.get(f"runs.method.{base}", how, tuner=how)
+    return f"{_short(t, 'objective', objective.get('kind'))} · {how}"
+
+
+def _short(t: Text, catalogue: str, kind: object) -> str:
+    """Return the name of an entry without what it explains behind a colon."""
+    return BEHIND_COLON.sub("", t.get(f"{catalogue}.{kind}", str(kind)))
 
 
 def subtitle(t: Text, spec: Mapping[str, Any]) -> str:
@@ -120,9 +130,8 @@ def _card(t: Text, entry: Entry, chosen: int | None, now: float) -> Html:
     words, tone = state_words(t, job, entry.position, now)
     top = tag("span", tag("strong", job.name, title=job.name), chip(words, tone), cls="at-run-line")
     below = tag("span", subtitle(t, job.spec), cls="at-soft")
-    last = tag("b", number(entry.last_loss)) if entry.losses else ""
-    foot = (
-        tag("span", sparkline(entry.losses) or tag("span"), last, cls="at-run-line at-run-foot") if entry.losses else ""
-    )
+    title = t(f"chart.{chart_names(job.spec)[0]}.title")
+    figures = (sparkline(entry.points) or tag("span"), tag("b", number(entry.last), title=title))
+    foot = tag("span", *figures, cls="at-run-line at-run-foot") if entry.points else ""
     current = "true" if job.id == chosen else None
     return link(top + below + foot, f"/runs?run={job.id}", cls="at-run", data_select=job.id, aria_current=current)

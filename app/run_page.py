@@ -19,6 +19,7 @@ from app.ui import Ui
 from storage import jobs
 from storage.errors import NotFound
 from storage.jobs import Job
+from storage.states import FINAL
 
 Seen = dict[str, str]
 Updates = dict[Any, Any]
@@ -106,12 +107,19 @@ def _detail(ui: Ui, session: Any, run: int, overlaid: Sequence[str], now: float)
         "remarks": run_head.remarks(ui, found),
         "offers": tuple(run_head.offers(found.job).items()),
         "choices": (tuple(_choices(session, run)), tuple(str(job.id) for job in others)),
-        "curves": charts([run, *(job.id for job in others)], found.job.spec, t, task_curves(session, run)),
+        "curves": _curves(ui, session, found, [run, *(job.id for job in others)]),
         "log": run_details.happened(ui, session, found.job, now),
         "checkpoints": run_details.saved(t, session, found.job, now),
         "answers": run_details.answers(t, found.job),
         "settings": run_details.settings(t, found.job, others),
     }
+
+
+def _curves(ui: Ui, session: Any, found: run_head.Standing, runs: Sequence[int]) -> Html:
+    """The charts; none for a run that ended before its first point."""
+    if found.job.state in FINAL and not found.latest:
+        return Html("")
+    return charts(runs, found.job.spec, ui.t, task_curves(session, runs[0]))
 
 
 def _other(session: Any, text: str, run: int) -> list[Job]:

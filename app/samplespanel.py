@@ -27,6 +27,8 @@ NEWEST = "newest"
 class Parts:
     """The components of the tab."""
 
+    tab: gr.Tab
+    """Only there for runs that draw answers."""
     step: gr.Dropdown
     body: Panel
     seen: gr.State
@@ -34,21 +36,22 @@ class Parts:
 
 
 def lay_out(ui: Ui) -> Parts:
-    """Make the components."""
-    step = gr.Dropdown(
-        [(ui.t("runs.samples_newest"), NEWEST)],
-        value=NEWEST,
-        label=ui.t("runs.samples_which"),
-        filterable=False,
-        visible=False,
-        elem_id="at-run-sample-step",
-    )
-    return Parts(step, Panel(elem_id="at-run-samples"), gr.State(""))
+    """Make the tab and its components."""
+    with gr.Tab(ui.t("runs.tab.samples"), id="samples", visible=False) as tab:
+        step = gr.Dropdown(
+            [(ui.t("runs.samples_newest"), NEWEST)],
+            value=NEWEST,
+            label=ui.t("runs.samples_which"),
+            filterable=False,
+            visible=False,
+            elem_id="at-run-sample-step",
+        )
+        return Parts(tab, step, Panel(elem_id="at-run-samples"), gr.State(""))
 
 
 def connect(ui: Ui, parts: Parts, selected: gr.Textbox) -> None:
     """Show the chosen step of the selected run, and go on doing so."""
-    outputs = [parts.step, parts.body, parts.seen]
+    outputs = [parts.tab, parts.step, parts.body, parts.seen]
     inputs = [selected, parts.step, parts.seen]
     frame.every(TICK_S, partial(refresh, ui, parts), inputs=inputs, outputs=outputs)
     parts.step.input(partial(refresh, ui, parts), inputs, outputs, **frame.QUIET)
@@ -63,16 +66,17 @@ def opened(ui: Ui, parts: Parts, selected: str) -> Any:
 def refresh(ui: Ui, parts: Parts, selected: str, step: str | None, seen: str) -> Any:
     """Read the samples and return what is different from what the tab shows."""
     run = ids.number(selected)
-    body, steps = Html(""), []
+    body, steps, draws = Html(""), [], False
     with ui.store.read() as session:
         try:
             if run:
                 job = jobs.get(session, run)
+                draws = samplesview.draws(job)
                 steps = store_samples.steps(session, run)
                 body = samplesview.samples(ui.t, session, job, ids.number(str(step or "")))
         except NotFound:
             steps = []
-    digest = hashlib.sha1(repr((run, step, steps, body)).encode(), usedforsecurity=False).hexdigest()
+    digest = hashlib.sha1(repr((run, step, steps, body, draws)).encode(), usedforsecurity=False).hexdigest()
     if digest == seen:
         return gr.skip()
     known = [NEWEST, *map(str, steps)]
@@ -82,6 +86,7 @@ def refresh(ui: Ui, parts: Parts, selected: str, step: str | None, seen: str) ->
     ]
     chosen = step if step in known else NEWEST
     return {
+        parts.tab: gr.update(visible=draws),
         parts.step: gr.update(choices=choices, value=chosen, visible=bool(steps)),
         parts.body: body,
         parts.seen: digest,

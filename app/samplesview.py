@@ -17,11 +17,11 @@ from storage.samples import Sample
 
 
 def samples(t: Text, session: Session, job: Job, step: int | None) -> Html:
-    """Return the samples of a step, or of the newest one; without any, what will appear here and for which runs."""
+    """Return the samples of a step, or of the newest one; without any, what will appear here."""
     wanted = step if step is not None else next(iter(store_samples.steps(session, job.id)), None)
     found = [] if wanted is None else store_samples.of_step(session, job.id, wanted)
     if wanted is None or not found:
-        return empty(t("runs.no_samples"), t("runs.no_samples_text" if draws(job) else "runs.samples_not_drawn"))
+        return empty(t("runs.no_samples"), t("runs.no_samples_text"))
     known = [one.reward for one in found if one.reward is not None]
     mean = number(sum(known) / len(known)) if known else "–"
     groups = [list(group) for _, group in groupby(found, key=lambda one: one.question)]

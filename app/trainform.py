@@ -19,6 +19,7 @@ from app.panel import Panel
 from app.reasons import sentence
 from app.render import Html, link, note
 from storage.datasets import Version
+from storage.targets import BASE
 
 Updates = dict[Any, Any]
 
@@ -64,18 +65,27 @@ def build(t: Text) -> TrainForm:
         fields["model.start_from"] = _chooser("model.start_from", built, t)
         fields["name"] = _field(settings()["name"], built, t)
         panels["method"] = Panel(elem_id="train-method", elem_classes=["at-whole-row"])
+    simple, others = [one for one in _by_weight(rest) if one.simple], [one for one in rest if not one.simple]
+    parts = [one for one in simple if "." in _section(one)]
     with gr.Group(elem_classes=["at-fields", "at-simple"]):
-        fields |= {one.path: _field(one, built, t) for one in _by_weight(rest) if one.simple}
-    others = [one for one in rest if not one.simple]
+        fields |= {one.path: _field(one, built, t) for one in simple if one not in parts}
+    fields |= _titled(parts, built, t)
     with gr.Accordion(
         _more_label(built.filled, t), open=False, elem_id="all-settings", elem_classes=["at-more"]
     ) as more:
-        for heading, members in _sections(others, t):
-            with gr.Column(elem_classes=["at-titled"]):
-                gr.Markdown(f"**{heading}**", elem_classes=["at-section"])
-                with gr.Group(elem_classes=["at-fields"]):
-                    fields |= {one.path: _field(one, built, t) for one in members}
+        fields |= _titled(others, built, t)
     return TrainForm(fields, panels, more, built)
+
+
+def _titled(members: list[Setting], built: Scene, t: Text) -> dict[str, Component]:
+    """Lay settings out by the parts of the spec, each with its heading; a part within one has narrow fields."""
+    fields: dict[str, Component] = {}
+    for name, heading, own in _sections(members, t):
+        with gr.Column(elem_classes=["at-titled"]):
+            gr.Markdown(heading, elem_classes=["at-section"])
+            with gr.Group(elem_classes=["at-fields", "at-many"] if "." in name else ["at-fields"]):
+                fields |= {one.path: _field(one, built, t) for one in own}
+    return fields
 
 
 FIRST = ("training.epochs", "training.learning_rate")
@@ -97,12 +107,13 @@ def _field(one: Setting, built: Scene, t: Text) -> Component:
     return form.component(one, t, **_shown(one.path, built, t))
 
 
-def _sections(members: list[Setting], t: Text) -> Iterator[tuple[str, list[Setting]]]:
+def _sections(members: list[Setting], t: Text) -> Iterator[tuple[str, str, list[Setting]]]:
     names = dict.fromkeys(_section(one) for one in members)
     for name in names:
         section, _, part = name.partition(".")
         heading = t.get(f"section.{name}", f"{t(f'section.{section}')}: {part}")
-        yield heading, [one for one in members if _section(one) == name]
+        about = t.get(f"section.{name}.help")
+        yield name, f"**{heading}** {about}".strip(), [one for one in members if _section(one) == name]
 
 
 def _section(one: Setting) -> str:
@@ -247,11 +258,30 @@ def _mixable(world: World, t: Text) -> list[tuple[str, str]]:
     return [(t("train.mix_none"), ""), *_datasets(world, t)]
 
 
+def _teachers(world: World, t: Text) -> list[tuple[str, str]]:
+    return [
+        (t("train.choose"), ""),
+        *((one.name, f"{BASE}{one.name}") for one in world.models),
+        *_runs(world, t, "language"),
+    ]
+
+
+def _scorers(world: World, t: Text) -> list[tuple[str, str]]:
+    return [(t("train.choose"), ""), *_runs(world, t, "score")]
+
+
+def _runs(world: World, t: Text, head: str) -> list[tuple[str, str]]:
+    return [(start_name(one, t), one.text) for one in world.starts if one.checkpoint.head == head]
+
+
 CHOICES_OF = {
     "data.dataset": _datasets,
     "model.id": _models,
     "model.start_from": _starts,
     "data.mix_in": _mixable,
+    "objective.distill.teacher": _teachers,
+    "objective.grpo.rewards.reward_run.run": _scorers,
+    "objective.rloo.rewards.reward_run.run": _scorers,
 }
 """Where the choices are rows of the store."""
 

@@ -64,6 +64,13 @@
     if (anchor && plain && select(anchor)) event.preventDefault();
   });
 
+  // A long list of choices is walked with the arrow keys: Tab would stop at it, and it closes under the focus.
+  document.addEventListener(
+    "keydown",
+    (event) => event.key === "Tab" && document.querySelectorAll(".option-list").forEach((list) => (list.tabIndex = -1)),
+    true,
+  );
+
   addEventListener("popstate", () => location.reload());
 
   function focusMain(event) {

@@ -5,6 +5,7 @@
   const OKABE_ITO_DARK = ["#5aa9e0", "#2cc295", "#e3a3c6", "#f0b93a", "#8fd0f5", "#f08a4a", "#d9cf4a"];
   const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3], [5, 2], [12, 5], [3, 6], [8, 3, 3, 3]];
   const PADDING = { left: 52, right: 12, top: 8, bottom: 22 };
+  const DOT = 5; // a point on the left edge is drawn whole
   const MOST_TABLE_ROWS = 500;
 
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--at-${name}`).trim();
@@ -138,7 +139,8 @@
       let low = sure.length ? sure.reduce((a, b) => Math.min(a, b)) : 0;
       let high = sure.length ? sure.reduce((a, b) => Math.max(a, b)) : 1;
       if (this.view.log && low > 0) [low, high] = low === high ? [low / 2, high * 2] : [low / (high / low) ** 0.05, high * (high / low) ** 0.05];
-      else if (low === high) [low, high] = [low - Math.abs(low || 1) * 0.1, high + Math.abs(high || 1) * 0.1];
+      // Averages of equal values differ in their last digit: such a range has no ticks.
+      else if (high - low <= Math.abs(high) * 1e-9) [low, high] = [low - Math.abs(low || 1) * 0.1, high + Math.abs(high || 1) * 0.1];
       else [low, high] = [low - (high - low) * 0.06, high + (high - low) * 0.06];
       this.empty = !sure.length;
       const width = this.stage.clientWidth - PADDING.left - PADDING.right;
@@ -182,7 +184,7 @@
       if (this.empty) return this.paintEmpty(pen, width, height);
       pen.save();
       pen.beginPath();
-      pen.rect(PADDING.left, 0, this.frame.width + PADDING.right, PADDING.top + this.frame.height + 1);
+      pen.rect(PADDING.left - DOT, 0, this.frame.width + PADDING.right + DOT, PADDING.top + this.frame.height + 1);
       pen.clip();
       for (const line of [...this.lines].reverse()) this.paintRun(pen, line);
       this.paintHover(pen);

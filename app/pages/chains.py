@@ -16,7 +16,7 @@ from app import chainorders, chainview, frame, ids
 from app import chains as written
 from app.panel import Panel
 from app.refusal import refusal
-from app.render import Html, code, heading, tag
+from app.render import Html, code, heading, note, tag
 from app.ui import Ui
 from engine.specs.problem import ProblemError
 from storage import chains, jobs, stages
@@ -78,7 +78,7 @@ def lay_out(ui: Ui) -> Parts:
                 chain, said = Panel(elem_id="at-chain"), Panel(elem_id="at-chain-said")
                 with gr.Row(elem_classes=["at-buttons"]):
                     buttons = {verb: _button(ui, verb) for verb in CHAIN_BUTTONS}
-                yaml = Panel(elem_id="at-chain-yaml")
+                yaml = Panel(elem_id="at-chain-file")
                 stage, from_form, run, from_run = _adding(ui)
     named = (selected, order, seen, listed, name, make, detail, chain, said, buttons, yaml)
     return Parts(*named, stage, from_form, run, from_run, nothing)
@@ -240,7 +240,7 @@ def add_run(ui: Ui, parts: Parts, run: str | None, *rest: Any) -> Updates:
     name, selected, seen = rest
     number = ids.number(run)
     if number is None:
-        return {parts.said: Html("")}
+        return {parts.said: note("", ui.t("chains.run_first"), tone="waiting")}
     ask = partial(chainorders.add_run, chain_id=_id(selected), run=number, name=name)
     return _asked(ui, parts, selected, seen, ask) | {parts.stage: ""}
 

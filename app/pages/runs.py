@@ -84,8 +84,7 @@ def _tabs(ui: Ui) -> tuple[gr.Dropdown, dict[str, Panel], samplespanel.Parts]:
                     container=False,
                 )
             panels["curves"] = Panel(elem_id="at-run-curves")
-        with gr.Tab(ui.t("runs.tab.samples"), id="samples"):
-            samples = samplespanel.lay_out(ui)
+        samples = samplespanel.lay_out(ui)
         for name in ("log", "checkpoints", "answers", "settings"):
             with gr.Tab(ui.t(f"runs.tab.{name}"), id=name):
                 panels[name] = Panel(elem_id=f"at-run-{name}")

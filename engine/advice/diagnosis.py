@@ -18,6 +18,8 @@ FLAT = 0.02
 JUMPY = 0.25
 MEMORISED = 0.05
 RISING = 1.5
+ALIKE = "frac_reward_zero_std"
+"""Of runs that learn from rewards: their loss is near zero by construction, and says nothing."""
 
 
 def diagnose(series: Series, phase: str, measure: str = "eval_loss") -> list[Advice]:
@@ -29,6 +31,8 @@ def diagnose(series: Series, phase: str, measure: str = "eval_loss") -> list[Adv
     broken = _broken(series)
     if broken:
         return broken
+    if ALIKE in series:
+        return _rewarded(series)
     loss = _finite(series.get("loss", ()))
     evaluation = _finite(series.get("eval_loss", ())) if measure == "eval_loss" else []
     found: list[Advice] = []
@@ -44,8 +48,15 @@ def _broken(series: Series) -> list[Advice]:
             if value is None or not math.isfinite(value):
                 return [Advice(None, "not_finite", {"name": name, "step": step}, "notes_curves")]
     loss = _finite(series.get("loss", ()))
-    if len(loss) >= 3 and all(value == 0.0 for _, value in loss[-3:]):
+    if ALIKE not in series and len(loss) >= 3 and all(value == 0.0 for _, value in loss[-3:]):
         return [Advice(None, "zero_loss", {"step": loss[-1][0]}, "notes_curves")]
+    return []
+
+
+def _rewarded(series: Series) -> list[Advice]:
+    alike = _finite(series[ALIKE])[-3:]
+    if len(alike) == 3 and all(value == 1.0 for _, value in alike):
+        return [Advice(None, "rewards_alike", {"step": alike[-1][0]}, "notes_curves")]
     return []
 
 

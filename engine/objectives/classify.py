@@ -67,7 +67,10 @@ class ClassifyObjective:
         chosen = parts.spec.objective
         read_last(parts.model)
         numbers: dict[str, int] = parts.model.config.label2id
-        common = {**parts.common, "eval_dataset": known(parts.common["eval_dataset"], numbers)}
+        held_out = parts.common["eval_dataset"]
+        common = {**parts.common, "eval_dataset": known(held_out, numbers)}
+        if held_out is not None and not len(common["eval_dataset"]):
+            raise ProblemError([problem("data_labels_unseen", field="data.eval_fraction", rows=len(held_out))])
         arguments = TrainingArguments(**parts.arguments, remove_unused_columns=False)
         trainer = parts.staged(LabelTrainer)(
             model=parts.model,

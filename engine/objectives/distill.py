@@ -36,8 +36,8 @@ class DistillObjective:
         teacher: str | None = setting(
             None,
             "Teacher",
-            "The model that is learned from, with the same vocabulary: its name on the Models page, or an earlier "
-            "run's checkpoint as JOB or JOB@STEP.",
+            "The model that is learned from, with the same vocabulary: one of the Models page, or an earlier run's "
+            "checkpoint.",
             simple=True,
             max_length=300,
         )

@@ -70,9 +70,9 @@ def entry_of(value: Any, catalogue: Mapping[str, type[EntrySpec]], at: str) -> E
 _CODES = {
     "extra_forbidden": "spec_unknown_field",
     "missing": "spec_missing_field",
-    "greater_than": "spec_too_small",
+    "greater_than": "spec_not_above",
     "greater_than_equal": "spec_too_small",
-    "less_than": "spec_too_large",
+    "less_than": "spec_not_below",
     "less_than_equal": "spec_too_large",
     "literal_error": "spec_not_a_choice",
     "finite_number": "spec_not_finite",
@@ -88,8 +88,13 @@ def _problems(error: ValidationError, at: str) -> Iterator[Problem]:
             continue
         field = ".".join(str(part) for part in (at, *item["loc"]) if part != "")
         limit = next((context[key] for key in ("ge", "gt", "le", "lt", "expected") if key in context), "")
-        values = {"given": _short(item.get("input")), "allowed": str(limit), "detail": item["msg"]}
+        values = {"given": _short(item.get("input")), "allowed": _plain(limit), "detail": item["msg"]}
         yield Problem(_CODES.get(item["type"], "spec_invalid"), Where(field or None), values)
+
+
+def _plain(limit: Any) -> str:
+    """A bound as it was meant: 0 for 0.0."""
+    return str(int(limit)) if isinstance(limit, float) and limit.is_integer() else str(limit)
 
 
 def _short(value: Any) -> str:

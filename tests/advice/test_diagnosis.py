@@ -40,6 +40,12 @@ def test_a_loss_of_zero_means_that_nothing_is_trained():
     assert codes(loss=[(1, 0.0), (2, 0.0), (3, 0.0)]) == ["zero_loss"]
 
 
+def test_of_a_run_that_learns_from_rewards_the_rewards_are_read_and_not_the_loss():
+    zero = [(step, 0.0) for step in range(1, 20)]
+    assert codes(loss=zero, frac_reward_zero_std=[(step, 1.0) for step in range(1, 20)]) == ["rewards_alike"]
+    assert codes(loss=zero, frac_reward_zero_std=[(step, 0.5) for step in range(1, 20)]) == []
+
+
 def test_evaluation_that_turns_while_training_falls_is_overfitting():
     found = diagnose({"loss": FALLING, "eval_loss": [(10, 1.5), (20, 1.2), (30, 1.4), (40, 1.6)]}, "running")
     assert [(one.code, one.values["step"]) for one in found] == [("overfitting", 20)]

@@ -148,6 +148,7 @@ def test_a_failed_stage_offers_a_retry_and_a_running_one_nothing(
     assert "data-order" not in shown(ui, chain).split("</li>")[0]
     run(ui, runs, chain, State.FAILED)
     assert "It waits for domain" in shown(ui, chain)
+    assert ui.t.reason("out_of_memory", {}) in shown(ui, chain), "why it failed stands on the stage"
     first = stage(ui, chain, 0)
     assert f"retry:{first.id}" in shown(ui, chain)
     order(ui, parts, "retry", first.id, chain)
@@ -180,6 +181,7 @@ def test_a_stage_added_to_a_chain_that_is_done_waits_to_be_started(
 ) -> None:
     for _ in STAGES:
         run(ui, runs, chain)
+    assert page.add_run(ui, parts, None, "more", str(chain), {})[parts.said] != ""
     page.add_run(ui, parts, "1", "more", str(chain), {})
     with ui.store.read() as session:
         assert stages.ready(session) == []

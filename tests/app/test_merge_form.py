@@ -60,12 +60,17 @@ def test_a_filled_form_queues_one_merge(ui: Ui, parts: mergeform.Parts) -> None:
     assert job.spec["method"] == {"kind": "dare", "density": 0.25, "then": "ties", "scale": 1.0}
     assert [one["weight"] for one in job.spec["sources"]] == [0.7, 0.3]
     assert (job.name, job.spec["form"]) == ("both", "weights")
-    assert "DARE · 1@5 × 0.700 + 2@5 × 0.300" in found[parts.listed]
+    assert "DARE · one, step 5 × 0.700 + two, step 5 × 0.300" in found[parts.listed]
 
 
 def test_a_form_that_cannot_work_says_why(ui: Ui, parts: mergeform.Parts) -> None:
     for filled in (given(parts, ["1@5"], "linear"), given(parts, ["1@5", "2@5"], "linear", "1,2,3")):
         assert "at-bad" in mergeform.start(ui, parts, "", *filled)[parts.said]
+    for filled, label in (
+        (given(parts, ["1@5"], "linear"), "What is merged"),
+        (given(parts, ["1@5", "2@5"], "dare", density=7.0), "Density"),
+    ):
+        assert f'<span class="at-where">{label}</span>' in mergeform.start(ui, parts, "", *filled)[parts.said]
     assert merging(ui) == []
 
 

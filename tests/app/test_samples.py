@@ -55,7 +55,7 @@ def test_answers_stand_under_their_prompt_with_their_rewards_the_best_first(ui, 
     draw(ui, claim, 3, one("five", 0.0), one("4", 1.0), one("four", 0.5, question=1, cut=True))
     said = shown(ui, claim)
     assert said.index("Reward 1 · 3 tokens") < said.index("Reward 0 · 3 tokens")
-    assert "Step 3: 2 prompts are shown; their answers have a mean reward of 0.500." in said
+    assert "Step 3 · prompts shown: 2 · mean reward of their answers: 0.500" in said
     assert "exact match 1 · judge –" in said and said.count("cut off") == 1
     assert said.count("What is 2 + 2?") == 2 and said.count('class="at-same"') == 1
 
@@ -65,11 +65,11 @@ def test_what_a_model_writes_is_text_and_never_markup(ui, claim):
     assert "<script" not in shown(ui, claim) and "&lt;script&gt;alert(1)" in shown(ui, claim)
 
 
-def test_an_empty_tab_says_what_will_appear_or_why_nothing_will(ui, claim, runs):
+def test_an_empty_tab_says_what_will_appear_and_a_run_that_draws_no_answers_has_no_such_tab(ui, claim, runs, parts):
     assert T("runs.no_samples_text") in shown(ui, claim)
-    runs.settle(claim, State.FAILED, "internal_error")
-    runs.submit("plain")
-    assert "does not draw answers" in shown(ui, runs.claim())
+    assert samplespanel.opened(ui, parts, str(claim.job_id))[parts.tab]["visible"] is True
+    plain = runs.submit("plain")
+    assert samplespanel.opened(ui, parts, str(plain.id))[parts.tab]["visible"] is False
 
 
 def test_a_chosen_step_stays_while_newer_ones_come_and_a_tick_sends_only_what_is_new(ui, claim, parts):

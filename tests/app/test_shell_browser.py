@@ -447,6 +447,33 @@ def test_the_page_can_be_walked_with_the_keyboard(page, studio):
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
+def test_a_curve_of_one_value_whose_average_differs_in_the_last_digit_is_drawn(page, studio):
+    visit(page, studio, f"/runs?run={studio.live.id}")
+    page.wait_for_selector(".at-chart")
+    drawn = page.evaluate(
+        """async () => {
+            const place = document.body.appendChild(document.createElement("div"));
+            place.style.width = "400px";
+            const words = { table: "", best: "", step: "", evaluation: "", waiting: "" };
+            const view = { smoothing: 0.6, log: false, zoom: null, hover: null };
+            const chart = new AtelierChart.Chart(place, { name: "x", title: "x", caption: "", words, view, changed() {} });
+            const steps = [1, 2, 3, 4, 5, 6, 7, 8];
+            const none = { steps: [], values: [] };
+            chart.show([{ place: 0, name: "x", train: { steps, values: steps.map(() => 24.1) }, evaluation: none, best: null }]);
+            await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+            return chart.frame.low < 23 && chart.frame.high > 25;
+        }"""
+    )
+    assert drawn and page.faults == []
+
+
+def test_tab_goes_from_a_list_of_choices_to_the_next_field(page, studio):
+    visit(page, studio, "/train")
+    page.locator("#field-model-start-from input").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('[id^=field]')?.id") == "field-name"
+
+
 def test_an_open_page_that_shows_nothing_new_draws_no_frames(page, studio):
     """The framework's loading screen would go on drawing sixty a second."""
     count = "const ask = requestAnimationFrame; window.asked = 0;"

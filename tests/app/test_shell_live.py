@@ -140,6 +140,13 @@ def test_a_preference_run_has_its_own_charts():
     assert chart_names({"objective": {"kind": "unknown"}})[0] == "loss"
 
 
+def test_a_run_that_learns_from_rewards_shows_its_reward_first_and_says_that_its_loss_says_little():
+    spec = {"objective": {"kind": "grpo"}}
+    assert chart_names(spec)[0] == "reward"
+    assert text("en")("chart.loss.says_little") in charts([1], spec, text("en"))
+    assert text("en")("chart.loss.says_little") not in charts([1], {"objective": {"kind": "dpo"}}, text("en"))
+
+
 def test_what_the_charts_are_told_is_escaped_json():
     made = charts([3], {"objective": {"kind": "sft"}}, text("zh"))
     assert made.startswith('<div class="at-curves" data-curves="{&quot;runs&quot;: [3]')

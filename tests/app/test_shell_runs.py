@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 
 import gradio as gr
 import pytest
@@ -12,6 +14,9 @@ from app.language import text
 from app.pages import runs as layout
 from app.run_list import Sparks
 from app.run_page import Page, Parts
+from engine.objectives import OBJECTIVES
+from engine.specs.problem import Problem, Where
+from engine.tuners import TUNERS
 from storage import drafts, jobs, metrics
 from storage.errors import NotFound
 from storage.states import State
@@ -283,14 +288,36 @@ def test_methods_are_named_as_people_name_them():
     )
     assert (
         run_list.method(T, {"objective": {"kind": "dpo"}, "tuner": {"kind": "full"}, "model": {"quantization": "none"}})
-        == "DPO · full"
+        == "DPO · Full"
     )
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_objective_and_tuner_has_a_name_on_every_form_of_the_base(language):
+    t = text(language)
+    for objective, tuner, base in itertools.product(OBJECTIVES, TUNERS, ("none", "int8", "nf4")):
+        spec = {"objective": {"kind": objective}, "tuner": {"kind": tuner}, "model": {"quantization": base}}
+        said = run_list.method(t, spec)
+        assert not re.search(r"[a-z]\.[a-z]|_|[:：]", said), said
+        assert len(said) < 48, said
 
 
 def test_an_empty_spec_does_not_break_the_list(ui, show, parts):
     with ui.store.write() as session:
         job = jobs.submit(session, kind="train", name="bare", spec={}, lane="gpu")
     assert "bare" in show(job.id)[parts.runs]
+
+
+def test_a_run_that_ended_before_its_first_point_tells_its_problem_once_and_waits_for_nothing(ui, runs, show, parts):
+    job = runs.submit()
+    found = {"count": 1, "fewest": 2, "most": 9}
+    values = {"problems": [Problem("data_label_count", Where("data.max_length"), found).as_dict()], **found}
+    runs.settle(runs.claim(), State.FAILED, "data_label_count", values=values)
+    updates = show(job.id)
+    said = updates[parts.panels["remarks"]]
+    assert said.count("The training rows have 1 different labels") == 1
+    assert "data.max_length" not in said and "Longest row" in said
+    assert updates[parts.panels["curves"]] == "" and "loss" not in updates[parts.head]
 
 
 # --- panels --------------------------------------------------------------------------------------------------------
@@ -391,10 +418,10 @@ def test_the_settings_show_what_is_different_from_an_overlaid_run(runs):
 def test_the_sparkline_of_an_ended_run_is_read_once(ui, runs, monkeypatch):
     job = finished(runs)
     sparks, read = Sparks(), []
-    monkeypatch.setattr(run_list, "_losses", lambda session, job_id: read.append(job_id) or ([1.0], 1.0))
+    monkeypatch.setattr(run_list, "_points", lambda session, job_id, name: read.append(job_id) or ([1.0], 1.0))
     for _ in range(3):
         with ui.store.read() as session:
-            sparks.of(session, job.id)
+            sparks.of(session, job)
     assert read == [job.id]
 
 

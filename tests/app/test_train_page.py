@@ -21,6 +21,7 @@ from engine.specs.job import parse
 from engine.specs.problem import ProblemError
 from engine.tuners import TUNERS
 from storage import checkpoints, datasets, jobs, models, requests
+from storage.checkpoints import NewCheckpoint
 from storage.models import NewModel
 from storage.states import State
 from tests.fakes.echo import EchoObjective
@@ -533,6 +534,37 @@ def test_what_a_preset_sets_is_marked_with_its_reason_and_undone_by_one_click(pa
     page.set("data.max_length", 128)
     assert 'aria-pressed="true"' not in page.order("undo:preset")["presets"]
     assert values(page) == {**before, "data.max_length": 128}, "what was set since then stays"
+
+
+def test_a_preset_that_changes_nothing_does_not_point_to_the_list_of_what_differs(page: Page, shelf: Any) -> None:
+    shelf.dataset("pairs", row_kind="preference")
+    page.set("data.dataset", "pairs")
+
+    shown = page.order("preset:align")
+
+    assert "is what this dataset gets by default" in shown["presets"]
+    assert "every setting has its default" in page.differences()
+
+
+def test_a_teacher_and_a_reward_model_are_chosen_from_what_can_be_one(page: Page, runs: Any) -> None:
+    runs.submit("scorer", objective__kind="reward")
+    claim = runs.claim()
+    new = NewCheckpoint(
+        step=4, path="/runs/4", manifest_sha="0" * 64, bytes=9, base_path="/models/starter", quantization="none",
+        dtype="bfloat16", is_adapter=True, head="score",
+    )  # fmt: skip
+    with page.ui.store.write() as session:
+        checkpoints.add(session, claim, new)
+    runs.settle(claim, State.SUCCEEDED)
+    runs.submit("writer")
+    writer = runs.claim()
+    runs.save(writer, 5)
+
+    teachers = page.order("choose:objective.kind:distill")["objective.distill.teacher"]["choices"]
+    scorers = page.order("choose:objective.kind:grpo")["objective.grpo.rewards.reward_run.run"]["choices"]
+
+    assert [value for _, value in teachers] == ["", "base:starter", f"{writer.job_id}@5"]
+    assert [value for _, value in scorers] == ["", f"{claim.job_id}@4"]
 
 
 def test_a_preset_takes_the_place_of_another_one(page: Page) -> None:

@@ -132,6 +132,13 @@ def make_trainer(mini_model, folder, train, tuner, rate, *, steps=100, resume=No
     return trainer
 
 
+def test_held_out_rows_whose_labels_no_training_row_has_are_refused(mini_model, tmp_path):
+    train = rows_of(12).map(lambda row: {"label": f"other {row['label']}"})
+    with pytest.raises(ProblemError) as refused:
+        make_trainer(mini_model, tmp_path, train, {"kind": "full"}, 1e-3)
+    assert [one.code for one in refused.value.problems] == ["data_labels_unseen"]
+
+
 def trained(*given, **objective):
     """What its last evaluation found."""
     trainer = make_trainer(*given, **objective)

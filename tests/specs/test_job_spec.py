@@ -49,7 +49,7 @@ def test_every_problem_is_reported_at_once_with_its_field():
         ("spec_unknown_field", "objective.beta"),
         ("spec_not_a_choice", "tuner.kind"),
         ("spec_not_finite", "training.learning_rate"),
-        ("spec_too_small", "training.epochs"),
+        ("spec_not_above", "training.epochs"),
     }
 
 

@@ -33,9 +33,8 @@ class RewardSpec(Spec):
 
 
 def weight(name: str, help: str) -> Any:
-    """The field of a reward's weight; `help` says what it is given for."""
-    sentence = f"{help} Its share of the whole reward; 0: not used."
-    return setting(0.0, f"{name}: weight", sentence, simple=True, ge=-100.0, le=100.0)
+    """The field of a reward's weight, 0 where it is not used; `help` says what it is given for."""
+    return setting(0.0, f"{name}: weight", help, simple=True, ge=-1e6, le=1e6)
 
 
 class Reward(Protocol):

@@ -21,7 +21,7 @@ class RewardRun:
         run: str | None = setting(
             None,
             "Reward model",
-            "A run with the reward objective, or one of its checkpoints: JOB or JOB@STEP.",
+            "A checkpoint of a run with the reward objective.",
             pattern=r"^\d+(@\d+)?$",
         )
 
