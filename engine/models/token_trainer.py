@@ -22,9 +22,9 @@ from engine.models.token_batches import TokenBatches, in_parts
 from engine.models.token_loss import weighted_loss
 
 PROBE_TOKENS = 8
-AT_ONCE_ON_CPU = 768
-"""Tokens of a pass on a CPU, which more of them make hardly faster: 450 at once took 7 % longer than 900 (SmolLM2-135M,
-bfloat16), and each that is computed with others holds 0.7 MB until the gradients are made."""
+AT_ONCE_ON_CPU = 512
+"""Tokens of a pass on a CPU, which more of them make hardly faster: 450 at once took 7 % longer than 900, and each that
+is computed with others holds 0.7 MB until the gradients are made (SmolLM2-135M, bfloat16)."""
 TASK_LOSS = "task_loss/"
 
 
