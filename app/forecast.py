@@ -11,7 +11,7 @@ from typing import Any
 SPEED = (
     "model.id", "model.quantization", "model.dtype", "data.max_length", "data.packing", "objective", "tuner",
     "training.batch_size", "training.gradient_accumulation", "training.gradient_checkpointing", "training.precision",
-    "training.optimizer", "training.ema_decay", "resources.devices",
+    "training.optimizer", "training.ema_decay", "training.compile", "training.kernels", "resources.devices",
 )  # fmt: skip
 """The settings that decide how long a step takes."""
 ROWS = (

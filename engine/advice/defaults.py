@@ -109,6 +109,17 @@ def _checkpointing(facts: Facts) -> Advice | None:
     return Advice(True, "checkpointing_large", {}, "measured") if large else None
 
 
+def _compile(facts: Facts) -> Advice:
+    """Figures: tests/bench/RESULTS.md, "Compiled layers"."""
+    if facts.get("device") == "cuda":
+        return Advice(False, "compile_gpu")
+    return Advice(False, "compile_cpu", {}, "measured")
+
+
+def _kernels(facts: Facts) -> Advice | None:
+    return Advice("torch", "kernels_gpu") if facts.get("device") == "cuda" else None
+
+
 def _schedule(facts: Facts) -> Advice | None:
     rule = OPTIMIZERS.get(str(facts.get("optimizer")))
     return Advice("constant", "schedule_of_average") if rule is not None and rule.averages else None
@@ -122,4 +133,6 @@ RULES: dict[str, Callable[[Facts], Advice | None]] = {
     "training.warmup_ratio": _warm_up,
     "training.gradient_checkpointing": _checkpointing,
     "training.schedule": _schedule,
+    "training.compile": _compile,
+    "training.kernels": _kernels,
 }

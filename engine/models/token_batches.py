@@ -73,6 +73,39 @@ class TokenBatches:
         return {**made, "attention_mask": torch.tensor(ones)}
 
 
+def in_parts(batch: Mapping[str, Any], most_tokens: int) -> list[dict[str, Any]]:
+    """Cut a batch between its rows so that no part has more tokens than this; a longer row stands alone."""
+    lengths = batch.get("row_lengths")
+    if lengths is not None:
+        ends = list(accumulate(lengths, initial=0))
+        return [
+            {
+                name: lengths[span] if name == "row_lengths" else value[:, ends[span.start] : ends[span.stop]]
+                for name, value in batch.items()
+                if name != "num_tokens"
+            }
+            | {"num_tokens": sum(lengths[span])}
+            for span in _spans(lengths, most_tokens)
+        ]
+    sizes = batch["attention_mask"].sum(1)
+    return [
+        {name: value[span, : int(sizes[span].max())] for name, value in batch.items() if name != "num_tokens"}
+        | {"num_tokens": int(sizes[span].sum())}
+        for span in _spans([batch["input_ids"].shape[1]] * len(sizes), most_tokens)
+    ]
+
+
+def _spans(lengths: Sequence[int], most: int) -> list[slice]:
+    """Neighbours that together are no longer than this."""
+    found, start, total = [], 0, 0
+    for place, length in enumerate(lengths):
+        if place > start and total + length > most:
+            found.append(slice(start, place))
+            start, total = place, 0
+        total += length
+    return [*found, slice(start, len(lengths))]
+
+
 _KINDS = {
     "input_ids": torch.long,
     "labels": torch.long,

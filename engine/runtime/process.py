@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.runtime import logs
+from engine.specs.home import Home
 from engine.specs.inherited import inherited
 from engine.specs.living import start_time
 
@@ -30,6 +31,9 @@ _BRIEF_SPIN = {"GOMP_SPINCOUNT": "100000"}
 """Threads that wait spin more briefly than the library's usual 300,000 turns, which beside a busy neighbour on the same
 cores cost a training step two to four times its speed; 10,000 turns cost it a twentieth when it is alone. A word of a
 chat is hundreds of tiny products, and falling asleep at some of them is felt: the chat keeps the library's own way."""
+_FEW_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
+"""Of 1,024 kernels that the library of the CPU's products keeps, each for one length of a batch, few are met again: six
+training steps with rows of all lengths held 235 MB for them, and were no faster for it."""
 _LONG_SPIN = ("engine.runtime.chat",)
 _CODE = Path(__file__).resolve().parents[2]
 
@@ -85,7 +89,9 @@ class Child:
 def environment(module: str) -> dict[str, str]:
     """The little that the child of a module inherits: no secrets, no network for the libraries, the code's place."""
     chosen = module in _LONG_SPIN or any(name in os.environ for name in _WAITING)
-    return {**({} if chosen else _BRIEF_SPIN), **inherited(os.environ), **_FIXED, "PYTHONPATH": str(_CODE)}
+    own = {"PYTHONPATH": str(_CODE), "TORCHINDUCTOR_CACHE_DIR": str(Home.from_environment().compiled)}
+    few = {} if module in _LONG_SPIN else _FEW_SHAPES
+    return {**({} if chosen else _BRIEF_SPIN), **few, **inherited(os.environ), **_FIXED, **own}
 
 
 def spawn(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engine.models.copying import must_be_unchanged
 from engine.models.loading import dequantised, dtype_of, load_adapter, load_model
 from engine.objectives import OBJECTIVES
-from engine.runtime import checkpoints
+from engine.runtime import checkpoints, quickening
 from engine.runtime.device import Device
 from engine.specs.heads import other_head
 from engine.specs.job import JobSpec
@@ -58,8 +58,10 @@ def find(store: Store, spec: JobSpec, device: Device) -> Start:
     """Resolve the spec's model section.
 
     Raises:
-        ProblemError: the model or checkpoint is not there, is broken or changed, or does not fit the tuner.
+        ProblemError: the model or checkpoint is not there, is broken or changed, or does not fit the tuner;
+            what shall make it quicker is not to be had here.
     """
+    quickening.check(spec, device)
     tuner, head = TUNERS[spec.tuner.kind], OBJECTIVES[spec.objective.kind].head
     wanted = spec.model.dtype
     if wanted == "auto":

@@ -49,6 +49,11 @@ class Home:
         return self.root / "runs"
 
     @property
+    def compiled(self) -> Path:
+        """Code that was made for the layers of models: made anew where it is gone."""
+        return self.root / "compiled"
+
+    @property
     def exports(self) -> Path:
         return self.root / "exports"
 

@@ -233,6 +233,18 @@ class TrainingPart(Spec):
         "Gradient checkpointing",
         "Compute activations twice instead of keeping them: less memory, about a third slower.",
     )
+    compile: bool = setting(
+        False,
+        "Compile",
+        "Make code for the layers of this model at the start of each attempt: it takes its time once, then steps are "
+        "quicker. Same result within rounding.",
+    )
+    kernels: Literal["torch", "liger"] = setting(
+        "torch",
+        "Kernels",
+        "liger: norms, gates and rotations from the Liger package, which makes one kernel of several; needs a GPU and "
+        "the package liger-kernel.",
+    )
     eval_every_steps: int | None = setting(
         None,
         "Evaluate every",
@@ -366,6 +378,8 @@ class JobSpec(Spec):
             found.append(problem("objective_needs_batch", field="training.batch_size", **needed))
         if training.early_stopping_patience is not None and not self.data.eval_fraction:
             found.append(problem("early_stopping_needs_evaluation", field="training.early_stopping_patience"))
+        if training.kernels == "liger" and self.resources.devices == "cpu":
+            found.append(problem("spec_kernels_need_gpu", field="training.kernels"))
         if training.best_by == "metric" and OBJECTIVES[kind].metric is None:
             found.append(problem("objective_has_no_metric", field="training.best_by", objective=kind))
         if OPTIMIZERS[training.optimizer].averages and training.schedule != "constant":

@@ -1,6 +1,6 @@
 """The same LoRA run in the studio, as a plain TRL script and in LLaMA-Factory: speed, memory, loss, first step.
 
-`python -m tests.bench.peers DATA.jsonl [--llamafactory PYTHON] [--rounds 3] [--steps 12] [--quantization none|nf4]`
+`python -m tests.bench.peers DATA.jsonl [--llamafactory PYTHON] [--rounds 3] [--steps 12] [--quantization none|nf4] [--alone]`
 
 DATA has a `question` and an `answer` a line, of which the first 400 are taken. One after the other within a round,
 each in a process of its own, with the same model, rows, rank 16 on all linear layers, 4 × 2 rows a step, bfloat16 and
@@ -172,9 +172,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--quantization", default="none", choices=("none", "nf4"))
+    parser.add_argument("--alone", action="store_true", help="the studio's side only")
     asked = parser.parse_args()
-    sides: dict[str, Callable[[Setting, Studio], Result]] = {"atelier": atelier, "plain TRL": plain_trl}
-    if asked.llamafactory:
+    sides: dict[str, Callable[[Setting, Studio], Result]] = {"atelier": atelier}
+    if not asked.alone:
+        sides["plain TRL"] = plain_trl
+    if asked.llamafactory and not asked.alone:
         sides["LLaMA-Factory"] = llamafactory
     rows = [json.loads(line) for line in asked.data.read_text(encoding="utf-8").splitlines()[:NUM_ROWS]]
     with tempfile.TemporaryDirectory() as made, studio() as one:

@@ -78,6 +78,34 @@ def test_packed_joined_and_padded_rows_give_the_gradient_of_rows_alone(model, to
         torch.testing.assert_close(other, alone, atol=2e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("share", [True, False])
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(model, tokenizer, tmp_path, share):
+    dataset = rows(*LENGTHS)
+    found, passes = [], []
+    for most in (None, 40):
+        made = trainer(model, tokenizer, dataset, tmp_path, share=share, at_once=most)
+        forward = model.register_forward_hook(lambda _, __, out: passes.append(out.logits.shape[:2].numel()))
+        batch = made.data_collator(list(dataset))
+        made.current_gradient_accumulation_steps = 1
+        with made._computing():
+            passes.clear()
+            loss = made.training_step(model, dict(batch), made._get_num_items_in_batch([batch], "cpu"))
+        forward.remove()
+        found.append((loss, [weight.grad.clone() for weight in model.parameters()]))
+        told = made._told("train")
+        assert told["num_tokens"] == sum(LENGTHS)
+        model.zero_grad()
+    assert len(passes) > 3 and max(passes) <= 40
+    torch.testing.assert_close(found[1], found[0], atol=2e-6, rtol=1e-4)
+
+
+def test_the_memory_at_once_is_that_of_a_part_or_of_the_longest_row(model, tokenizer, tmp_path):
+    longest = sorted(LENGTHS, reverse=True)
+    count = lambda number: sum(longest[:number])  # noqa: E731
+    for most, wanted in ((None, 76), (1000, 76), (40, 40), (20, 30)):
+        assert trainer(model, tokenizer, rows(*LENGTHS), tmp_path, at_once=most).most_tokens(count) == wanted
+
+
 def test_a_row_sees_nothing_of_the_row_before_it(model, tokenizer, tmp_path):
     first, second = rows(20, 20), rows(20, 20)
     other = first.map(lambda row, place: {"input_ids": [7] * 20} if place == 0 else row, with_indices=True)
