@@ -119,7 +119,7 @@ def test_nothing_is_learned_of_shuffled_labels_or_without_a_loss(small_model, tm
     [
         ({"label_smoothing": 0.1}, "objective_smoothing_unused"),
         ({"loss": "exo_pair"}, "objective_smoothing_needed"),
-        ({"label_smoothing": 0.5, "loss": "robust"}, "spec_too_large"),
+        ({"label_smoothing": 0.5, "loss": "robust"}, "spec_not_below"),
     ],
 )
 def test_a_share_of_wrong_labels_fits_the_loss(given, code):
