@@ -195,7 +195,7 @@ def test_16_with_every_checkpoint_broken_a_run_does_not_begin_anew_in_silence(ba
     job_id = house.submit(steps=200, save_every=10)
     house.start()
     held = house.reach(job_id, 35)
-    os.kill(held.pid, signal.SIGSTOP)
+    stopped_between_saves(house, held)
     for row in house.checkpoints(job_id):
         flipped(Path(row.path))
     os.kill(held.pid, signal.SIGKILL)
