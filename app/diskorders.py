@@ -44,7 +44,7 @@ def freed_by(use: Use, order: str) -> int:
     return {
         "prune": sum(one.removable_bytes for one in use.runs if one.job.id == number),
         "export": sum(size for job, size in use.exports if job.id == number),
-        "tokens": use.tokens,
+        "tokens": use.caches,
         "leftovers": use.leftover_bytes,
         "unbackup": sum(size for stamp, size in use.backups if stamp == number),
     }.get(verb, 0)
@@ -72,7 +72,8 @@ def _tokens(ui: Ui, _number: int, _step: int) -> Html:
         users = jobs.listing(session, kinds=READ_TOKENS, states=[State.RUNNING])
     if users:
         raise Conflict("tokens_in_use", {"by": users[0].id})
-    removal.delete_folder(ui.home.datasets / "tokens", below=ui.home.datasets)
+    for folder in ui.home.caches:
+        removal.delete_folder(folder, below=ui.home.root)
     return note("", ui.t("disk.tokens_gone"), tone="good")
 
 

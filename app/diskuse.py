@@ -53,7 +53,7 @@ class Use:
     exports: Sequence[tuple[Job, int]]
     datasets: int
     models: int
-    tokens: int
+    caches: int
     logs: int
     unfinished: int
     """What imports have read that wait or run: they go on there."""
@@ -69,7 +69,8 @@ class Use:
 
 def read(session: Session, home: Home) -> Use:
     """Measure everything: rows where they tell the size, else the files."""
-    tokens = bytes_below(home.datasets / "tokens")
+    caches = {path: bytes_below(path) for path in home.caches}
+    cached = sum(size for path, size in caches.items() if path.is_relative_to(home.datasets))
     leftovers = list(find_leftovers(session, home))
     open_jobs = retention.staged_names(session)
     unfinished = sum(bytes_below(path) for path in kept_rows(home, open_jobs))
@@ -80,9 +81,9 @@ def read(session: Session, home: Home) -> Use:
     return Use(
         runs=list(_runs(session)),
         exports=[(job, size) for job, size in taken if size],
-        datasets=bytes_below(home.datasets) - tokens - unfinished - abandoned,
+        datasets=bytes_below(home.datasets) - cached - unfinished - abandoned,
         models=bytes_below(home.models),
-        tokens=tokens,
+        caches=sum(caches.values()),
         logs=bytes_below(home.logs),
         unfinished=unfinished,
         leftovers=leftovers,

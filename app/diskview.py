@@ -29,7 +29,7 @@ def sure(t: Text, use: Use, order: str) -> Html:
 def _whole(t: Text, use: Use) -> Html:
     taken = use.total - use.free
     ours = sum(one.bytes for one in use.runs) + sum(size for _, size in use.exports) + use.datasets + use.models
-    ours += use.unfinished + use.tokens + use.logs + use.leftover_bytes + use.store + use.log_of_store
+    ours += use.unfinished + use.caches + use.logs + use.leftover_bytes + use.store + use.log_of_store
     share = taken / use.total if use.total else 0.0
     tone = "bad" if share > 0.95 else "waiting" if share > 0.85 else "plain"
     items = [
@@ -108,8 +108,8 @@ def _rest(t: Text, use: Use, armed: str) -> Html:
         (link(t("disk.models"), "/models"), _whole_size(use.models), ""),
         (
             tag("span", t("disk.tokens"), " ", tag("span", t("disk.tokens_text"), cls="at-soft at-small")),
-            _whole_size(use.tokens),
-            _button(t, "tokens:0", armed, t("disk.clear")) if use.tokens else "",
+            _whole_size(use.caches),
+            _button(t, "tokens:0", armed, t("disk.clear")) if use.caches else "",
         ),
         (
             tag("span", t("disk.leftovers"), " ", tag("span", left, cls="at-soft at-small")),

@@ -54,6 +54,11 @@ class Home:
         return self.root / "compiled"
 
     @property
+    def caches(self) -> tuple[Path, ...]:
+        """What is made anew when it is needed: rows as tokens, what starts say of rows, code of layers."""
+        return (self.datasets / "tokens", self.references, self.compiled)
+
+    @property
     def exports(self) -> Path:
         return self.root / "exports"
 

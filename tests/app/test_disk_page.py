@@ -189,14 +189,15 @@ def test_an_export_is_deleted_and_a_run_is_not_taken_for_one(ui, runs):
     assert steps_of(ui, run)
 
 
-def test_the_token_cache_is_cleared_but_not_under_a_run_that_reads_it(ui, runs):
+def test_what_is_made_anew_is_cleared_but_not_under_a_run_that_reads_it(ui, runs):
     cache = put(ui.home.datasets / "tokens" / "key" / "train.parquet", 2000)
+    code = put(ui.home.compiled / "ab" / "kernel.so", 3000)
     runs.submit()
     claim = runs.claim()
     assert "reads the token cache" in twice(ui, "tokens:0")[1] and cache.exists()
     runs.settle(claim, State.SUCCEEDED)
     asked, said, _ = twice(ui, "tokens:0")
-    assert "2.0 kB" in asked and "is empty" in said and not cache.exists()
+    assert "5.0 kB" in asked and "is gone" in said and not cache.exists() and not code.exists()
     assert ui.home.datasets.is_dir()
 
 
