@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session
 from app.language import Text
 from app.render import Html, tag
 from engine.objectives import OBJECTIVES, rewards
+from engine.objectives.protocol import Objective
+from engine.specs.job import measure_of
 from storage import metrics
 
 COMMON = ("loss", "learning_rate", "grad_norm", "tokens_per_second")
@@ -26,17 +28,20 @@ def chart_names(spec: Mapping[str, Any], tasks: Sequence[str] = ()) -> list[str]
 
     They are those that every run has, those of its objective, and those of its task types.
     """
-    section = spec.get("objective") or {}
-    objective = OBJECTIVES.get(str(section.get("kind")))
-    own = [*(objective.curves if objective else ()), *rewards.curves(section)]
-    first = [*own, COMMON[0]] if _by_metric(spec) else [COMMON[0], *own]
-    return [*first, *COMMON[1:], *tasks]
+    objective, judged = objective_of(spec), judged_by(spec).removeprefix("eval_")
+    own = [*(objective.curves if objective else ()), *rewards.curves(spec.get("objective") or {})]
+    return [*sorted([COMMON[0], *own], key=lambda name: name != judged), *COMMON[1:], *tasks]
 
 
-def _by_metric(spec: Mapping[str, Any]) -> bool:
-    """Whether the objective is judged by a measure of its own, and its loss says little."""
-    objective = OBJECTIVES.get(str((spec.get("objective") or {}).get("kind")))
-    return objective is not None and objective.best_by == "metric"
+def objective_of(spec: Mapping[str, Any]) -> Objective | None:
+    """Return the objective of a run's spec; None where this version has no such one."""
+    return OBJECTIVES.get(str((spec.get("objective") or {}).get("kind")))
+
+
+def judged_by(spec: Mapping[str, Any]) -> str:
+    """Return the measure that the best checkpoint of a run is chosen by."""
+    best_by = (spec.get("training") or {}).get("best_by", "auto")
+    return measure_of(str((spec.get("objective") or {}).get("kind")), best_by)
 
 
 def metric_names(spec: Mapping[str, Any], tasks: Sequence[str] = ()) -> list[str]:
@@ -55,7 +60,8 @@ def task_curves(session: Session, run: int) -> list[str]:
 def charts(runs: Sequence[int], spec: Mapping[str, Any], t: Text, tasks: Sequence[str] = ()) -> Html:
     """Return the place of the charts; curves.js fills it. The first of `runs` is the chosen one."""
     said = [{"name": name, **_said(name, t), "exact": name in EXACT} for name in chart_names(spec, tasks)]
-    if _by_metric(spec):
+    objective = objective_of(spec)
+    if objective is not None and objective.best_by == "metric":
         said = [{**one, "caption": t("chart.loss.says_little")} if one["name"] == COMMON[0] else one for one in said]
     told = {
         "runs": list(runs),

@@ -17,7 +17,7 @@ from storage.states import State
 
 SURE = frozenset({"prune", "export", "tokens", "leftovers", "unbackup"})
 """The orders that destroy something: they are given twice."""
-READ_TOKENS = ("train", "trial")
+READ_TOKENS = ("train", "trial", "export")
 Order = Callable[[Ui, int, int], Html]
 """Returns what to say."""
 

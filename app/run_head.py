@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app import failurecard
+from app.curves import judged_by, objective_of
 from app.language import Text
 from app.measure import duration, number, readable, short, size, when
 from app.render import Html, bar, button_link, card, chip, facts, note, tag
@@ -16,8 +17,7 @@ from app.run_list import DISK_FULL, state_words, subtitle
 from app.ui import Ui
 from engine.advice.advice import Advice
 from engine.advice.diagnosis import diagnose
-from engine.objectives import OBJECTIVES
-from engine.specs.job import LOSS, measure_of
+from engine.specs.job import LOSS
 from storage import checkpoints, jobs, metrics
 from storage.checkpoints import Checkpoint
 from storage.jobs import Attempt, Job
@@ -121,7 +121,7 @@ def _facts(t: Text, found: Standing) -> list[tuple[object, object, object]]:
 
 def _learned(t: Text, found: Standing, value: Mapping[str, float | None]) -> list[tuple[object, object, object]]:
     """What the run is judged by first: the loss, or where its best checkpoint is chosen by another figure, that."""
-    measure, loss = _measure(found.job), (t("runs.loss"), number(value.get("loss")), "")
+    measure, loss = judged_by(found.job.spec), (t("runs.loss"), number(value.get("loss")), "")
     best = found.best is not None and found.best.step == found.latest.get(measure, (None,))[0]
     said = tag("span", t("runs.best_so_far"), cls="at-good") if best else ""
     first = measure.removeprefix("eval_")
@@ -145,14 +145,8 @@ def _called(t: Text, name: str) -> str:
 
 def _metric(job: Job) -> Sequence[str]:
     """The measure of success of the run's objective, if it has one of its own."""
-    objective = OBJECTIVES.get(str((job.spec.get("objective") or {}).get("kind")))
+    objective = objective_of(job.spec)
     return (objective.metric,) if objective is not None and objective.metric else ()
-
-
-def _measure(job: Job) -> str:
-    """What the best checkpoint of the run is chosen by."""
-    best_by = (job.spec.get("training") or {}).get("best_by", "auto")
-    return measure_of(str((job.spec.get("objective") or {}).get("kind")), best_by)
 
 
 def _recent(points: list[tuple[int, float | None]]) -> float:
@@ -189,7 +183,7 @@ def _waiting(ui: Ui, job: Job) -> list[Html]:
 
 def _diagnosis(found: Standing) -> list[Advice]:
     phase = "finished" if found.job.state in FINAL else "running"
-    return diagnose(found.series, phase, _measure(found.job))
+    return diagnose(found.series, phase, judged_by(found.job.spec))
 
 
 def _reading(t: Text, advice: Advice) -> Html:

@@ -7,10 +7,10 @@ from itertools import groupby
 
 from sqlalchemy.orm import Session
 
+from app.curves import objective_of
 from app.language import Text
 from app.measure import number
 from app.render import Html, card, chip, empty, tag
-from engine.objectives import OBJECTIVES
 from storage import samples as store_samples
 from storage.jobs import Job
 from storage.samples import Sample
@@ -31,7 +31,7 @@ def samples(t: Text, session: Session, job: Job, step: int | None) -> Html:
 
 def draws(job: Job) -> bool:
     """Whether runs with this job's objective draw answers for rewards."""
-    objective = OBJECTIVES.get(str((job.spec.get("objective") or {}).get("kind")))
+    objective = objective_of(job.spec)
     return objective is not None and "reward" in objective.curves
 
 

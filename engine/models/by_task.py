@@ -26,10 +26,10 @@ def with_tasks(collate: Collate, task_types: Sequence[str]) -> Collate:
     return lambda rows: {**collate(rows), "tasks": task_places(rows, task_types)}
 
 
-def note(
+def add_by_task(
     figures: MutableMapping[str, list[float]],
     values: torch.Tensor,
-    batch: Mapping[str, Any],
+    tasks: torch.Tensor,
     task_types: Sequence[str],
     prefix: str = TASK_LOSS,
 ) -> None:
@@ -39,6 +39,6 @@ def note(
     """
     if len(task_types) < 2:
         return
-    for task, value in zip(batch["tasks"].tolist(), values.detach().float().tolist(), strict=True):
+    for task, value in zip(tasks.tolist(), values.detach().float().tolist(), strict=True):
         if task < len(task_types):
             figures.setdefault(prefix + task_types[task], []).append(value)

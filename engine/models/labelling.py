@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers import Trainer
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from engine.models.by_task import note
+from engine.models.by_task import add_by_task
 
 Labels = NDArray[numpy.int64]
 
@@ -78,10 +78,11 @@ class LabelTrainer(Trainer):
     _weights: Tensor | None = None
     _smoothing = 0.0
     _total_train_tokens = 0.0
+    task_types: Sequence[str] = ()
+    """Those whose losses are told apart."""
 
-    def __init__(self, *positional: Any, told_apart: Sequence[str] = (), **named: Any) -> None:
+    def __init__(self, *positional: Any, **named: Any) -> None:
         super().__init__(*positional, compute_metrics=_measured, **named)
-        self._told_apart = told_apart
         self._metrics: dict[str, dict[str, list[float]]] = {"train": {}}
         self.loss_is_scaled_for_ga = False  # a mean over the rows of a batch
 
@@ -101,7 +102,7 @@ class LabelTrainer(Trainer):
         losses = label_losses(outputs.logits, labels, self._weights, self._smoothing)
         if model.training:
             self._total_train_tokens += float(inputs["attention_mask"].sum())
-            note(self._metrics["train"], losses, inputs, self._told_apart)
+            add_by_task(self._metrics["train"], losses, inputs["tasks"], self.task_types)
         loss = losses.mean()
         return (loss, outputs) if return_outputs else loss
 

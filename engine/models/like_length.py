@@ -98,15 +98,14 @@ class LikeLength(Sampler[int]):
         steps = self._steps(places[:whole])
         for at in torch.randperm(len(steps), generator=draw).tolist():
             yield from steps[at]
-        yield from self._sorted(places[whole:])  # rows that fill no step: random ones, not always the shortest
+        yield from longest_first(
+            places[whole:], self._lengths
+        )  # rows that fill no step: random ones, not always the shortest
 
     def _steps(self, places: Sequence[int]) -> list[Sequence[int]]:
         pool = self._step * max(1, min(MOST_STEPS, len(places) // self._step // LEAST_POOLS))
-        pools = [self._sorted(places[first : first + pool]) for first in range(0, len(places), pool)]
+        pools = [longest_first(places[first : first + pool], self._lengths) for first in range(0, len(places), pool)]
         return [one[first : first + self._step] for one in pools for first in range(0, len(one), self._step)]
-
-    def _sorted(self, places: Sequence[int]) -> list[int]:
-        return longest_first(places, self._lengths)
 
 
 def longest_first(places: Sequence[int], lengths: Sequence[int]) -> list[int]:

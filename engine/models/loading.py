@@ -43,7 +43,7 @@ def load_tokenizer(
     `atelier_template` names the one of ours that a model without any was given.
 
     Raises:
-        ProblemError: `model_template_tokens_missing`, `model_token_known`.
+        ProblemError: `model_template_tokens_missing`.
     """
     from transformers import AutoTokenizer
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft.helpers import disable_input_dtype_casting
 from torch.nn import functional
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from engine.data.rendered import NOT_TRAINED
 from engine.models.by_task import TASK_LOSS
+from engine.models.like_length import longest_first
 from engine.models.rows_apart import ATTENTION, keeps_rows_apart
 from engine.models.token_batches import TokenBatches, in_parts
 from engine.models.token_loss import weighted_loss
@@ -73,7 +73,7 @@ class TokenTrainer(Trainer):
         if self._apart:
             return super()._get_eval_sampler(eval_dataset)
         lengths = [len(row) for row in eval_dataset["input_ids"]]
-        return sorted(range(len(lengths)), key=lambda place: -lengths[place])
+        return longest_first(range(len(lengths)), lengths)
 
     def _inner_training_loop(self, *positional: Any, **named: Any) -> Any:
         with self._computing():
@@ -86,7 +86,7 @@ class TokenTrainer(Trainer):
         before = model.config._attn_implementation
         model.set_attn_implementation(ATTENTION if self._apart else before)
         try:
-            with disable_input_dtype_casting(model, self.args.bf16):
+            with _without_casts(model if self.args.bf16 else None):
                 yield
         finally:
             model.set_attn_implementation(before)
@@ -217,6 +217,19 @@ _FED = ("input_ids", "attention_mask", "position_ids", "row_lengths")
 def _plain(model: Any) -> Any:
     """The library's model below an adapter's wrapper."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@contextmanager
+def _without_casts(model: Any) -> Iterator[None]:
+    """The layers of an adapter take inputs as they come; the library's own way to this fails on trained tokens."""
+    layers = [one for one in model.modules() if getattr(one, "cast_input_dtype_enabled", False)] if model else []
+    try:
+        for layer in layers:
+            layer.cast_input_dtype_enabled = False
+        yield
+    finally:
+        for layer in layers:
+            layer.cast_input_dtype_enabled = True
 
 
 @contextmanager

@@ -8,23 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engine.specs.problem import ProblemError, problem
-
 
 def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> None:
     """Make the tokenizer know the tokens: each is one id wherever it stands in a text, and answers show it.
 
-    Raises:
-        ProblemError: `model_token_known`, the tokenizer has one of them.
+    Those that it has stay what they are.
     """
     from transformers import AddedToken
 
-    known = tokenizer.get_vocab()
-    if there := [token for token in tokens if token in known]:
-        given = " ".join(there)[:200]
-        raise ProblemError([problem("model_token_known", field="model.add_tokens", given=given)])
     made: Any = AddedToken
-    tokenizer.add_tokens([made(token, normalized=False, special=False) for token in tokens])
+    new = missing(tokenizer, tokens)
+    tokenizer.add_tokens([made(token, normalized=False, special=False) for token in new])
+
+
+def missing(tokenizer: Any, tokens: Sequence[str]) -> list[str]:
+    """Those that the tokenizer does not have."""
+    known = tokenizer.get_vocab() if tokens else {}
+    return [token for token in tokens if token not in known]
 
 
 def make_room(model: Any, tokenizer: Any, tokens: Sequence[str]) -> None:

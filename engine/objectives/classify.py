@@ -76,7 +76,6 @@ class ClassifyObjective:
             model=parts.model,
             args=arguments,
             data_collator=with_tasks(collator(common["processing_class"], numbers), parts.task_types),
-            told_apart=parts.task_types,
             **common,
         )
         trainer.weigh(chosen.class_weights == "balanced", chosen.label_smoothing, numbers)

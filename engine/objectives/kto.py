@@ -112,7 +112,7 @@ def _others(answers: Sequence[list[int]], batches: Sequence[Sequence[int]]) -> l
     """For each row the answer of another row of its batch, from which the loss estimates how far the model has moved.
 
     The batches keep their rows from epoch to epoch, shuffled once; those of an evaluation are of one task type each.
-    A batch of one row takes the last answer of the batch before it.
+    A batch of one row takes the last answer of the batch before it, whatever its task type.
     """
     found: list[list[int]] = [[]] * len(answers)
     for number, batch in enumerate(batches):

@@ -121,7 +121,7 @@ def trainer(parts: Any, library: type, config: Callable[..., Any], own: dict[str
     reference = None if hasattr(parts.model, "peft_config") or not beta else parts.reference()
     # The library reads a reference of its own from the folder that a model names: ours may be merged from two.
     arguments = config(**parts.arguments, **settings(spec), **own, beta=0.0 if reference is not None else beta)
-    made = parts.staged(_rewarded(library, parts.task_types))
+    made = parts.staged(_rewarded(library))
     return made(
         model=parts.model,
         args=arguments,
@@ -150,11 +150,11 @@ def _function(name: str, score: Score) -> Callable[..., list[float | None]]:
     return scored
 
 
-def _rewarded(library: type, task_types: Sequence[str]) -> type:
+def _rewarded(library: type) -> type:
     """Wrap TRL's trainer: a reference of ours, samples that people can read, and the reward of each task type."""
     import torch
 
-    from engine.models.by_task import TASK_REWARD, note, task_places
+    from engine.models.by_task import TASK_REWARD, add_by_task, task_places
 
     class Rewarded(sampling.sampling(library, lambda trainer: int(trainer.num_generations))):  # type: ignore[misc]
         """Learns from rewards."""
@@ -178,7 +178,7 @@ def _rewarded(library: type, task_types: Sequence[str]) -> type:
             if self.trying:  # what is drawn then is no answer, and no judge is asked about it
                 return torch.zeros(len(prompts), len(self.reward_funcs), device=self.args.device)
             scored = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-            self._note_tasks(scored, task_places(inputs, task_types))
+            self._note_tasks(scored, task_places(inputs, self.task_types))
             if self.model.training and (self.state.global_step + 1) % self.args.logging_steps == 0:
                 shown = PROMPTS_SHOWN * self.num_generations
                 drawn = zip(inputs[:shown], completions, completion_ids_list, scored.tolist(), strict=False)
@@ -191,7 +191,7 @@ def _rewarded(library: type, task_types: Sequence[str]) -> type:
             given = ~scored.isnan().all(dim=1)
             figures = self._metrics["train" if self.model.training else "eval"]
             summed = (scored * self.reward_weights.to(scored.device)).nansum(dim=1)
-            note(figures, summed[given], {"tasks": tasks[given.cpu()]}, task_types, TASK_REWARD)
+            add_by_task(figures, summed[given], tasks[given.cpu()], self.task_types, TASK_REWARD)
 
         def _sample(self, place: int, row: Any, completion: str, ids: list[int], scored: list[float]) -> dict[str, Any]:
             given = [None if value != value else value for value in scored]

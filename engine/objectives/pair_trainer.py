@@ -44,7 +44,7 @@ def pair_trainer(parts: Any, judge: Callable[[Sides], Judged]) -> Any:
     from trl.trainer.utils import add_fused_lm_head
 
     from engine.data.tokens import TASK_TYPE
-    from engine.models.by_task import note, with_tasks
+    from engine.models.by_task import add_by_task, with_tasks
 
     class PairTrainer(Trainer):
         loss_is_scaled_for_ga = False
@@ -71,7 +71,7 @@ def pair_trainer(parts: Any, judge: Callable[[Sides], Judged]) -> Any:
             mode = "train" if self.model.training else "eval"
             if mode == "train":
                 self._total_train_tokens += int(inputs["attention_mask"].sum())
-                note(self._metrics["train"], judged.losses, inputs, parts.task_types)
+                add_by_task(self._metrics["train"], judged.losses, inputs["tasks"], self.task_types)
             figures = {
                 "rewards/chosen": judged.chosen,
                 "rewards/rejected": judged.rejected,

@@ -20,7 +20,7 @@ def score_trainer(parts: Any, base: type, named: dict[str, Any]) -> Any:
     import torch
 
     from engine.data.tokens import TASK_TYPE
-    from engine.models.by_task import note, with_tasks
+    from engine.models.by_task import add_by_task, with_tasks
 
     mean, deviation = _spread(parts.common["train_dataset"])
 
@@ -42,7 +42,8 @@ def score_trainer(parts: Any, base: type, named: dict[str, Any]) -> Any:
             wanted = ((inputs["score"] - mean) / deviation).to(found.dtype)
             losses = torch.nn.functional.mse_loss(found, wanted, reduction="none")
             self._note(found.detach(), wanted, inputs["attention_mask"])
-            note(self._metrics["train" if self.model.training else "eval"], losses, inputs, parts.task_types)
+            figures = self._metrics["train" if self.model.training else "eval"]
+            add_by_task(figures, losses, inputs["tasks"], self.task_types)
             loss = losses.mean()
             return (loss, outputs) if return_outputs else loss
 

@@ -19,7 +19,8 @@ class Optimizer:
     make: Callable[[float], Made]
     """From the learning rate."""
     state_bytes: float
-    """What it keeps for each trained weight from its first step on."""
+    """What it keeps for each trained weight from its first step on; with `by_matrix` for those of the layers' matrices,
+    and for others what AdamW keeps."""
     rate_factor: float = 1.0
     """Its usual learning rate as a multiple of AdamW's."""
     home: str = ""

@@ -8,13 +8,14 @@ from typing import Any
 from galore_torch import GaLoreAdamW
 from galore_torch.galore_projector import GaLoreProjector
 
-from engine.optimizers.muon import MATRIX
+from engine.optimizers.groups import MATRIX
 
 SHARE = 4
 """The smaller side of a matrix, divided by the number of directions; the paper's for a model of 7 billion."""
 STEPS = 200
 """After how many steps the directions are chosen anew."""
 DIRECTIONS = "directions"
+_SETTINGS = ("rank", "update_proj_gap", "scale", "proj_type")
 
 
 class PlainGaLoreAdamW(GaLoreAdamW):
@@ -41,9 +42,6 @@ class PlainGaLoreAdamW(GaLoreAdamW):
                     state = self.state[weight]
                     state["projector"] = GaLoreProjector(**{name: group[name] for name in _SETTINGS})
                     state["projector"].ortho_matrix = state.pop(DIRECTIONS)
-
-
-_SETTINGS = ("rank", "update_proj_gap", "scale", "proj_type")
 
 
 def _by_size(group: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from engine.optimizers.muon import MATRIX
-
+MATRIX = "matrix"
+"""The key of a group of weights that says whether they are matrices of the layers."""
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|wpe|embed_in|word_embeddings)\.")
 
@@ -34,7 +34,7 @@ def groups(model: Any, decayed: Collection[str], rates: Rates) -> list[dict[str,
     """
     made: dict[tuple[float, bool, bool], list[Any]] = {(1.0, False, True): [], (1.0, False, False): []}
     for name, weight, factor in _factors(model, rates):
-        is_matrix = rates.by_matrix and weight.ndim == 2 and LAYER.search(name) is not None
+        is_matrix = rates.by_matrix and is_layer_matrix(name, weight)
         made.setdefault((factor, is_matrix, name in decayed), []).append(weight)
     return [
         {
@@ -45,6 +45,11 @@ def groups(model: Any, decayed: Collection[str], rates: Rates) -> list[dict[str,
         }
         for (factor, is_matrix, decays), weights in made.items()
     ]
+
+
+def is_layer_matrix(name: str, weight: Any) -> bool:
+    """Whether a weight is a matrix of one of the layers: no embedding, no output layer, no norm."""
+    return weight.ndim == 2 and LAYER.search(name) is not None
 
 
 def _factors(model: Any, rates: Rates) -> Iterator[tuple[str, Any, float]]:

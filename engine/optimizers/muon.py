@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch.optim import AdamW, Muon, Optimizer
 
-MATRIX = "matrix"
-"""The key of a group of weights that says whether they are matrices of the layers."""
+from engine.optimizers.groups import MATRIX
 
 
 class MuonAdamW(Optimizer):
@@ -43,5 +42,5 @@ class MuonAdamW(Optimizer):
                     self.state[weight]["step"] = self.state[weight].get("step", 0) + 1
 
 
-def _of(groups: list[dict[str, Any]], orthogonal: bool) -> list[dict[str, Any]]:
-    return [group for group in groups if group[MATRIX] is orthogonal]
+def _of(groups: list[dict[str, Any]], matrices: bool) -> list[dict[str, Any]]:
+    return [group for group in groups if group[MATRIX] is matrices]

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from engine.data.tokens import token_columns
 from engine.runtime import carried
-from engine.runtime.averaging import is_raw
+from engine.runtime.averaging import is_raw, trained
 from engine.runtime.child import Refused
 from engine.runtime.watching import Watch
 
@@ -113,8 +113,8 @@ def is_ample(trainer: Any, available_bytes: int) -> bool:
     config = trainer.model.config.get_text_config()
     activations = config.num_hidden_layers * config.hidden_size * _MOST_ACTIVATION_BYTES
     logits = config.vocab_size * _MOST_LOGIT_BYTES
-    trained = sum(int(weight.numel()) for weight in trainer.model.parameters() if weight.requires_grad)
-    return bool(available_bytes > 2 * (tokens * (activations + logits) + _MOST_TRAINED_BYTES * trained))
+    count = sum(weight.numel() for weight in trained(trainer.model).values())
+    return bool(available_bytes > 2 * (tokens * (activations + logits) + _MOST_TRAINED_BYTES * count))
 
 
 def try_longest(trainer: Any) -> None:
@@ -135,11 +135,10 @@ def try_longest(trainer: Any) -> None:
 
 def _optimizer_room(trainer: Any, device: Any) -> torch.Tensor | None:
     """Memory as large as what the optimiser keeps from its first step on; none where it has it already."""
-    each = trainer.optimising.entry.state_bytes
-    if trainer.optimizer.state or not each:
+    size = trainer.optimising.kept_bytes(trained(trainer.model))
+    if trainer.optimizer.state or not size:
         return None
-    count = sum(int(weight.numel()) for weight in trainer.model.parameters() if weight.requires_grad)
-    return torch.ones(int(each * count), dtype=torch.uint8, device=device)  # written: the pages are really taken
+    return torch.ones(size, dtype=torch.uint8, device=device)  # written: the pages are really taken
 
 
 def longest(dataset: Any, number: int) -> list[int]:

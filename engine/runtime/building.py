@@ -20,7 +20,7 @@ from engine.runtime.child import Context
 from engine.runtime.device import Device
 from engine.runtime.optimising import optimising
 from engine.runtime.parts import Means, TrainerParts, arguments
-from engine.runtime.quickening import quicken
+from engine.runtime.quickening import compile_layers
 from engine.runtime.run_data import sources_of
 from engine.runtime.staging import Save, staged
 from engine.runtime.start import Start, load_reference
@@ -154,5 +154,6 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
         task_types=rows.task_types,
     )
     keep_4_bit_weights(model)
-    quicken(model, frame.spec)
+    if frame.spec.training.compile:
+        compile_layers(model)
     return objective.trainer(parts)

@@ -201,7 +201,9 @@ def _objective(section: Any, row_kind: str) -> Spec | None:
 
 def _grown(facts: Mapping[str, Any], count: int) -> dict[str, Any]:
     """The facts of a model that differ once it has this many more tokens."""
-    width = int(facts["hidden_size"] or 0) * (1 if facts["tied"] else 2)
+    if not count:
+        return {}
+    width = int(facts["hidden_size"] or 0) * (1 if facts.get("tied", True) else 2)
     return {"new_tokens": count, "parameters": facts["parameters"] + count * width}
 
 

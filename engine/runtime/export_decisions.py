@@ -95,5 +95,12 @@ def _labels(context: Context, order: Order, source: Source) -> tuple[str, ...]:
     if not source.has_adapter:
         config = json.loads((source.base_path / "config.json").read_text(encoding="utf-8"))
         return tuple(name for _, name in sorted(config["id2label"].items(), key=lambda one: int(one[0])))
-    how = (source.quantization, source.dtype, True, order.target.head)
-    return prepare(context, order.run_spec, Start(source.base_path, source.adapter_path, *how)).labels
+    begin = Start(
+        base=source.base_path,
+        adapter=source.adapter_path,
+        quantization=source.quantization,
+        dtype=source.dtype,
+        is_adapter=True,
+        head=order.target.head,
+    )
+    return prepare(context, order.run_spec, begin).labels

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from engine.optimizers import OPTIMIZERS, Optimizer
-from engine.optimizers.groups import Rates, groups
+from engine.optimizers.groups import Rates, groups, is_layer_matrix
 from engine.optimizers.schedules import Course, factor
 from engine.runtime.averaging import Average, Ema, OfOptimizer
 from engine.specs.job import JobSpec, TrainingPart
@@ -27,6 +27,12 @@ class Optimising:
         kind, arguments = self.entry.make(self.rates.rate)
         decayed = set(trainer.get_decay_parameter_names(trainer.model))
         return kind, {**arguments, "params": groups(trainer.model, decayed, self.rates)}
+
+    def kept_bytes(self, weights: Mapping[str, Any]) -> int:
+        """What it keeps for weights by name from its first step on."""
+        usual = OPTIMIZERS["adamw"].state_bytes if self.entry.by_matrix else self.entry.state_bytes
+        each = {name: self.entry.state_bytes if is_layer_matrix(name, one) else usual for name, one in weights.items()}
+        return int(sum(each[name] * one.numel() for name, one in weights.items()))
 
     def share(self, total_steps: int) -> Callable[[int], float]:
         """The share of the learning rate at each step of a run, counted from 0."""

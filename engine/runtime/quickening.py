@@ -31,28 +31,19 @@ def check(spec: JobSpec, device: Device) -> None:
         raise ProblemError(found)
 
 
-def quicken(model: Any, spec: JobSpec) -> None:
-    """Do to a model, with its tuner in place, what the settings ask for.
+def use_liger(model: Any) -> None:
+    """Put Liger's norms, gates and rotations in the model's; the loss in chunks stays the studio's own.
 
     Raises:
-        ProblemError: `model_has_no_kernels`, `model_has_no_layers`.
+        ProblemError: `model_has_no_kernels`.
     """
-    if spec.training.kernels == "liger":
-        use_liger(model)
-    if spec.training.compile:
-        compile_layers(model)
-
-
-def use_liger(model: Any) -> None:
-    """Put Liger's norms, gates and rotations in the model's; the loss in chunks stays the studio's own."""
     from liger_kernel.transformers import _apply_liger_kernel_to_instance
     from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN
 
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    kind = plain.config.model_type
+    kind = model.config.model_type
     if kind not in MODEL_TYPE_TO_APPLY_LIGER_FN:
         raise ProblemError([problem("model_has_no_kernels", field="training.kernels", given=kind)])
-    _apply_liger_kernel_to_instance(model=plain, cross_entropy=False, fused_linear_cross_entropy=False)
+    _apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
 
 
 def compile_layers(model: Any) -> None:
@@ -60,6 +51,9 @@ def compile_layers(model: Any) -> None:
 
     One layer's code serves all of them. Passes without gradients (evaluation, answers) go without it: each kind of
     pass would be compiled anew.
+
+    Raises:
+        ProblemError: `model_has_no_layers`.
     """
     import torch
     from torch._inductor import config

@@ -82,8 +82,9 @@ class Staged(Library):
     def checkpoint_bytes(self) -> int:
         """About the size of a checkpoint: each trained weight in float32 and what is kept for it."""
         averaged = self.optimising.training.ema_decay is not None or self.optimising.entry.averages
-        each = (8 if averaged else 4) + self.optimising.entry.state_bytes
-        return int(each * sum(weight.numel() for weight in trained(self.model).values()))
+        weights = trained(self.model)
+        count = sum(weight.numel() for weight in weights.values())
+        return (8 if averaged else 4) * count + self.optimising.kept_bytes(weights)
 
     def create_optimizer(self, model: Any = None) -> Any:
         if self.optimizer is None:

@@ -78,8 +78,6 @@ def find(store: Store, spec: JobSpec, device: Device) -> Start:
         raise ProblemError([problem("model_not_there", field="model", given=given)]) from error
     if target is not None:
         _verify(spec, target)
-        if spec.model.new_tokens and target.head != "language":
-            raise ProblemError([problem("start_adds_tokens", field="model.add_tokens", target=target.text)])
     must_be_unchanged(base)
     if target is None or target.adapter_path is None:
         return Start(base, None, spec.model.quantization, wanted, tuner.is_adapter, head)
@@ -110,11 +108,12 @@ def load(start: Start, spec: JobSpec, device: Device, rows: Rows) -> Any:
     tuner, labels = TUNERS[spec.tuner.kind], rows.labels
     task = "SEQ_CLS" if labels else "CAUSAL_LM"
     given = Given(task, rows.steps.total, rows.train, rows.tokenizer, spec.model.new_tokens, start.goes_on)
-    if start.way == "merge":
-        return tuner.prepare(folded(start, device, labels), spec.tuner, given)
     how: dict[str, Any] = {"quantization": start.quantization, "dtype": start.dtype, "labels": labels}
-    model = tuner.prepare(load_model(start.base, **how, device=device.kind), spec.tuner, given)
-    if start.adapter is not None:
+    base = folded(start, device, labels) if start.way == "merge" else load_model(start.base, **how, device=device.kind)
+    if spec.training.kernels == "liger":
+        quickening.use_liger(base)  # before a tuner wraps the norms: their kernels would read the frozen ones below
+    model = tuner.prepare(base, spec.tuner, given)
+    if start.adapter is not None and start.way != "merge":
         _take_up(model, tuner, start.adapter)
     return model
 

@@ -93,8 +93,7 @@ class Run:
         device = choose(self.spec.resources.devices)
         begin = start.find(self.context.store, self.spec, device)
         way = begin.way
-        if begin.folds or self.spec.model.new_tokens:
-            begin = own_base.start_on(self.context, begin, self.spec.model, device, seen=reporter.beat)
+        begin = own_base.start_on(self.context, begin, self.spec.model, device, seen=reporter.beat)
         self.context.phase("tokenising")
         prepared = prepare(self.context, self.spec, begin, seen=reporter.beat)
         self.context.phase("loading")

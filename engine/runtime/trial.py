@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from engine.runtime import child
@@ -16,16 +18,22 @@ def main(context: Context) -> dict[str, Any]:
     """Return `seconds_per_step` (the second's: the first warms up), `peak_memory_bytes`, `device`, `start_seconds`."""
     context.phase("loading")
     from engine.models.loading import use_threads
-    from engine.runtime import start
+
+    use_threads()
+    context.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=context.folder) as spare:
+        return _measured(context, _two_steps(parse(context.spec["run"])), Path(spare))
+
+
+def _measured(context: Context, spec: JobSpec, spare: Path) -> dict[str, Any]:
+    from engine.runtime import own_base, start
     from engine.runtime.building import Frame, build, prepare
     from engine.runtime.device import choose, peak_memory_bytes
     from engine.runtime.others import means_of
 
     began = time.monotonic()
-    use_threads()
-    spec = _two_steps(parse(context.spec["run"]))
     device = choose(spec.resources.devices)
-    begin = start.find(context.store, spec, device)
+    begin = own_base.tried_on(spare, start.find(context.store, spec, device), spec.model, device)
     rows = prepare(context, spec, begin)
     frame = Frame(spec, device, begin, context.folder, means_of(context, device, None))
     model = start.load(begin, spec, device, rows)

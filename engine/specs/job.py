@@ -61,7 +61,8 @@ class ModelPart(Spec):
         None,
         "New tokens",
         "Words or marks, separated by spaces, that become tokens of the model and are learned: never split, shown in "
-        "answers. Each starts as the average of all others, in a copy of the base that the run keeps.",
+        "answers; those that it has are only learned. A new one starts as the average of all others, in a copy of the "
+        "base that the run keeps.",
         max_length=2000,
     )
 

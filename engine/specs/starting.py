@@ -29,14 +29,13 @@ def way_of(spec: JobSpec, before: Mapping[str, Any], quantization: str, target: 
         stays = [problem("start_merged_adapter", field="model.start_as", target=target)] if wanted == "continue" else []
         return "merge", stays + _rounded(spec)
     differs = _differences(spec, before, quantization, target)
-    if spec.model.new_tokens:
-        differs.append(problem("start_adds_tokens", field="model.add_tokens", target=target))
     if not TUNERS[spec.tuner.kind].is_adapter:
         stays = [problem("start_not_an_adapter", field="model.start_as", tuner=spec.tuner.kind)]
         return "merge", (stays if wanted == "continue" else []) + _unfoldable(spec, before, target)
     if wanted == "continue" or (wanted == "auto" and not differs):
         return "continue", differs
-    return "merge", _unfoldable(spec, before, target) + _rounded(spec)
+    rounded = _rounded(spec)
+    return "merge", _unfoldable(spec, before, target) + rounded + (differs if rounded else [])
 
 
 def _rounded(spec: JobSpec) -> list[Problem]:
@@ -54,12 +53,12 @@ def _differences(spec: JobSpec, before: Mapping[str, Any], quantization: str, ta
         values = {"given": spec.model.quantization, "allowed": quantization, "target": target}
         found.append(problem("start_from_quantization", field="model.quantization", **values))
     found += _other_head(spec, before, target)
-    was, now = _last_tuner(before), spec.tuner.model_dump()
+    was, now = _last_tuner(before), _with_tokens(spec.tuner.model_dump(), spec.model.add_tokens)
     if was["kind"] != now["kind"]:
         values = {"given": now["kind"], "allowed": was["kind"], "target": target}
         return [*found, problem("start_from_tuner", field="tuner.kind", **values)]
     for name, value in now.items():
-        if name not in (*ONLY_AT_FIRST, *MAY_CHANGE) and was.get(name) != value:
+        if name not in (*ONLY_AT_FIRST, *MAY_CHANGE) and not _alike(was.get(name), value):
             values = {"setting": f"tuner.{name}", "given": str(value), "allowed": str(was.get(name)), "target": target}
             code = "start_from_rank" if name == "rank" else "start_from_setting"
             found.append(problem(code, field=f"tuner.{name}", **values))
@@ -74,12 +73,24 @@ def _last_tuner(before: Mapping[str, Any]) -> Mapping[str, Any]:
         last = tuner.phases(spec, 2)[-1].tuner
         spec = TUNERS[last["kind"]].Spec.model_validate(last)
     found = spec.model_dump()
-    if brought := words(before.get("model", {}).get("add_tokens")):
-        found["train_tokens"] = " ".join(dict.fromkeys((*brought, *words(found.get("train_tokens")))))
+    found = _with_tokens(found, before.get("model", {}).get("add_tokens"))
     if found.get("initialisation") in ("pissa", "pissa_niter", "olora"):
         # written with what it started as beside it: see engine/tuners/starts.py
         found |= {"rank": 2 * found["rank"], "alpha": found["alpha"] * (2**0.5 if found["rslora"] else 2)}
     return found
+
+
+def _with_tokens(tuner: Mapping[str, Any], new: str | None) -> dict[str, Any]:
+    """The settings with new tokens among those that are trained: there they stand from the second run on."""
+    if "train_tokens" not in tuner or not new:
+        return dict(tuner)
+    return {**tuner, "train_tokens": " ".join((*words(new), *words(tuner["train_tokens"])))}
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values of a setting mean the same; the order of words does not count."""
+    is_text = isinstance(one, str) and isinstance(other, str)
+    return set(words(one)) == set(words(other)) if is_text else one == other
 
 
 def _unfoldable(spec: JobSpec, before: Mapping[str, Any], target: str) -> list[Problem]:

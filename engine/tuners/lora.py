@@ -147,7 +147,7 @@ def _token_places(model: Any, spec: LoraTuner.Spec, given: Given) -> dict[str, l
     known = given.tokenizer.get_vocab()
     if unknown := [one for one in wanted if one not in known]:
         raise ProblemError([problem("tuner_token_unknown", field="tuner.train_tokens", given=" ".join(unknown)[:200])])
-    ids = [int(known[one]) for one in wanted]
+    ids = sorted(int(known[one]) for one in wanted)  # in one order, whatever the settings name first
     into, out = model.get_input_embeddings(), model.get_output_embeddings()
     tied = out is None or out.weight is into.weight
     named = {id(module): name.rsplit(".", 1)[-1] for name, module in model.named_modules()}

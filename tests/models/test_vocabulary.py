@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from engine.models.loading import load_model, load_tokenizer
-from engine.models.vocabulary import make_room
-from engine.specs.problem import ProblemError
+from engine.models.vocabulary import make_room, missing
 
 NEW = ("<think>", "</think>", "Zylinderkopf")
 
@@ -23,11 +21,12 @@ def test_a_new_token_is_one_id_wherever_it_stands_and_is_shown(tiny_model):
     assert len(tokenizer) == len(plain) + 3
 
 
-def test_a_token_that_is_there_is_refused(tiny_model):
-    known = next(iter(load_tokenizer(tiny_model).added_tokens_encoder))
-    with pytest.raises(ProblemError) as caught:
-        load_tokenizer(tiny_model, new_tokens=("<new>", known))
-    assert [(one.code, one.values["given"]) for one in caught.value.problems] == [("model_token_known", known)]
+def test_a_token_that_is_there_stays_what_it_is(tiny_model):
+    plain = load_tokenizer(tiny_model)
+    known = next(iter(plain.added_tokens_encoder))
+    tokenizer = load_tokenizer(tiny_model, new_tokens=("<new>", known))
+    assert missing(plain, ("<new>", known)) == ["<new>"] and len(tokenizer) == len(plain) + 1
+    assert tokenizer.convert_tokens_to_ids(known) == plain.convert_tokens_to_ids(known)
 
 
 def test_its_row_is_the_average_of_those_before_and_nothing_else_moves(tiny_model):

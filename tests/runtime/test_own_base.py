@@ -13,6 +13,8 @@ from engine.exporters.merged import merge
 from engine.models.loading import dequantised, load_adapter, load_model, load_tokenizer
 from engine.models.serving import Served
 from engine.runtime import checkpoints
+from engine.specs.job import parse
+from storage import jobs
 from tests.runtime.test_bit_exact import crash
 from tests.runtime.training_room import add_rows, make_room
 
@@ -81,20 +83,23 @@ def test_the_chat_knows_them_and_shows_them(room, quantised):
     assert rendered.ids.count(wanted) == 1
 
 
-def test_a_later_run_goes_on_where_it_names_them_as_trained_and_else_is_told_so(room, quantised):
-    wanted = {"add_tokens": None, "quantization": "nf4", "start_from": str(quantised.id), "start_as": "continue"}
+def test_a_run_with_the_same_tokens_goes_on_with_the_adapter_and_one_without_is_told_what_it_lacks(room, quantised):
+    wanted = {"quantization": "nf4", "start_from": str(quantised.id)}
     training = {**TRAINING, "max_steps": 1}
-    refused = room.train(model=wanted, data=DATA, tuner=TUNER, training=training)
-    assert refused.reason == "start_from_setting"
-    assert (refused.values["setting"], refused.values["allowed"]) == ("tuner.train_tokens", " ".join(NEW))
-    on = train(room, model=wanted, tuner={**TUNER, "train_tokens": " ".join(NEW)}, training=training)
+    refused = room.train(model={**wanted, "add_tokens": None}, data=DATA, tuner=TUNER, training=training)
+    assert (refused.state, refused.reason) == ("failed", "start_merge_rounds")
+    on = train(room, model=wanted, training=training)
     assert on.result["start"]["as"] == "continue"
     assert room.checkpoints(on.id)[-1].base_path == room.checkpoints(quantised.id)[0].path
 
 
-def test_all_weights_learn_them_too(room):
-    done = train(room, tuner={"kind": "full"}, training={**TRAINING, "max_steps": 2})
-    first, last = room.checkpoints(done.id)
+@pytest.fixture(scope="module")
+def fully(room):
+    return train(room, tuner={"kind": "full"}, training={**TRAINING, "max_steps": 2})
+
+
+def test_all_weights_learn_them_too(room, fully):
+    first, last = room.checkpoints(fully.id)
     tokenizer = load_tokenizer(last.path)
     ids = tokenizer.convert_tokens_to_ids(list(NEW))
     before, after = (
@@ -104,7 +109,20 @@ def test_all_weights_learn_them_too(room):
     assert not torch.equal(before[ids].float(), after[ids].float())
 
 
-def test_a_token_that_the_model_has_fails_the_run_with_its_name(room, tiny_model):
-    known = next(iter(load_tokenizer(tiny_model).added_tokens_encoder))
-    failed = room.train(model={"add_tokens": known}, data=DATA, tuner=TUNER, training=TRAINING)
-    assert (failed.state, failed.reason, failed.values["given"]) == ("failed", "model_token_known", known)
+def test_on_whole_weights_that_know_them_no_second_base_is_made(room, fully):
+    on = train(room, model={"start_from": str(fully.id)}, tuner=TUNER, training={**TRAINING, "max_steps": 1})
+    assert {one.base_path for one in room.checkpoints(on.id)} == {room.checkpoints(fully.id)[-1].path}
+
+
+def test_a_trial_measures_with_them_and_keeps_nothing(room):
+    spec = {"model": {"id": "tiny", "dtype": "float32", "add_tokens": " ".join(NEW)}, "data": DATA, "tuner": TUNER}
+    whole = parse(
+        {**spec, "objective": {"kind": "sft"}, "training": {**TRAINING, "learning_rate": 1e-3, "precision": "bf16"}}
+    )
+    with room.store.write() as session:
+        run = {"run": whole.model_dump(mode="json")}
+        job = jobs.submit(session, kind="trial", name="trial", spec=run, lane="gpu")
+    done = room.finish(job.id)
+    assert done.state == "succeeded", room.log(job.id)
+    assert done.result["seconds_per_step"] > 0
+    assert not list(room.home.runs.glob(f"{job.id}/**/*.safetensors"))

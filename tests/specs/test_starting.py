@@ -56,7 +56,7 @@ def test_what_was_asked_for_is_done_or_refused_with_what_differs():
     assert way(LORA, LORA, was="nf4", start_as="continue") == ("continue", ["start_from_quantization"])
 
 
-def test_new_tokens_need_a_merge_and_those_of_an_earlier_run_are_trained_on_by_name():
+def test_a_run_goes_on_with_the_tokens_of_an_earlier_one_where_it_trains_them_too():
     earlier = {"tuner": LORA, "objective": {"kind": "sft"}, "model": {"add_tokens": "<a> <b>"}}
 
     def found(tuner, **model):
@@ -65,19 +65,20 @@ def test_new_tokens_need_a_merge_and_those_of_an_earlier_run_are_trained_on_by_n
 
     told = (earlier, "none", "7@3")
     assert found(LORA) == ("merge", [])
-    assert found({**LORA, "train_tokens": "<a> <b>"}) == ("continue", [])
+    assert found({**LORA, "train_tokens": "<b> <a>"}) == found(LORA, add_tokens="<a> <b>") == ("continue", [])
     assert found(LORA, start_as="continue") == ("continue", [("start_from_setting", "tuner.train_tokens")])
-    assert found(LORA, add_tokens="<c>") == ("merge", [])
-    named = {**LORA, "train_tokens": "<a> <b>"}
-    assert found(named, add_tokens="<c>", start_as="continue") == (
-        "continue",
-        [("start_adds_tokens", "model.add_tokens")],
-    )
+    assert found(LORA, add_tokens="<a> <b> <c>") == ("merge", [])
+    rounded = [("start_merge_rounds", "model.start_as"), ("start_from_setting", "tuner.train_tokens")]
+    told = (earlier, "nf4", "7@3")
+    assert found(LORA, quantization="nf4") == ("merge", rounded), "what is missing for going on is named too"
 
 
 def test_on_a_quantised_base_only_the_adapter_itself_goes_on():
     assert way(LORA, LORA, was="nf4", quantization="nf4") == ("continue", [])
-    assert way(LORA, {**LORA, "rank": 8}, was="nf4", quantization="nf4") == ("merge", ["start_merge_rounds"])
+    assert way(LORA, {**LORA, "rank": 8}, was="nf4", quantization="nf4") == (
+        "merge",
+        ["start_merge_rounds", "start_from_rank"],
+    )
     assert way(LORA, {**LORA, "rank": 8}, was="nf4") == ("merge", []), "merged, it is no longer quantised"
 
 
