@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,15 @@ def pytest_runtest_makereport(item, call):
         report.outcome = "failed"
         report.longrepr = f"skipped, though everything must be there: {report.longrepr}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _limits_come_back() -> Iterator[None]:
+    """What a child process may take at most is no limit of the tests after it, where its work was done in here."""
+    usual = {kind: resource.getrlimit(kind) for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU)}
+    yield
+    for kind, limits in usual.items():
+        resource.setrlimit(kind, limits)
 
 
 @pytest.fixture(scope="session")

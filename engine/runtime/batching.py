@@ -38,8 +38,10 @@ class Batching:
         return DataLoader(trainer._remove_unused_columns(rows), batch_sampler=batches, collate_fn=trainer.data_collator)
 
     def evaluation_loop(self, dataloader: Any, description: str, *positional: Any, **named: Any) -> Any:
-        """The means over all rows, and the loss of each task type. A loss that is itself a mean over the tokens of a batch
-        (distillation, DPO's SFT term) still depends a little on which rows meet.
+        """The means over all rows, and the loss of each task type.
+
+        A loss that is itself a mean over a batch's tokens (distillation, DPO's SFT term) depends a little on which rows
+        meet.
 
         The library counts each batch alike, whether it is full or not, and knows a batch by its loss alone: all of its
         rows are of one task type here, so that no row has to be asked twice.

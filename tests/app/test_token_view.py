@@ -98,6 +98,7 @@ def test_tokens_are_asked_for_with_model_objective_and_settings(page: Page, shel
         "data.max_length": 256,
         "data.truncation": "drop",
         "model.chat_template": "plain",
+        "model.add_tokens": "<step>",
         "objective.sft.train_on": "last",
         "objective.sft.train_on_prompt": True,
     }
@@ -112,6 +113,7 @@ def test_tokens_are_asked_for_with_model_objective_and_settings(page: Page, shel
         "max_length": 256,
         "truncation": "drop",
         "chat_template": "plain",
+        "add_tokens": "<step>",
         "objective": {"kind": "sft", "train_on": "last", "train_on_prompt": True},
     }
     assert first["timer"]["active"] is True
@@ -146,7 +148,10 @@ def test_the_controls_are_those_that_the_rows_and_the_view_have(page: Page, shel
         "train_on_prompt": False,
     }
     figures = page.show(view="figures")
-    assert [path for path, one in figures["fields"].items() if one["visible"]] == ["model.chat_template"]
+    assert [path for path, one in figures["fields"].items() if one["visible"]] == [
+        "model.chat_template",
+        "model.add_tokens",
+    ]
     assert page.show(view="rows")["form"]["visible"] is False
 
 

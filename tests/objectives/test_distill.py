@@ -192,6 +192,7 @@ def test_a_teacher_with_other_tokens_is_refused_and_so_is_none(base, folder, tmp
     assert [one.code for one in refused.value.problems] == ["distill_no_teacher"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_run_learns_from_a_model_of_the_studio(base, teacher, tmp_path, monkeypatch):
     with make_room(base, tmp_path, monkeypatch) as room:

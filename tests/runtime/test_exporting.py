@@ -233,7 +233,10 @@ class Forgetful(MergedExporter):
         parts.base().save_pretrained(str(folder))
 
 
-@pytest.mark.parametrize("wrong", [InPlace, WrongBase, SlightlyWrongBase, Forgetful])
+@pytest.mark.parametrize(
+    "wrong",
+    [InPlace, SlightlyWrongBase, *(pytest.param(one, marks=pytest.mark.slow) for one in (WrongBase, Forgetful))],
+)
 def test_a_wrong_merge_is_refused_and_nothing_is_left(studio, run, monkeypatch, wrong):
     monkeypatch.setitem(EXPORTERS, "merged", wrong())
     checks = refused(studio, target=str(run), form="merged")

@@ -247,9 +247,9 @@ def must_say(name: str, lines: list[str], own: list[Any], close: float) -> None:
     [
         ("labels", "merged"),
         ("labels_4_bit", "adapter"),
-        ("labels_full", "merged"),
         ("pairs", "adapter"),
-        ("points", "merged"),
+        pytest.param("labels_full", "merged", marks=pytest.mark.slow),
+        pytest.param("points", "merged", marks=pytest.mark.slow),
         pytest.param("labels", "adapter", marks=pytest.mark.slow),
         pytest.param("labels_4_bit", "merged", marks=pytest.mark.slow),
         pytest.param("pairs", "merged", marks=pytest.mark.slow),

@@ -109,6 +109,7 @@ def test_all_weights_learn_them_too(room, fully):
     assert not torch.equal(before[ids].float(), after[ids].float())
 
 
+@pytest.mark.slow
 def test_on_whole_weights_that_know_them_no_second_base_is_made(room, fully):
     on = train(room, model={"start_from": str(fully.id)}, tuner=TUNER, training={**TRAINING, "max_steps": 1})
     assert {one.base_path for one in room.checkpoints(on.id)} == {room.checkpoints(fully.id)[-1].path}
