@@ -145,7 +145,7 @@ def test_the_kernels_of_liger_go_into_the_model_itself_and_leave_the_loss_alone(
     monkeypatch.setitem(sys.modules, package.__name__, package)
     monkeypatch.setitem(sys.modules, patch.__name__, patch)
     base = SimpleNamespace(config=SimpleNamespace(model_type="llama"))
-    use_liger(SimpleNamespace(get_base_model=lambda: base))
+    use_liger(base)
     assert told == [{"model": base, "cross_entropy": False, "fused_linear_cross_entropy": False}]
     base.config.model_type = "unheard-of"
     with pytest.raises(ProblemError) as caught:
