@@ -223,6 +223,6 @@ def test_stages_that_cannot_start_on_the_one_before_are_refused_when_the_chain_i
     assert {code for code, _ in misfits(ui, soft, STAGES[0])} == {"start_cannot_merge"}
     small = {**STAGES[0], "model": {"quantization": "nf4"}}
     wide = {**STAGES[1], "tuner": {"kind": "lora", "rank": 16}, "model": {"quantization": "nf4"}}
-    assert {code for code, _ in misfits(ui, small, wide)} == {"start_merge_rounds"}
+    assert {code for code, _ in misfits(ui, small, wide)} == {"start_merge_rounds", "start_from_rank"}
     with ui.store.read() as session:
         assert chains.listing(session) == []
