@@ -60,27 +60,14 @@ def load_model(
     dtype: str = "bfloat16",
     device: str = "cpu",
     labels: Sequence[str] = (),
+    exact_head: bool = True,
 ) -> Any:
     """Load a model folder's weights, ready for evaluation; `quantization` is `none`, `int8` or `nf4`.
 
     `dtype` is the format of what is not quantised, and of the arithmetic on what is. With `labels` the model has a
-    head with one output for each of them in the place of the language model's: new where the folder has none.
+    head with one output for each of them in the place of the language model's: new where the folder has none. It
+    computes in float32 where it is an `exact_head`, else as the library loads it, like the rest.
     """
-    model = load_plain(folder, quantization=quantization, dtype=dtype, device=device, labels=labels)
-    if labels:
-        _keep_exact(model)
-    return model
-
-
-def load_plain(
-    folder: str | Path,
-    *,
-    quantization: str = "none",
-    dtype: str = "bfloat16",
-    device: str = "cpu",
-    labels: Sequence[str] = (),
-) -> Any:
-    """The same as the library itself loads it: a head's arithmetic is that of the rest."""
     import transformers
 
     quantized = _quantizer(quantization, dtype)
@@ -97,6 +84,8 @@ def load_plain(
         attn_implementation="sdpa",
         **({"quantization_config": quantized, "device_map": {"": device}} if quantized is not None else {}),
     )
+    if labels and exact_head:
+        _keep_exact(model)
     if quantized is None:
         model = model.to(device)
     return model.eval()

@@ -6,7 +6,7 @@ Runs in child processes only: torch and its kin are imported inside the function
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +80,15 @@ def padding_id(tokenizer: Any, renderer: Renderer) -> int:
     The library reads the score at the last token that is not this one. Many models fill up with the token that ends a
     turn: the score would be read one token before the end of the answer.
     """
-    end = renderer.answer(*_PROBE).answer_all[-1]
+    return unused_token(tokenizer, {renderer.answer(*_PROBE).answer_all[-1]})
+
+
+def unused_token(tokenizer: Any, used: Collection[int]) -> int:
+    """A token besides those that are used: one that is meant to fill rows up, where there is such a one."""
     usual: list[int | None] = [tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id]
     special = [*tokenizer.all_special_ids, *sorted(tokenizer.added_tokens_encoder.values())]
     rest = range(tokenizer.vocab_size)
-    found: int = next(one for one in (*usual, *special, *rest) if one is not None and one != end)
+    found: int = next(one for one in (*usual, *special, *rest) if one is not None and one not in used)
     return found
 
 

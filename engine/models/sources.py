@@ -11,7 +11,7 @@ from typing import Any
 from engine.exporters.heads import CLASS, Head
 from engine.models import template as templates
 from engine.models.copying import CONFIGS, PLAIN, sanitise
-from engine.models.loading import dequantised, load_adapter, load_model, load_plain, quantizer_settings
+from engine.models.loading import dequantised, load_adapter, load_model, quantizer_settings
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -70,7 +70,7 @@ class Source:
         if self.head is None:
             return self.chat_base()
         how: dict[str, Any] = {"dtype": self.arithmetic, "device": self.device, "labels": self._labels}
-        return self._filled(load_plain(self.base_path, quantization=self.quantization, **how))
+        return self._filled(load_model(self.base_path, quantization=self.quantization, exact_head=False, **how))
 
     def _filled(self, model: Any) -> Any:
         """The model, told which token fills rows up."""

@@ -13,12 +13,13 @@ from engine.exporters.heads import Head
 from engine.models.agreement import Agreement, compare
 from engine.models.decisions import decisions, own_outputs, plain_outputs
 from engine.models.loading import load_tokenizer
+from engine.models.scoring import unused_token
 from engine.models.sources import Source
 from engine.runtime.building import prepare
 from engine.runtime.child import Context
 from engine.runtime.device import arithmetic
 from engine.runtime.export_order import Order
-from engine.runtime.head_rows import JudgedRows, caution, judged_rows, read, unused_token
+from engine.runtime.head_rows import JudgedRows, caution, judged_rows, read
 from engine.runtime.plain_rows import PlainRows
 from engine.runtime.start import Start
 from engine.specs.job import JobSpec
@@ -50,7 +51,7 @@ class DecisionCheck:
         """
         spec, tokenizer = order.run_spec, load_tokenizer(source.base_path, adapter=source.adapter_path)
         rows = judged_rows(order.version, spec, Renderer(tokenizer))
-        filler, asked = unused_token(tokenizer, rows.ids), ASKED[order.target.head]
+        filler, asked = unused_token(tokenizer, {token for ids in rows.ids for token in ids}), ASKED[order.target.head]
         texts = PlainRows(tokenizer, rows, asked)
         head = Head(
             labels=_labels(context, order, source),

@@ -98,13 +98,3 @@ def caution(sources: Mapping[str, int]) -> Problem | None:
     if counts["held_out"] + counts["evaluation"] >= MIN_ROWS:
         return None
     return problem("export_few_rows", total=sum(counts.values()), least=MIN_ROWS, **counts)
-
-
-def unused_token(tokenizer: Any, rows: Sequence[Ids]) -> int:
-    """A token that stands in no row, to fill rows up with: one that is meant for it, where there is such a one."""
-    used = {token for ids in rows for token in ids}
-    usual: list[int | None] = [tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id]
-    special = [*tokenizer.all_special_ids, *sorted(tokenizer.added_tokens_encoder.values())]
-    every = (*usual, *special, *range(tokenizer.vocab_size))
-    found: int = next(one for one in every if one is not None and one not in used)
-    return found

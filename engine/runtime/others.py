@@ -61,7 +61,7 @@ class Others:
         """
         target = self._found(text)
         adapter = Path(target.adapter_path) if target.adapter_path else None
-        how = {"quantization": target.quantization, "dtype": target.dtype}
+        how: dict[str, Any] = {"quantization": target.quantization, "dtype": target.dtype}
         model = load_model(target.base_path, **how, device=self.device.kind)
         if adapter is not None:
             model = load_adapter(model, adapter)

@@ -63,6 +63,8 @@ def _standing_on(begin: Start, base: Path) -> Start:
 
 def _new_tokens(begin: Start, wanted: ModelPart) -> list[str]:
     """Those that the start does not have yet: a run that goes on with another's finds its tokens there."""
+    if not wanted.new_tokens:
+        return []
     tokens = missing(load_tokenizer(begin.base), wanted.new_tokens)
     config = json.loads((begin.base / "config.json").read_text(encoding="utf-8"))
     if tokens and any(one.endswith("ForSequenceClassification") for one in config.get("architectures") or ()):

@@ -58,11 +58,14 @@ def test_the_loss_of_pairs_is_bradley_terrys_with_centring(small_model, tmp_path
 
 def test_the_loss_of_scores_is_the_squared_error_in_units_of_their_variance(small_model, tmp_path):
     trainer = make(small_model, tmp_path, {"kind": "reward"}, scored(8, 1), scored(2, 2))
-    inputs = {"input_ids": torch.ones(3, 2), "attention_mask": torch.ones(3, 2), "score": torch.tensor([8.0, 2.0, 6.5])}
+    inputs = {"input_ids": torch.ones(3, 2), "attention_mask": torch.ones(3, 2)}
+    inputs |= {"score": torch.tensor([8.0, 2.0, 6.5]), "tasks": torch.zeros(3, dtype=torch.long)}
     found = trainer.compute_loss(scoring([0.4, 0.1, 1.5]), inputs)
     expected = sum((value - (score - 5) / 3) ** 2 for value, score in ((0.4, 8), (0.1, 2), (1.5, 6.5))) / 3
     assert math.isclose(float(found), expected, rel_tol=1e-7)
-    always_the_mean = trainer.compute_loss(scoring([0.0, 0.0]), {**inputs, "score": torch.tensor([8.0, 2.0])})
+    always_the_mean = trainer.compute_loss(
+        scoring([0.0, 0.0]), {**inputs, "score": torch.tensor([8.0, 2.0]), "tasks": torch.zeros(2)}
+    )
     assert float(always_the_mean) == pytest.approx(1.0)
 
 

@@ -332,7 +332,9 @@ def test_a_head_that_was_lost_or_mixed_up_is_refused_and_nothing_is_left(studio,
 
 
 def test_rows_filled_up_with_the_token_that_ends_them_are_noticed(studio, run_of, monkeypatch):
-    monkeypatch.setattr(export_decisions, "unused_token", lambda tokenizer, rows: rows[0][-1])
+    monkeypatch.setattr(
+        export_decisions, "unused_token", lambda tokenizer, _used: tokenizer.convert_tokens_to_ids("<|im_end|>")
+    )
     checks = refused(studio, target=str(run_of("pairs")), form="adapter")
     assert checks["agreement"] < 0.98 or checks["kl"] > 0.02
 
