@@ -11,7 +11,7 @@ studio: setup ## make the environment, fetch the starter model, start the studio
 
 test: setup ## the same environment, then all tests
 	@echo "==> Running the tests, two at a time"
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu and not alone and (sample or not faults)"
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not alone and (sample or not faults)"
 	@echo "==> Running the tests that measure times, alone"
 	@$(BIN)/python -m pytest -m "alone and not slow and not gpu and not faults"
 
