@@ -9,6 +9,7 @@ import torch
 
 from engine.optimizers import OPTIMIZERS
 from engine.optimizers.schedules import SCHEDULES
+from engine.runtime.optimising import optimising
 from engine.specs.job import TrainingPart
 from tests.optimizers.training import losses, make_trainer, spec_of, weights
 
@@ -48,6 +49,14 @@ def held_bytes(trainer):
     kept = [getattr(value, "ortho_matrix", value) for value in kept]
     large = [value for value in kept if isinstance(value, torch.Tensor) and value.numel() > 256]
     return sum(one.numel() * one.element_size() for one in large) / sum(one.numel() for one in layers)
+
+
+@pytest.mark.parametrize(("name", "matrix"), [("adamw", 8), ("sgd", 0), ("muon", 4), ("galore", 2.5)])
+def test_what_will_be_kept_is_counted_by_weight(name, matrix):
+    weights = {"model.layers.0.mlp.up_proj.weight": torch.ones(8, 16), "model.embed_tokens.weight": torch.ones(32, 8)}
+    kept = optimising(spec_of(**changes(name))).kept_bytes(weights)
+    assert OPTIMIZERS[name].state_bytes == matrix
+    assert kept == 128 * matrix + 256 * (8 if name in ("muon", "galore") else matrix), "embeddings: as AdamW, or alike"
 
 
 def test_the_first_step_of_sgd_and_of_lion_is_their_formula():

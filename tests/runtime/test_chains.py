@@ -21,10 +21,10 @@ def room(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         yield made
 
 
-def stage(name: str, steps: int) -> NewStage:
+def stage(name: str, steps: int, **model: str) -> NewStage:
     spec = parse(
         {
-            "model": {"id": "tiny", "dtype": "float32"},
+            "model": {"id": "tiny", "dtype": "float32", **model},
             "data": {"dataset": "tickets", "max_length": 64, "eval_fraction": 0},
             "objective": {"kind": "sft"},
             "tuner": {"kind": "lora", "rank": 4},
@@ -54,3 +54,20 @@ def test_the_worker_trains_stage_after_stage_on_what_the_last_one_left(room: Roo
     drawn = {name: value for name, value in before.items() if "lora_A" in name}
     assert drawn and all(torch.allclose(value, after[name], atol=1e-5) for name, value in drawn.items())
     assert any(not torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_new_tokens_of_all_stages_are_brought_in_by_the_first_and_gone_on_with(room: Room) -> None:
+    with room.store.write() as session:
+        both = [stage(name, 1, add_tokens="<north>") for name in ("first", "second")]
+        made = chains.create(session, "winds", both, going=True)
+
+    def standings() -> list[stages.Standing]:
+        with room.store.read() as session:
+            return stages.standings(session, made.id)
+
+    room.work(lambda: all(one.state == "succeeded" for one in standings()))
+    first, second = (one.job for one in standings())
+    assert first is not None and second is not None
+    assert [one.step for one in room.checkpoints(first.id)] == [0, 1]
+    assert [one.step for one in room.checkpoints(second.id)] == [1], "no second base"
+    assert {one.base_path for one in room.checkpoints(second.id)} == {room.checkpoints(first.id)[0].path}

@@ -158,6 +158,20 @@ def test_new_tokens_count_before_any_run_has_brought_them_in(desk, version):
     assert more["parameters"] - plain["parameters"] == more["trainable"] - plain["trainable"] == 2 * 576
 
 
+@pytest.mark.parametrize(("tied", "matrices"), [({"tied": True}, 1), ({"tied": False}, 2), ({}, 1)])
+def test_a_model_with_an_output_layer_of_its_own_grows_twice(
+    desk, store, starter, facts, version, tmp_path, tied, matrices
+):
+    untold = {name: value for name, value in facts.items() if name != "tied"}
+    shutil.copytree(starter, tmp_path / "base")
+    name = f"grown-{tied.get('tied')}"
+    with store.write() as session:
+        path, count = str(tmp_path / "base"), facts["parameters"]
+        models.add(session, NewModel(name, path, "folder", 1, None, count, {**untold, **tied}))
+    plan = desk.answer("plan", {"spec": spec(model={"id": name, "add_tokens": "<a> <b> <c>"})})
+    assert plan["parameters"] - facts["parameters"] == 3 * 576 * matrices
+
+
 @pytest.mark.parametrize("row", [-1, 300, 10**9])
 def test_a_row_that_is_not_there_is_a_problem(desk, version, row):
     with pytest.raises(ProblemError) as caught:

@@ -14,6 +14,7 @@ from engine.runtime import quickening
 from engine.runtime.beginning import Beginning
 from engine.runtime.device import Device
 from engine.runtime.quickening import check, compile_layers, use_liger
+from engine.runtime.start import Start, load
 from engine.specs.job import parse
 from engine.specs.problem import ProblemError
 from tests.runtime import test_beginning as beginnings
@@ -151,3 +152,13 @@ def test_the_kernels_of_liger_go_into_the_model_itself_and_leave_the_loss_alone(
     with pytest.raises(ProblemError) as caught:
         use_liger(base)
     assert caught.value.problems[0].code == "model_has_no_kernels"
+
+
+def test_the_kernels_go_into_the_base_before_the_tuner_wraps_it(tiny_model, monkeypatch):
+    seen = []
+    monkeypatch.setattr(quickening, "use_liger", lambda model: seen.append(type(model).__name__))
+    spec = spec_with(kernels="liger")
+    begin = Start(tiny_model, None, "none", "float32", True, "language")
+    rows = SimpleNamespace(labels=(), steps=SimpleNamespace(total=4), train=None, tokenizer=None)
+    assert type(load(begin, spec, CPU, rows)).__name__.startswith("PeftModel")
+    assert seen == ["LlamaForCausalLM"]
