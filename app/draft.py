@@ -90,6 +90,16 @@ def fill_from(session: Session, spec: Mapping[str, Any]) -> None:
     )
 
 
+def held(session: Session) -> dict[str, Any]:
+    """Return all that the form holds, for `put_back`."""
+    return _content(session)
+
+
+def put_back(session: Session, content: Mapping[str, Any]) -> None:
+    """Let the form hold again what it held."""
+    drafts.put(session, PAGE, dict(content))
+
+
 def mend(session: Session, changes: Mapping[str, Any], before: Mapping[str, Any], *, run: int) -> None:
     """Change what stopped a run in the form that holds its settings, and remember what stood there."""
     choose(session, changes)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from engine.advice.defaults import defaults
 from engine.data.packing import packed_sequences
 from engine.data.tokens import Prepared, lengths
 from engine.objectives import OBJECTIVES
@@ -16,6 +17,9 @@ from engine.specs.cadence import cadence, steps_per_epoch
 from engine.specs.job import JobSpec
 from engine.specs.problem import Problem, ProblemError, problem
 from engine.tuners import TUNERS
+
+FAR = 10
+"""A learning rate this many times the usual one, or this part of it, is meant only seldom."""
 
 
 def plan(spec: JobSpec, prepared: Prepared, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,8 +105,20 @@ def _warnings(spec: JobSpec, counts: Mapping[str, Any], num_train: int, facts: M
     home = OPTIMIZERS[spec.training.optimizer].home
     if home and facts.get("device", home) != home:
         found.append(problem("optimizer_not_at_home", field="training.optimizer", optimizer=spec.training.optimizer))
+    found += _of_rate(spec, facts)
     if facts.get("template_added"):
         found.append(problem("template_added", field="model.chat_template", template=facts["template_added"]))
     if facts.get("marks_turn_end") is False:
         found.append(problem("no_turn_end", field="model.id"))
     return found
+
+
+def _of_rate(spec: JobSpec, facts: Mapping[str, Any]) -> list[Problem]:
+    """What has to be said of a learning rate that is far from what the form would have proposed."""
+    about = {"objective": spec.objective.kind, "tuner": spec.tuner.kind, "optimizer": spec.training.optimizer}
+    usual = defaults({**facts, **about}).get("training.learning_rate")
+    given = spec.training.learning_rate
+    if usual is None or usual.value / FAR <= given <= usual.value * FAR:
+        return []
+    code = "rate_far_above" if given > usual.value else "rate_far_below"
+    return [problem(code, field="training.learning_rate", given=f"{given:g}", usual=f"{usual.value:g}")]

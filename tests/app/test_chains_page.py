@@ -126,6 +126,29 @@ def test_a_stage_is_changed_in_the_train_form(ui: Ui, parts: page.Parts, runs: R
     assert "does not hold the settings" in refused[parts.said]
 
 
+@pytest.mark.parametrize("verb", ["keep", "leave"])
+def test_the_form_has_again_what_it_had_before_a_stage_came_into_it(
+    ui: Ui, parts: page.Parts, runs: Runs, chain: int, verb: str
+) -> None:
+    for _ in STAGES:
+        run(ui, runs, chain)
+    first, second = (stage(ui, chain, place) for place in (0, 1))
+    with ui.store.write() as session:
+        draft.choose(session, {"name": "half filled", "training.epochs": 7.0})
+        before = draft.held(session)
+    order(ui, parts, "change", first.id, chain)
+    order(ui, parts, "change", second.id, chain)
+    with ui.store.write() as session:
+        assert draft.chosen(session)["objective.kind"] == "dpo"
+    order(ui, parts, verb, second.id, chain)
+    with ui.store.write() as session:
+        assert draft.held(session) == before
+        draft.choose(session, {"training.epochs": 8.0})
+    order(ui, parts, "keep", second.id, chain)
+    with ui.store.read() as session:
+        assert draft.chosen(session)["training.epochs"] == 8.0, "a second click changes nothing"
+
+
 def test_settings_that_cannot_work_are_refused_and_leave_the_stage(
     ui: Ui, parts: page.Parts, runs: Runs, chain: int
 ) -> None:

@@ -191,6 +191,18 @@ def test_an_optimiser_made_for_another_device_is_a_warning(stored, renderer, tmp
     assert [[one["code"] for one in told[kind]] for kind in told] == [[], ["optimizer_not_at_home"]]
 
 
+@pytest.mark.parametrize(
+    ("rate", "codes"),
+    [(5e-4, []), (5e-3, []), (5.1e-3, ["rate_far_above"]), (5e-5, []), (4.9e-5, ["rate_far_below"])],
+)
+def test_a_learning_rate_ten_times_off_what_is_usual_is_a_warning(stored, renderer, tmp_path, rate, codes):
+    made = prepare(stored(*(pair(i) for i in range(30))), renderer, spec(), tmp_path / "tokens")
+    asked = spec().model_copy(update={"training": spec().training.model_copy(update={"learning_rate": rate})})
+    told = plan(asked, made, FACTS)["warnings"]
+    assert [one["code"] for one in told] == codes
+    assert {one["values"]["usual"] for one in told} <= {"0.0005"}
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_packing_is_counted_as_the_library_packs(seed):
     import random
