@@ -19,9 +19,9 @@ class Head:
     filler_text: str
     asked: bool
     """Whether it reads a conversation as a model is given it that answers, not an answer that is there."""
-    kept: str = ""
-    """The part of the library's ids that is read, as the index of a slice."""
-    example: tuple[Mapping[str, str], ...] = ()
+    kept: slice
+    """The part of the library's ids that is read."""
+    example: tuple[Mapping[str, str], ...]
     """A conversation as the training rows are written; what differs among them is told in brackets."""
 
     @property
@@ -33,10 +33,12 @@ class Head:
 def reading(head: Head) -> Sequence[str]:
     """The lines of Python that judge conversations with `model` and `tokenizer`."""
     how = f"add_generation_prompt={head.asked}, sanitize_control_tokens=True, return_dict=False"
+    start, stop = ("" if end is None else end for end in (head.kept.start, head.kept.stop))
+    kept = "" if head.kept == slice(None) else f"[{start}:{stop}]"
     return (
         "",
         f"conversations = [{list(map(dict, head.example))!r}]",
-        f"rows = [tokenizer.apply_chat_template(one, {how}){head.kept} for one in conversations]",
+        f"rows = [tokenizer.apply_chat_template(one, {how}){kept} for one in conversations]",
         "batch = tokenizer.pad({'input_ids': rows}, return_tensors='pt').to(model.device)",
         "with torch.inference_mode():",
         "    logits = model(**batch).logits.float()",

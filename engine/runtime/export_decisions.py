@@ -15,11 +15,12 @@ from engine.models.decisions import decisions, own_outputs, plain_outputs
 from engine.models.loading import load_tokenizer
 from engine.models.scoring import unused_token
 from engine.models.sources import Source
+from engine.runtime import held_out
 from engine.runtime.building import prepare
 from engine.runtime.child import Context
 from engine.runtime.device import arithmetic
 from engine.runtime.export_order import Order
-from engine.runtime.head_rows import JudgedRows, caution, judged_rows, read
+from engine.runtime.head_rows import MIN_ROWS, JudgedRows, judged_rows, read
 from engine.runtime.plain_rows import PlainRows
 from engine.runtime.start import Start
 from engine.specs.job import JobSpec
@@ -52,7 +53,7 @@ class DecisionCheck:
         spec, tokenizer = order.run_spec, load_tokenizer(source.base_path, adapter=source.adapter_path)
         rows = judged_rows(order.version, spec, Renderer(tokenizer))
         filler, asked = unused_token(tokenizer, {token for ids in rows.ids for token in ids}), ASKED[order.target.head]
-        texts = PlainRows(tokenizer, rows, asked)
+        texts = PlainRows.of(tokenizer, rows, asked=asked)
         head = Head(
             labels=_labels(context, order, source),
             filler=filler,
@@ -79,7 +80,7 @@ class DecisionCheck:
         return again == list(self.rows.rows)
 
     def told(self) -> dict[str, Any]:
-        few = caution(self.rows.sources)
+        few = held_out.caution(self.rows.sources, "export_few_rows", MIN_ROWS)
         return {
             "compared": self.compared,
             "num_rows": len(self.rows.rows),

@@ -16,7 +16,7 @@ from engine.data.tokens import token_columns
 from engine.objectives import OBJECTIVES
 from engine.runtime.held_out import ORIGINS
 from engine.specs.job import JobSpec
-from engine.specs.problem import Problem, ProblemError, problem
+from engine.specs.problem import ProblemError, problem
 from storage.datasets import Version
 
 WANTED_ROWS = 100
@@ -90,11 +90,3 @@ def read(said: dict[str, Any], spec: JobSpec, renderer: Renderer) -> Iterator[Ju
         ids = tuple(tuple(row[name]) for name in token_columns([key for key in row if isinstance(row[key], list)]))
         if all(ids):
             yield Judged(said, ids)
-
-
-def caution(sources: Mapping[str, int]) -> Problem | None:
-    """What has to be said of figures that rest on few rows, or on rows that were trained on."""
-    counts: dict[str, Any] = {name: sources.get(name, 0) for name in ORIGINS}
-    if counts["held_out"] + counts["evaluation"] >= MIN_ROWS:
-        return None
-    return problem("export_few_rows", total=sum(counts.values()), least=MIN_ROWS, **counts)

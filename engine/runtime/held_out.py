@@ -80,12 +80,12 @@ def sampled_rows(version: Version, tokenizer: Any, sample: Sample) -> list[Row]:
     return found
 
 
-def caution(sources: Mapping[str, int]) -> Problem | None:
-    """What has to be said of figures that rest on few tokens, or on rows that were trained on."""
+def caution(sources: Mapping[str, int], code: str = "export_few_tokens", least: int = MIN_TOKENS) -> Problem | None:
+    """What has to be said of figures that rest on little, or on rows that were trained on."""
     counts: dict[str, Any] = {name: sources.get(name, 0) for name in ORIGINS}
-    if counts["held_out"] + counts["evaluation"] >= MIN_TOKENS:
+    if counts["held_out"] + counts["evaluation"] >= least:
         return None
-    return problem("export_few_tokens", total=sum(counts.values()), least=MIN_TOKENS, **counts)
+    return problem(code, total=sum(counts.values()), least=least, **counts)
 
 
 def rows_of(said: dict[str, Any], max_length: int, renderer: Renderer) -> list[Row]:

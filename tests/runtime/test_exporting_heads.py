@@ -359,11 +359,11 @@ def test_too_few_rows_are_refused(studio, run_of):
 def test_the_lines_show_the_instruction_that_all_rows_have_and_no_text_of_a_row(tiny_model):
     tokenizer, spec = load_tokenizer(tiny_model), parse(CLASSIFY.spec)
     rows = JudgedRows([one for row in CLASSIFY.rows for one in read(row, spec, Renderer(tokenizer))], {})
-    shown = PlainRows(tokenizer, rows, asked=True)
+    shown = PlainRows.of(tokenizer, rows, asked=True)
     assert shown.example() == ({"role": "user", "content": ASK + BLANK},)
-    assert shown.kept(spec.data) == "[:64]" and shown.alike(spec.data) == 240
+    assert shown.kept(spec.data) == slice(64) and shown.alike(spec.data) == 240
     pairs = JudgedRows([one for row in REWARD.rows for one in read(row, parse(REWARD.spec), Renderer(tokenizer))], {})
-    answered = PlainRows(tokenizer, pairs, asked=False)
+    answered = PlainRows.of(tokenizer, pairs, asked=False)
     assert [one["content"] for one in answered.example()] == [BLANK, BLANK]
-    assert answered.kept(spec.data) == "[:-1]", "the template writes a line break after an answer"
-    assert PlainRows(tokenizer, pairs, asked=True).alike(spec.data) == 0
+    assert answered.kept(spec.data) == slice(-1), "the template writes a line break after an answer"
+    assert PlainRows.of(tokenizer, pairs, asked=True).alike(spec.data) == 0
