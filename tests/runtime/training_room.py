@@ -1,4 +1,4 @@
-"""A home with the tiny model, both samples and a worker, for tests that train."""
+"""A home with the tiny model, rows of both samples and a worker, for tests that train."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from tests.fakes.no_helpers import NoHelpers
 
 FAST = Settings(lease_s=20.0, grace_s=60.0, backoff_s=0.05, poll_s=0.02)
 SAMPLES = Path(__file__).resolve().parents[2] / "assets" / "samples"
+NUM_PAIRS = 60
+"""All are compared with the start's model before the first step: a third of the sample is enough to learn from."""
 
 
 class Room:
-    """A home with the tiny model, both samples and a worker."""
+    """A home with the tiny model, rows of both samples and a worker."""
 
     def __init__(self, home: Home) -> None:
         self.home, self.store = home, open_store(home.store_url)
@@ -119,8 +121,10 @@ def make_room(model: Path, root: Path, patch: pytest.MonkeyPatch) -> Iterator[Ro
     made = Room(home)
     with made.store.write() as session:
         models.add(session, NewModel(name="tiny", path=str(model), source="folder", bytes=1))
-    for name in ("tickets", "preferences"):
-        add_rows(made, name, SAMPLES / f"{name}.jsonl")
+    add_rows(made, "tickets", SAMPLES / "tickets.jsonl")
+    pairs = (SAMPLES / "preferences.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:NUM_PAIRS]
+    (root / "preferences.jsonl").write_text("".join(pairs), encoding="utf-8")
+    add_rows(made, "preferences", root / "preferences.jsonl")
     try:
         yield made
     finally:
