@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
 from app import beside, devices
 from engine.advice import defaults
 from engine.objectives import OBJECTIVES
 from engine.specs.heads import other_head
-from engine.specs.job import JobSpec, parse
+from engine.specs.job import MOST_VERSIONS, JobSpec, parse
 from engine.specs.kinds import KINDS
 from engine.specs.problem import Problem, ProblemError, problem
 from engine.specs.starter import STARTER
@@ -24,6 +25,8 @@ from storage.errors import Conflict, NotFound
 from storage.jobs import Job, SubmitOptions
 from storage.models import Model
 from storage.targets import Target
+
+VERSION: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(le=MOST_VERSIONS)] | None)
 
 
 def prepare(session: Session, data: Mapping[str, Any]) -> JobSpec:
@@ -90,27 +93,34 @@ def _kind(section: Any, default: str) -> Any:
     return {"kind": default, **section} if isinstance(section, dict) else section
 
 
-def _version(session: Session, wanted: Mapping[str, Any]) -> Version | None:
-    section = wanted["data"]
-    name = section.get("dataset") if isinstance(section, dict) else None
-    if not isinstance(name, str):
+def _named(section: Any, field: str, default: str | None = None) -> str | None:
+    """What a section names, as the spec will read it: a number is a text too."""
+    found = section.get(field, default) if isinstance(section, dict) else None
+    return str(found) if isinstance(found, str | int | float) and not isinstance(found, bool) else None
+
+
+def _dataset(session: Session, section: Any, field: str, number_field: str) -> Version | None:
+    """The version that a section names, else the newest; None where the spec itself will refuse what it names."""
+    name = _named(section, field)
+    if name is None:
         return None
-    number = section.get("version")
     try:
-        return datasets.get(session, name, number if isinstance(number, int) else None)
+        return datasets.get(session, name, VERSION.validate_python(section.get(number_field)))
+    except ValidationError:
+        return None
     except NotFound as error:
-        raise ProblemError([problem("data_not_there", field="data.dataset", given=str(error.id))]) from error
+        raise ProblemError([problem("data_not_there", field=f"data.{field}", given=str(error.id))]) from error
+
+
+def _version(session: Session, wanted: Mapping[str, Any]) -> Version | None:
+    return _dataset(session, wanted["data"], "dataset", "version")
 
 
 def _second(session: Session, section: Any) -> Version | None:
     """The dataset that is mixed in; its version and hash are filled in."""
-    name = section.get("mix_in") if isinstance(section, dict) else None
-    if not isinstance(name, str):
+    found = _dataset(session, section, "mix_in", "mix_in_version")
+    if found is None:
         return None
-    try:
-        found = datasets.get(session, name, section.get("mix_in_version"))
-    except NotFound as error:
-        raise ProblemError([problem("data_not_there", field="data.mix_in", given=str(error.id))]) from error
     section |= {"mix_in_version": found.version, "mix_in_sha256": section.get("mix_in_sha256") or found.sha256}
     return found
 
@@ -118,8 +128,8 @@ def _second(session: Session, section: Any) -> Version | None:
 def _start(session: Session, wanted: Mapping[str, Any]) -> Target | None:
     """Find the checkpoint that the run starts from; name it exactly, and the model that it was trained on."""
     section = wanted["model"]
-    text = section.get("start_from") if isinstance(section, dict) else None
-    if not isinstance(text, str):
+    text = _named(section, "start_from")
+    if text is None:
         return None
     try:
         found = targets.resolve(session, text)
@@ -146,10 +156,9 @@ def _facts(wanted: Mapping[str, Any], version: Version | None) -> dict[str, Any]
 
 def _model(session: Session, wanted: Mapping[str, Any]) -> Model | None:
     """The model; None where it is not there, which a later check says."""
-    section = wanted["model"]
-    name = section.get("id", STARTER) if isinstance(section, dict) else None
+    name = _named(wanted["model"], "id", STARTER)
     try:
-        return models.get(session, name) if isinstance(name, str) else None
+        return models.get(session, name) if name is not None else None
     except NotFound:
         return None
 

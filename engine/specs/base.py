@@ -9,11 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.specs.problem import Problem, ProblemError, Where
 
+RUN = r"^\d+(@\d+)?$"
+"""How a run's checkpoint is named: JOB or JOB@STEP."""
+
 
 class Spec(BaseModel):
-    """Frozen, refuses unknown fields; equal specs have equal JSON."""
+    """Frozen, refuses unknown fields; equal specs have equal JSON. A number is a text too: `start_from: 3` is a run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, coerce_numbers_to_str=True
+    )
 
 
 class EntrySpec(Spec):
@@ -56,7 +61,9 @@ def entry_of(value: Any, catalogue: Mapping[str, type[EntrySpec]], at: str) -> E
     """
     if isinstance(value, EntrySpec):
         return value
-    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        raise SpecError(Problem("spec_not_a_section", Where(at), {"given": _short(value)}))
+    kind = value.get("kind")
     if not isinstance(kind, str) or kind not in catalogue:
         allowed = ", ".join(catalogue)
         values = {"given": repr(kind), "allowed": allowed}
@@ -76,7 +83,24 @@ _CODES = {
     "less_than_equal": "spec_too_large",
     "literal_error": "spec_not_a_choice",
     "finite_number": "spec_not_finite",
+    "float_type": "spec_not_finite",
+    "float_parsing": "spec_not_finite",
+    "int_type": "spec_not_whole",
+    "int_parsing": "spec_not_whole",
+    "int_parsing_size": "spec_not_whole",
+    "int_from_float": "spec_not_whole",
+    "bool_type": "spec_not_true_or_false",
+    "bool_parsing": "spec_not_true_or_false",
+    "string_type": "spec_not_text",
+    "string_too_short": "spec_missing_field",
+    "string_too_long": "spec_too_long",
+    "string_pattern_mismatch": "spec_other_form",
+    "model_type": "spec_not_a_section",
+    "dict_type": "spec_not_a_section",
+    "list_type": "spec_not_a_list",
+    "tuple_type": "spec_not_a_list",
 }
+_LIMITS = ("ge", "gt", "le", "lt", "expected", "max_length", "pattern")
 
 
 def _problems(error: ValidationError, at: str) -> Iterator[Problem]:
@@ -87,9 +111,10 @@ def _problems(error: ValidationError, at: str) -> Iterator[Problem]:
             yield from raised.problems
             continue
         field = ".".join(str(part) for part in (at, *item["loc"]) if part != "")
-        limit = next((context[key] for key in ("ge", "gt", "le", "lt", "expected") if key in context), "")
+        limit = next((context[key] for key in _LIMITS if key in context), "")
         values = {"given": _short(item.get("input")), "allowed": _plain(limit), "detail": item["msg"]}
-        yield Problem(_CODES.get(item["type"], "spec_invalid"), Where(field or None), values)
+        code = "spec_not_a_run" if limit == RUN else _CODES.get(item["type"], "spec_invalid")
+        yield Problem(code, Where(field or None), values)
 
 
 def _plain(limit: Any) -> str:

@@ -8,13 +8,15 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from engine.objectives import OBJECTIVES
 from engine.optimizers import OPTIMIZERS
-from engine.specs.base import EntrySpec, Spec, SpecError, entry_of, setting, validate, words
+from engine.specs.base import RUN, EntrySpec, Spec, SpecError, entry_of, setting, validate, words
 from engine.specs.objective import ObjectiveSpec
 from engine.specs.problem import Problem, problem
 from engine.tuners import TUNERS
 from engine.tuners.protocol import Paced, Particular, Phased, Verbal
 
 LOSS = "eval_loss"
+MOST_VERSIONS = 2**31 - 1
+"""What a store's whole numbers hold."""
 
 
 class ModelPart(Spec):
@@ -32,7 +34,7 @@ class ModelPart(Spec):
         None, "Revision", "The commit of a hub model that the run is meant for; filled in at the start.", max_length=64
     )
     start_from: str | None = setting(
-        None, "Start from", "An earlier run's checkpoint to go on from: JOB or JOB@STEP.", pattern=r"^\d+(@\d+)?$"
+        None, "Start from", "An earlier run's checkpoint to go on from: JOB or JOB@STEP.", pattern=RUN
     )
     start_as: Literal["auto", "continue", "merge"] = setting(
         "auto",
@@ -84,7 +86,11 @@ class DataPart(Spec):
         max_length=200,
     )
     version: int | None = setting(
-        None, "Version", "The version of the dataset; filled in with the newest when the run is submitted.", ge=1
+        None,
+        "Version",
+        "The version of the dataset; filled in with the newest when the run is submitted.",
+        ge=1,
+        le=MOST_VERSIONS,
     )
     sha256: str | None = Field(
         None,
@@ -102,7 +108,7 @@ class DataPart(Spec):
         0.2, "Share mixed in", "Share of the training rows that comes from the second dataset.", gt=0.0, lt=1.0
     )
     mix_in_version: int | None = Field(
-        None, description="The version of the second dataset; filled in with the newest.", ge=1
+        None, description="The version of the second dataset; filled in with the newest.", ge=1, le=MOST_VERSIONS
     )
     mix_in_sha256: str | None = Field(
         None, description="The hash of the second dataset's rows; filled in at the start.", max_length=64

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from engine.specs.base import Spec, setting
+from engine.specs.base import RUN, Spec, setting
 
 
 class ImportSpec(Spec):
@@ -51,7 +51,7 @@ class ExportSpec(Spec):
     """Write a checkpoint out as files that others can load."""
 
     target: str = setting(
-        ..., "Run and checkpoint", "JOB or JOB@STEP; JOB alone takes the best checkpoint.", pattern=r"^\d+(@\d+)?$"
+        ..., "Run and checkpoint", "JOB or JOB@STEP; JOB alone takes the best checkpoint.", pattern=RUN
     )
     form: str = setting(
         "merged", "Form", "merged: whole weights in 16 bits; adapter: the small trained part alone.", max_length=40

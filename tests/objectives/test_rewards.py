@@ -88,7 +88,7 @@ BAD = [
     ("length", {"least": 9, "most": 3}, "spec_too_large"),
     ("language", {"code": "xx"}, "spec_not_a_choice"),
     ("reward_run", {}, "reward_needs"),
-    ("reward_run", {"run": "the last one"}, "spec_invalid"),
+    ("reward_run", {"run": "the last one"}, "spec_not_a_run"),
     ("judge", {"url": "http://localhost/v1"}, "reward_needs"),
     ("exact_match", {"weight": 1e9}, "spec_too_large"),
     ("exact_match", {"height": 1}, "spec_unknown_field"),

@@ -295,7 +295,7 @@ def test_a_broken_checkpoint_is_not_exported(studio, small_run):
         ({"target": "999"}, "spec_target_missing"),
         ({"target": "1@77"}, "spec_target_missing"),
         ({"target": "1", "form": "gguf-of-my-own"}, "spec_not_a_choice"),
-        ({"target": "../1"}, "spec_invalid"),
+        ({"target": "../1"}, "spec_not_a_run"),
         ({"target": "1", "out": "/etc"}, "spec_unknown_field"),
     ],
 )

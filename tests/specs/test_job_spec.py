@@ -53,6 +53,40 @@ def test_every_problem_is_reported_at_once_with_its_field():
     }
 
 
+@pytest.mark.parametrize(
+    ("section", "field", "given", "code"),
+    [
+        ("training", "batch_size", "many", "spec_not_whole"),
+        ("training", "batch_size", 1.5, "spec_not_whole"),
+        ("training", "batch_size", None, "spec_not_whole"),
+        ("training", "batch_size", "9" * 5000, "spec_not_whole"),
+        ("training", "learning_rate", "fast", "spec_not_finite"),
+        ("training", "learning_rate", [1], "spec_not_finite"),
+        ("data", "packing", "maybe", "spec_not_true_or_false"),
+        ("data", "packing", [], "spec_not_true_or_false"),
+        ("model", "start_from", ["3"], "spec_not_text"),
+        ("model", "start_from", "the best", "spec_not_a_run"),
+        ("data", "dataset", "", "spec_missing_field"),
+        ("model", "id", "x" * 500, "spec_too_long"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_in_our_words(section, field, given, code):
+    found = problems_of(**{section: {**LEAST.get(section, {}), field: given}})
+    assert (code, f"{section}.{field}") in found
+
+
+@pytest.mark.parametrize("section", ["model", "data", "objective", "tuner", "training", "resources"])
+@pytest.mark.parametrize("given", ["lora", 7, [1], None])
+def test_what_stands_where_settings_belong_is_named(section, given):
+    assert problems_of(**{section: given}) >= {("spec_not_a_section", section)}
+
+
+def test_a_number_names_a_run_or_a_dataset_as_well_as_a_text_does():
+    assert parse({**LEAST, "name": 2026, "model": {"start_from": 3}}) == parse(
+        {**LEAST, "name": "2026", "model": {"start_from": "3"}}
+    )
+
+
 def test_a_missing_section_is_named():
     with pytest.raises(ProblemError) as caught:
         parse({"data": {"dataset": "t"}})

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from engine.objectives.rewards import protocol
 from engine.objectives.rewards.protocol import Score, weight
-from engine.specs.base import SpecError, setting
+from engine.specs.base import RUN, SpecError, setting
 from engine.specs.problem import problem
 
 
@@ -22,7 +22,7 @@ class RewardRun:
             None,
             "Reward model",
             "A checkpoint of a run with the reward objective.",
-            pattern=r"^\d+(@\d+)?$",
+            pattern=RUN,
         )
 
         @model_validator(mode="after")
