@@ -18,7 +18,7 @@ from tests.tuners.making import make, spec_of
 
 STEPS = 4
 SAME, ROUNDED, INT8 = 0.0, 5e-6, 2e-2
-"""Largest differences of logits of about 0.5: none; sums in another order; activations rounded to 8 bits on one side."""
+"""Largest differences of logits of about 0.5: none; sums in another order; activations rounded to 8 bits, on one side or otherwise after such sums."""
 IDS = torch.tensor([[30, 40, 50, 60, 70, 80, 31]])
 ON_PLAIN = [
     pytest.param(case, marks=[pytest.mark.slow] if case.variant else [], id=case.name)
@@ -146,7 +146,7 @@ def test_on_a_quantised_base_it_moves_the_same_weights_and_merges_into_the_dequa
     _check_quantised(case, form, tiny_model, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["lora", "lora-dora", "lora-loftq", "adalora", "ia3", "prefix", "oft"])
+@pytest.mark.parametrize("name", ["lora", "lora-dora", "lora-eva", "lora-loftq", "adalora", "ia3", "prefix", "oft"])
 def test_on_an_nf4_base_it_moves_the_same_weights_and_merges_into_the_dequantised_one(name, tiny_model, tmp_path):
     _check_quantised(next(case for case in CASES if case.name == name), "nf4", tiny_model, tmp_path)
 
@@ -156,12 +156,11 @@ def _check_quantised(case, form, tiny_model, folder):
     assert sum(trained.moving.values()) == case.moves
     assert trained.changed() | trained.resting() == set(trained.moving)
     again = load_adapter(load_model(tiny_model, quantization=form, dtype="float32"), trained.checkpoint)
-    assert far(logits(again), trained.says()) <= (SAME if case.exact else ROUNDED)
+    rounded = INT8 if form == "int8" else ROUNDED
+    assert far(logits(again), trained.says()) <= (SAME if case.exact else rounded)
     if TUNERS[case.tuner["kind"]].merges:
         base = dequantised(tiny_model, quantization=form, dtype="float32")
-        assert far(logits(merge(load_adapter(base, trained.checkpoint))), trained.says()) <= max(
-            ROUNDED, INT8 if form == "int8" else 0
-        )
+        assert far(logits(merge(load_adapter(base, trained.checkpoint))), trained.says()) <= rounded
 
 
 @pytest.mark.parametrize("kind", [kind for kind, tuner in TUNERS.items() if not isinstance(tuner, Phased)])
