@@ -135,18 +135,6 @@ TABLE = [
         '"token": func.max(job.c.token, 1),',
         f"{ATTEMPTS}test_a_stale_token_changes_nothing",
     ),
-    Guard(
-        "claim: state again outside, with BEGIN IMMEDIATE (twins)",
-        (
-            Change(
-                "storage/attempts.py",
-                "waiting = (job.c.id == best, job.c.state == State.QUEUED)",
-                "waiting = (job.c.id == best,)",
-            ),
-            Change("storage/database.py", '"BEGIN IMMEDIATE")', '"BEGIN")'),
-        ),
-        f"{RACES}test_eight_workers_claim_every_job_once",
-    ),
     guard(
         "BEGIN IMMEDIATE",
         "storage/database.py",
