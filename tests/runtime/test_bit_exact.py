@@ -21,7 +21,7 @@ TUNERS = {
     "qlora": {"tuner": {"kind": "lora", "rank": 4, "dropout": 0.1}, "model": {"quantization": "nf4"}},
 }
 OBJECTIVES = {
-    "sft": {"objective": {"kind": "sft"}, "data": {"dataset": "few-tickets", "max_length": 64, "eval_fraction": 0.1}},
+    "sft": {"objective": {"kind": "sft"}, "data": {"dataset": "few-tickets", "max_length": 128}},
     "packed": {"objective": {"kind": "sft"}, "data": {"dataset": "more-tickets", "max_length": 192, "packing": True}},
     "dpo": {"objective": {"kind": "dpo"}, "data": {"dataset": "few-preferences", "max_length": 96}},
 }
