@@ -1,4 +1,4 @@
-"""A minute of spoiled files: none makes an import crash, hang or swell."""
+"""Half a minute of spoiled files, or five: none makes an import crash, hang or swell."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 60
 
 
-@pytest.mark.timeout(600)
-def test_a_minute_of_spoiled_files_ends_in_rows_or_problems(tmp_path):
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seconds", [30, pytest.param(300, marks=pytest.mark.slow)])
+def test_spoiled_files_end_in_rows_or_problems(tmp_path, seconds):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.data.fuzz", "--seconds", str(SECONDS), "--keep", str(tmp_path)],
+        [sys.executable, "-m", "tests.data.fuzz", "--seconds", str(seconds), "--keep", str(tmp_path)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -25,4 +25,4 @@ def test_a_minute_of_spoiled_files_ends_in_rows_or_problems(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     counts = {ending: int(count) for count, ending in re.findall(r"(\d+) (rows|problems|refused)", done.stdout)}
-    assert set(counts) == {"rows", "problems", "refused"} and sum(counts.values()) > 1000
+    assert set(counts) == {"rows", "problems", "refused"} and sum(counts.values()) > 16 * seconds

@@ -10,6 +10,7 @@ from storage import checkpoints
 from tests.runtime.training_room import make_room
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_best_checkpoint_has_the_greatest_measure(tiny_model, tmp_path, monkeypatch):
     with make_room(tiny_model, tmp_path, monkeypatch) as room:

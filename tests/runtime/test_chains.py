@@ -56,6 +56,7 @@ def test_the_worker_trains_stage_after_stage_on_what_the_last_one_left(room: Roo
     assert any(not torch.equal(value, after[name]) for name, value in before.items())
 
 
+@pytest.mark.slow
 def test_new_tokens_of_all_stages_are_brought_in_by_the_first_and_gone_on_with(room: Room) -> None:
     with room.store.write() as session:
         both = [stage(name, 1, add_tokens="<north>") for name in ("first", "second")]

@@ -98,6 +98,7 @@ def fully(room):
     return train(room, tuner={"kind": "full"}, training={**TRAINING, "max_steps": 2})
 
 
+@pytest.mark.slow
 def test_all_weights_learn_them_too(room, fully):
     first, last = room.checkpoints(fully.id)
     tokenizer = load_tokenizer(last.path)

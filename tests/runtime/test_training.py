@@ -149,6 +149,7 @@ def test_a_packed_run_trains(room):
     assert room.curve(done.id)[-1][1] < room.curve(done.id)[0][1]
 
 
+@pytest.mark.slow
 def test_dpo_goes_on_from_an_earlier_run_and_shows_its_rewards(room, whole):
     done = room.train(
         model={"start_from": f"{whole.id}@8"}, data={"dataset": "preferences"}, objective={"kind": "dpo"},
