@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from engine.specs.job import parse
 from storage import chains, stages
 from storage.chains import NewStage
+from storage.jobs import Job
 from tests.runtime.training_room import Room, make_room
 
 
@@ -38,17 +39,21 @@ def adapter(room: Room, job_id: int) -> dict[str, torch.Tensor]:
     return load_file(Path(room.checkpoints(job_id)[-1].path) / "adapter_model.safetensors")
 
 
-def test_the_worker_trains_stage_after_stage_on_what_the_last_one_left(room: Room) -> None:
+def trained(room: Room, name: str, *parts: NewStage) -> list[Job]:
+    """The runs of a chain that has gone through."""
     with room.store.write() as session:
-        made = chains.create(session, "two", [stage("first", 2), stage("second", 3)], going=True)
+        made = chains.create(session, name, list(parts), going=True)
 
     def standings() -> list[stages.Standing]:
         with room.store.read() as session:
             return stages.standings(session, made.id)
 
     room.work(lambda: all(one.state == "succeeded" for one in standings()))
-    first, second = (one.job for one in standings())
-    assert first is not None and second is not None
+    return [one.job for one in standings() if one.job is not None]
+
+
+def test_the_worker_trains_stage_after_stage_on_what_the_last_one_left(room: Room) -> None:
+    first, second = trained(room, "two", stage("first", 2), stage("second", 3))
     assert second.spec["model"]["start_from"] == f"{first.id}@2"
     before, after = adapter(room, first.id), adapter(room, second.id)
     drawn = {name: value for name, value in before.items() if "lora_A" in name}
@@ -58,17 +63,7 @@ def test_the_worker_trains_stage_after_stage_on_what_the_last_one_left(room: Roo
 
 @pytest.mark.slow
 def test_new_tokens_of_all_stages_are_brought_in_by_the_first_and_gone_on_with(room: Room) -> None:
-    with room.store.write() as session:
-        both = [stage(name, 1, add_tokens="<north>") for name in ("first", "second")]
-        made = chains.create(session, "winds", both, going=True)
-
-    def standings() -> list[stages.Standing]:
-        with room.store.read() as session:
-            return stages.standings(session, made.id)
-
-    room.work(lambda: all(one.state == "succeeded" for one in standings()))
-    first, second = (one.job for one in standings())
-    assert first is not None and second is not None
+    first, second = trained(room, "winds", *(stage(name, 1, add_tokens="<north>") for name in ("first", "second")))
     assert [one.step for one in room.checkpoints(first.id)] == [0, 1]
     assert [one.step for one in room.checkpoints(second.id)] == [1], "no second base"
     assert {one.base_path for one in room.checkpoints(second.id)} == {room.checkpoints(first.id)[0].path}

@@ -17,8 +17,9 @@ from tests.tuners.cases import CASES, Case
 from tests.tuners.making import make, spec_of
 
 STEPS = 4
-SAME, ROUNDED, INT8 = 0.0, 5e-6, 2e-2
-"""Largest differences of logits of about 0.5: none; sums in another order; activations rounded to 8 bits, on one side or otherwise after such sums."""
+SAME, ROUNDED, STEP, INT8 = 0.0, 5e-6, 2e-3, 2e-2
+"""Largest differences of logits of about 0.5: none; sums in another order; 8-bit activations that such sums take to the
+next step of their rounding; activations rounded to 8 bits on one side."""
 IDS = torch.tensor([[30, 40, 50, 60, 70, 80, 31]])
 ON_PLAIN = [
     pytest.param(case, marks=[pytest.mark.slow] if case.variant else [], id=case.name)
@@ -156,11 +157,13 @@ def _check_quantised(case, form, tiny_model, folder):
     assert sum(trained.moving.values()) == case.moves
     assert trained.changed() | trained.resting() == set(trained.moving)
     again = load_adapter(load_model(tiny_model, quantization=form, dtype="float32"), trained.checkpoint)
-    rounded = INT8 if form == "int8" else ROUNDED
+    rounded = STEP if form == "int8" else ROUNDED
     assert far(logits(again), trained.says()) <= (SAME if case.exact else rounded)
     if TUNERS[case.tuner["kind"]].merges:
         base = dequantised(tiny_model, quantization=form, dtype="float32")
-        assert far(logits(merge(load_adapter(base, trained.checkpoint))), trained.says()) <= rounded
+        assert far(logits(merge(load_adapter(base, trained.checkpoint))), trained.says()) <= max(
+            ROUNDED, INT8 if form == "int8" else 0
+        )
 
 
 @pytest.mark.parametrize("kind", [kind for kind, tuner in TUNERS.items() if not isinstance(tuner, Phased)])
