@@ -13,7 +13,7 @@ from engine.data.plan import beyond_context
 from engine.data.render import Renderer
 from engine.data.tokens import TASK_TYPE
 from engine.data.tokens import prepare as prepare_tokens
-from engine.models.loading import keep_4_bit_weights, load_tokenizer
+from engine.models.loading import load_tokenizer
 from engine.objectives import OBJECTIVES
 from engine.objectives.protocol import Labelling
 from engine.runtime.child import Context
@@ -153,7 +153,6 @@ def build(frame: Frame, *, model: Any, rows: Rows, save: Save, watch: Any, measu
         means=frame.means,
         task_types=rows.task_types,
     )
-    keep_4_bit_weights(model)
     if frame.spec.training.compile:
         compile_layers(model)
     return objective.trainer(parts)

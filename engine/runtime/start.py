@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.models.copying import must_be_unchanged
-from engine.models.loading import dequantised, dtype_of, load_adapter, load_model
+from engine.models.loading import dequantised, dtype_of, keep_4_bit_weights, load_adapter, load_model
 from engine.objectives import OBJECTIVES
 from engine.runtime import checkpoints, quickening
 from engine.runtime.device import Device
@@ -110,6 +110,7 @@ def load(start: Start, spec: JobSpec, device: Device, rows: Rows) -> Any:
     given = Given(task, rows.steps.total, rows.train, rows.tokenizer, spec.model.new_tokens, start.goes_on)
     how: dict[str, Any] = {"quantization": start.quantization, "dtype": start.dtype, "labels": labels}
     base = folded(start, device, labels) if start.way == "merge" else load_model(start.base, **how, device=device.kind)
+    keep_4_bit_weights(base)  # before a tuner looks through it at the data
     if spec.training.kernels == "liger":
         quickening.use_liger(base)  # before a tuner wraps the norms: their kernels would read the frozen ones below
     model = tuner.prepare(base, spec.tuner, given)

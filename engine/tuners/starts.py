@@ -150,9 +150,6 @@ def follow_data(model: Any, given: Given) -> None:
     """
     import torch
 
-    from engine.models.loading import keep_4_bit_weights
-
-    keep_4_bit_weights(model)  # what is seen here would pack them, and unpacked again their scales are rounded
     seen: dict[str, list[Any]] = {}
     hooks = [layer.register_forward_hook(_keeper(seen.setdefault(name, []), layer)) for name, layer in layers(model)]
     training = model.training

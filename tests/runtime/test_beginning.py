@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from engine.data.render import Renderer
-from engine.models.loading import load_model, load_tokenizer
+from engine.models.loading import keep_4_bit_weights, load_model, load_tokenizer
 from engine.runtime import beginning, carried
 from engine.runtime.beginning import Beginning, check_resumed, longest, try_longest
-from engine.runtime.building import Frame, Rows, build, keep_4_bit_weights
+from engine.runtime.building import Frame, Rows, build
 from engine.runtime.child import NonFinite, Refused
 from engine.runtime.device import Device
 from engine.runtime.start import Start

@@ -6,15 +6,14 @@ import pytest
 import torch
 
 from engine.data.render import Renderer
-from engine.models.loading import load_model, load_tokenizer
+from engine.models.loading import load_tokenizer
 from engine.runtime.beginning import Beginning
 from engine.runtime.building import Frame, Rows, build
 from engine.runtime.device import Device
-from engine.runtime.start import Start
+from engine.runtime.start import Start, load
 from engine.specs.cadence import Cadence
 from engine.specs.job import parse
 from engine.tuners import TUNERS
-from engine.tuners.protocol import Given
 from tests.runtime.test_beginning import LENGTHS, Quiet
 
 STEPS = 7
@@ -75,15 +74,12 @@ def make_trainer(base, folder, tuner, kind):
             },
         }
     )
-    torch.manual_seed(3)
-    tuner = TUNERS[spec.tuner.kind]
-    begin = Start(base, None, quantization, "float32", tuner.is_adapter, "language")
-    given = Given("CAUSAL_LM", STEPS, None, None)
-    model = tuner.prepare(load_model(base, quantization=quantization, dtype="float32"), spec.tuner, given)
+    begin = Start(base, None, quantization, "float32", TUNERS[spec.tuner.kind].is_adapter, "language")
     tokenizer = load_tokenizer(base)
     train, evaluation = (Dataset.from_list(ROWS[kind](first)) for first in (10, 90))
     rows = Rows(tokenizer, Renderer(tokenizer), base, train, evaluation, [], [], {}, Cadence(STEPS, 1, 2))
     frame = Frame(spec, Device("cpu", False), begin, folder)
+    model = load(begin, spec, frame.device, rows)
     return build(frame, model=model, rows=rows, save=save, watch=TrainerCallback(), measure_start=False)
 
 
