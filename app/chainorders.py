@@ -37,19 +37,13 @@ def changing(session: Session) -> int | None:
     return int(found) if found is not None else None
 
 
-def _lend_form(session: Session, stage_id: int) -> None:
-    """Remember whose settings the Train form has been given, and what it held before."""
-    kept = drafts.get(session, PAGE, for_change=True)
-    before = kept["before"] if kept.get("before") is not None else draft.held(session)
-    drafts.put(session, PAGE, {**kept, "changing": stage_id, "before": before})
+def _remember(session: Session, stage_id: int | None) -> None:
+    drafts.put(session, PAGE, {**drafts.get(session, PAGE, for_change=True), "changing": stage_id})
 
 
 def _give_form_back(session: Session) -> None:
-    """Put back into the Train form what it held before a stage's settings came into it."""
-    kept = drafts.get(session, PAGE, for_change=True)
-    if kept.get("before") is not None:
-        draft.put_back(session, kept["before"])
-    drafts.put(session, PAGE, {**kept, "changing": None, "before": None})
+    draft.give_back(session)
+    _remember(session, None)
 
 
 def make(session: Session, name: str) -> int:
@@ -111,8 +105,8 @@ def _retry(session: Session, stage_id: int) -> None:
 
 def _change(session: Session, stage_id: int) -> str:
     found = chains.stage_by_id(session, stage_id)
-    _lend_form(session, stage_id)
-    draft.fill_from(session, found.spec)
+    draft.lend(session, found.spec)
+    _remember(session, stage_id)
     return "/train"
 
 
@@ -138,6 +132,8 @@ def _later(session: Session, stage_id: int) -> None:
 
 def _remove(session: Session, stage_id: int) -> None:
     chains.remove_stage(session, stage_id)
+    if changing(session) == stage_id:
+        _give_form_back(session)
 
 
 ORDERS: dict[str, Order] = {

@@ -90,14 +90,19 @@ def fill_from(session: Session, spec: Mapping[str, Any]) -> None:
     )
 
 
-def held(session: Session) -> dict[str, Any]:
-    """Return all that the form holds, for `put_back`."""
-    return _content(session)
+def lend(session: Session, spec: Mapping[str, Any]) -> None:
+    """Put a run's spec into the form for a while: `give_back` undoes it until the form is filled anew."""
+    held = _content(session)
+    before = held.pop("before") or held
+    fill_from(session, spec)
+    drafts.put(session, PAGE, {**_content(session), "before": before})
 
 
-def put_back(session: Session, content: Mapping[str, Any]) -> None:
-    """Let the form hold again what it held."""
-    drafts.put(session, PAGE, dict(content))
+def give_back(session: Session) -> None:
+    """Let the form hold again what it held before it was lent."""
+    before = _content(session)["before"]
+    if before:
+        drafts.put(session, PAGE, before)
 
 
 def mend(session: Session, changes: Mapping[str, Any], before: Mapping[str, Any], *, run: int) -> None:
@@ -174,6 +179,7 @@ def _content(session: Session) -> dict[str, Any]:
         "link": dict(content.get("link", {})),
         "mended": dict(content.get("mended") or {}),
         "preset": dict(content.get("preset") or {}),
+        "before": dict(content.get("before") or {}),
     }
 
 
@@ -181,4 +187,4 @@ def _fresh(content: dict[str, Any]) -> dict[str, Any]:
     """The form for another run, where it has made one."""
     if not content.get("used"):
         return content
-    return {**content, "nonce": secrets.token_hex(8), "used": False, "mended": {}}
+    return {**content, "nonce": secrets.token_hex(8), "used": False, "mended": {}, "before": {}}

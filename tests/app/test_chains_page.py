@@ -12,7 +12,7 @@ from app import chains as written
 from app.pages import chains as page
 from app.ui import Ui
 from engine.specs.problem import ProblemError
-from storage import chains, checkpoints, jobs, stages
+from storage import chains, checkpoints, drafts, jobs, stages
 from storage.states import State
 from tests.app.conftest import Runs, Shelf
 
@@ -126,7 +126,7 @@ def test_a_stage_is_changed_in_the_train_form(ui: Ui, parts: page.Parts, runs: R
     assert "does not hold the settings" in refused[parts.said]
 
 
-@pytest.mark.parametrize("verb", ["keep", "leave"])
+@pytest.mark.parametrize("verb", ["keep", "leave", "remove"])
 def test_the_form_has_again_what_it_had_before_a_stage_came_into_it(
     ui: Ui, parts: page.Parts, runs: Runs, chain: int, verb: str
 ) -> None:
@@ -135,18 +135,31 @@ def test_the_form_has_again_what_it_had_before_a_stage_came_into_it(
     first, second = (stage(ui, chain, place) for place in (0, 1))
     with ui.store.write() as session:
         draft.choose(session, {"name": "half filled", "training.epochs": 7.0})
-        before = draft.held(session)
+        before = drafts.get(session, draft.PAGE)
     order(ui, parts, "change", first.id, chain)
     order(ui, parts, "change", second.id, chain)
     with ui.store.write() as session:
         assert draft.chosen(session)["objective.kind"] == "dpo"
     order(ui, parts, verb, second.id, chain)
     with ui.store.write() as session:
-        assert draft.held(session) == before
+        assert {**drafts.get(session, draft.PAGE), "before": {}} == before
         draft.choose(session, {"training.epochs": 8.0})
     order(ui, parts, "keep", second.id, chain)
     with ui.store.read() as session:
         assert draft.chosen(session)["training.epochs"] == 8.0, "a second click changes nothing"
+
+
+def test_a_form_that_was_filled_anew_since_is_left_alone(ui: Ui, parts: page.Parts, runs: Runs, chain: int) -> None:
+    for _ in STAGES:
+        run(ui, runs, chain)
+    first, second = (stage(ui, chain, place) for place in (0, 1))
+    order(ui, parts, "change", first.id, chain)
+    with ui.store.write() as session:
+        draft.fill_from(session, second.spec)
+        draft.choose(session, {"name": "cloned since"})
+    order(ui, parts, "leave", first.id, chain)
+    with ui.store.read() as session:
+        assert draft.chosen(session)["name"] == "cloned since"
 
 
 def test_settings_that_cannot_work_are_refused_and_leave_the_stage(
